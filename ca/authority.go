@@ -1,0 +1,131 @@
+package ca
+
+import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net/url"
+	"time"
+
+	"ninja/internal/world"
+)
+
+// Authority signs certificates: a root, which can be taken away once an issuing certificate is made, and the
+// short-lived issuing key that signs leaves.
+type Authority struct {
+	world   world.World
+	domain  string
+	root    []byte // DER
+	issuing []byte // DER
+	issuer  *x509.Certificate
+	key     ed25519.PrivateKey
+}
+
+// Lives of certificates.
+const (
+	RootLife    = 10 * 365 * 24 * time.Hour
+	IssuingLife = 30 * 24 * time.Hour
+	LeafLife    = time.Hour
+)
+
+// clockSkew is how far two hosts' clocks may differ: certificates begin that much before they are made.
+const clockSkew = time.Minute
+
+// NewAuthority makes a new root and issuing key for the trust domain, in memory.
+func NewAuthority(w world.World, domain string) (*Authority, error) {
+	if _, err := MakeID(domain, KindCA, "root"); err != nil {
+		return nil, err
+	}
+	rootPub, rootKey, err := ed25519.GenerateKey(w.Rand)
+	if err != nil {
+		return nil, err
+	}
+	template := caTemplate(w, domain, "root", RootLife)
+	root, err := x509.CreateCertificate(w.Rand, template, template, rootPub, rootKey)
+	if err != nil {
+		return nil, err
+	}
+	parent, err := x509.ParseCertificate(root)
+	if err != nil {
+		return nil, err
+	}
+	pub, key, err := ed25519.GenerateKey(w.Rand)
+	if err != nil {
+		return nil, err
+	}
+	issuing, err := x509.CreateCertificate(w.Rand, caTemplate(w, domain, "issuing", IssuingLife), parent, pub, rootKey)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := x509.ParseCertificate(issuing)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{world: w, domain: domain, root: root, issuing: issuing, issuer: issuer, key: key}, nil
+}
+
+func caTemplate(w world.World, domain, name string, life time.Duration) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber:          serial(w),
+		Subject:               pkix.Name{CommonName: domain + " " + name},
+		NotBefore:             w.Now().Add(-clockSkew),
+		NotAfter:              w.Now().Add(life),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+		URIs:                  []*url.URL{{Scheme: "spiffe", Host: domain}},
+	}
+}
+
+func serial(w world.World) *big.Int {
+	var b [16]byte
+	w.Fill(b[:])
+	b[0] &= 0x7f
+	return new(big.Int).SetBytes(b[:])
+}
+
+// Domain is the trust domain.
+func (a *Authority) Domain() string { return a.domain }
+
+// Roots are the certificates to trust (DER).
+func (a *Authority) Roots() [][]byte { return [][]byte{a.root} }
+
+// Issue signs a certificate for a principal of the domain and returns the chain, leaf first. It checks nothing about
+// who asks.
+func (a *Authority) Issue(id ID, key ed25519.PublicKey, life time.Duration) ([][]byte, error) {
+	if id.Domain() != a.domain {
+		return nil, fmt.Errorf("identity %s is not of the domain %s", id, a.domain)
+	}
+	now := a.world.Now()
+	leaf, err := x509.CreateCertificate(a.world.Rand, &x509.Certificate{
+		SerialNumber: serial(a.world),
+		NotBefore:    now.Add(-clockSkew),
+		NotAfter:     now.Add(life),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		URIs:         []*url.URL{id.URL()},
+	}, a.issuer, key, a.key)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{leaf, a.issuing}, nil
+}
+
+// NewIdentity makes a key and an identity for it: what tests and a daemon that is its own authority use.
+func (a *Authority) NewIdentity(kind, name string) (*Identity, error) {
+	id, err := MakeID(a.domain, kind, name)
+	if err != nil {
+		return nil, err
+	}
+	pub, key, err := ed25519.GenerateKey(a.world.Rand)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := a.Issue(id, pub, LeafLife)
+	if err != nil {
+		return nil, err
+	}
+	return NewIdentity(key, chain, a.Roots(), a.world.Now)
+}

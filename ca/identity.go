@@ -1,0 +1,220 @@
+// Package ca is who is who: the certificate authority issues, renews and checks identities, and makes TLS
+// configurations of them (ninja-architecture, 6.1: "the CA is a trusted source which provides proof of the binding
+// between a principal and its public and encryption keys, in the form of a certificate").
+package ca
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Identity is a principal that can prove itself: its key, its present certificate with the issuing certificate behind
+// it, and the roots it trusts. It is safe for use by many goroutines; a renewal replaces the certificate under the
+// same key.
+type Identity struct {
+	id  ID
+	key ed25519.PrivateKey
+	now func() time.Time
+	// credential is replaced whole at each renewal.
+	credential atomic.Pointer[credential]
+}
+
+type credential struct {
+	chain [][]byte // leaf first, without the root
+	leaf  *x509.Certificate
+	roots *x509.CertPool
+	cert  tls.Certificate
+}
+
+// NewIdentity makes an identity of a key and a certificate chain (leaf first, DER) that must be for the key and chain to
+// one of the roots (DER).
+func NewIdentity(key ed25519.PrivateKey, chain, roots [][]byte, now func() time.Time) (*Identity, error) {
+	i := &Identity{key: key, now: now}
+	if err := i.Renew(chain, roots); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// Renew replaces the certificate chain and the roots.
+func (i *Identity) Renew(chain, roots [][]byte) error {
+	pool := x509.NewCertPool()
+	for _, der := range roots {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("root certificate: %w", err)
+		}
+		pool.AddCert(c)
+	}
+	peer, err := verify(chain, pool, i.now())
+	if err != nil {
+		return err
+	}
+	if !peer.Key.Equal(i.key.Public()) {
+		return fmt.Errorf("certificate of %s is for another key", peer.ID)
+	}
+	if i.id != "" && i.id != peer.ID {
+		return fmt.Errorf("certificate of %s cannot renew %s", peer.ID, i.id)
+	}
+	i.id = peer.ID
+	i.credential.Store(&credential{
+		chain: chain, leaf: peer.Leaf, roots: pool,
+		cert: tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
+	})
+	return nil
+}
+
+// ID is whose identity it is.
+func (i *Identity) ID() ID { return i.id }
+
+// Public is the key that the certificates are for.
+func (i *Identity) Public() ed25519.PublicKey { return i.key.Public().(ed25519.PublicKey) }
+
+// Chain is the present certificate chain, leaf first, without the root, in DER.
+func (i *Identity) Chain() [][]byte { return i.credential.Load().chain }
+
+// Expires is when the present certificate ends.
+func (i *Identity) Expires() time.Time { return i.credential.Load().leaf.NotAfter }
+
+// Sign signs message under a context, which is a short constant of the caller's such as "ninja description 1": a
+// signature made under one context is never valid under another.
+func (i *Identity) Sign(context string, message []byte) []byte {
+	return ed25519.Sign(i.key, inContext(context, message))
+}
+
+// VerifySignature checks a signature made by Identity.Sign.
+func VerifySignature(key ed25519.PublicKey, context string, message, signature []byte) bool {
+	return len(key) == ed25519.PublicKeySize && ed25519.Verify(key, inContext(context, message), signature)
+}
+
+func inContext(context string, message []byte) []byte {
+	b := make([]byte, 0, len(context)+1+len(message))
+	b = append(b, context...)
+	b = append(b, 0)
+	return append(b, message...)
+}
+
+// Peer is who is at the other end, or who made something.
+type Peer struct {
+	ID   ID
+	Key  ed25519.PublicKey
+	Leaf *x509.Certificate
+}
+
+// ErrUntrusted is wrapped by every error about a certificate that does not hold.
+var ErrUntrusted = errors.New("certificate not trusted")
+
+// Verify checks a certificate chain (leaf first, DER) against the roots that i trusts, at the present time.
+func (i *Identity) Verify(chain [][]byte) (Peer, error) {
+	return verify(chain, i.credential.Load().roots, i.now())
+}
+
+func verify(chain [][]byte, roots *x509.CertPool, now time.Time) (Peer, error) {
+	if len(chain) == 0 || len(chain) > 4 {
+		return Peer{}, fmt.Errorf("%w: chain of %d certificates", ErrUntrusted, len(chain))
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
+	}
+	between := x509.NewCertPool()
+	for _, der := range chain[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
+		}
+		between.AddCert(c)
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
+	}
+	return peerOf(leaf)
+}
+
+// peerOf reads who a leaf certificate is for.
+func peerOf(leaf *x509.Certificate) (Peer, error) {
+	key, ok := leaf.PublicKey.(ed25519.PublicKey)
+	if !ok || leaf.IsCA || len(leaf.URIs) != 1 {
+		return Peer{}, fmt.Errorf("%w: not the leaf certificate of one principal", ErrUntrusted)
+	}
+	id, err := ParseID(leaf.URIs[0].String())
+	if err != nil {
+		return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
+	}
+	return Peer{ID: id, Key: key, Leaf: leaf}, nil
+}
+
+// ServerTLS is the configuration of a server that demands a certificate of every client. Accept decides who may
+// connect; nil is anyone the roots vouch for.
+func (i *Identity) ServerTLS(accept func(Peer) error) *tls.Config {
+	c := i.config(accept)
+	c.ClientAuth = tls.RequireAnyClientCert
+	return c
+}
+
+// ClientTLS is the configuration of a client. Accept decides who the server may be; use Is or KindIs.
+func (i *Identity) ClientTLS(accept func(Peer) error) *tls.Config {
+	c := i.config(accept)
+	// Names in certificates are SPIFFE IDs, never host names: VerifyConnection checks the chain and the ID.
+	c.InsecureSkipVerify = true
+	return c
+}
+
+func (i *Identity) config(accept func(Peer) error) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		Time:                   i.now,
+		SessionTicketsDisabled: true, // a resumed session would outlive the certificate that opened it
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &i.credential.Load().cert, nil
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &i.credential.Load().cert, nil
+		},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			p, err := i.PeerOf(s)
+			if err == nil && accept != nil {
+				err = accept(p)
+			}
+			return err
+		},
+	}
+}
+
+// PeerOf says who is at the other end of a TLS connection made with one of the configurations.
+func (i *Identity) PeerOf(s tls.ConnectionState) (Peer, error) {
+	chain := make([][]byte, len(s.PeerCertificates))
+	for n, c := range s.PeerCertificates {
+		chain[n] = c.Raw
+	}
+	return i.Verify(chain)
+}
+
+// Is accepts the peers with one of the IDs.
+func Is(ids ...ID) func(Peer) error {
+	return func(p Peer) error {
+		if slices.Contains(ids, p.ID) {
+			return nil
+		}
+		return fmt.Errorf("%w: the peer is %s, wanted %v", ErrUntrusted, p.ID, ids)
+	}
+}
+
+// KindIs accepts the peers of one of the kinds.
+func KindIs(kinds ...string) func(Peer) error {
+	return func(p Peer) error {
+		if slices.Contains(kinds, p.ID.Kind()) {
+			return nil
+		}
+		return fmt.Errorf("%w: the peer is %s, wanted the kind %v", ErrUntrusted, p.ID, kinds)
+	}
+}
