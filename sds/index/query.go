@@ -92,7 +92,6 @@ type (
 		space string // anySpace or the namespace's name
 		local string // "*" is any
 		where cond   // nil is no more conditions
-		first bool   // only the first such place in document order counts
 	}
 	// compare holds the string-value of the place against an operand.
 	compare struct {
@@ -156,7 +155,7 @@ func (s *step) holds(e *evaluator, at ref) bool {
 	found := false
 	s.each(e, at, func(r ref) bool {
 		found = s.where == nil || s.where.holds(e, r)
-		return !found && !s.first
+		return !found
 	})
 	return found
 }
@@ -229,6 +228,11 @@ func (s *step) attributes(e *evaluator, node int, f func(ref) bool) bool {
 func (c *compare) holds(e *evaluator, at ref) bool {
 	v := e.value(at)
 	e.fuel -= 1 + len(v)/64
+	return c.meets(v)
+}
+
+// meets holds a string-value against the operand.
+func (c *compare) meets(v string) bool {
 	if c.normal {
 		v = check.Normal(v)
 	}
@@ -306,6 +310,8 @@ func deepest(c cond) int {
 		}
 	case not:
 		n = deepest(c.cond)
+	case *firstOf:
+		n = deepest(nest(c.path, c.where))
 	case *step:
 		if c.where != nil {
 			n = deepest(c.where)

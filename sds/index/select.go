@@ -48,8 +48,9 @@ func (s *Selector) from(e *evaluator, at ref, n int, f func(ref)) (found bool) {
 		f(at)
 		return true
 	}
-	s.steps[n].each(e, at, func(r ref) bool {
-		found = s.from(e, r, n+1, f)
+	st := s.steps[n]
+	st.each(e, at, func(r ref) bool {
+		found = (st.where == nil || st.where.holds(e, r)) && s.from(e, r, n+1, f)
 		return !found
 	})
 	return found
