@@ -365,3 +365,207 @@ func untilFault(t *testing.T, s *Session) Report {
 		}
 	}
 }
+
+func talker(path string, epoch uint32) Assignment {
+	return Assignment{Path: path, Epoch: epoch, Stages: []Stage{
+		step("talk", "talk", nil, mem("1")), step("sink", "sink", mem("1"), nil),
+	}}
+}
+
+func TestFactoryFailureNamesTheProgram(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", nil)
+	session := s.open(n)
+	a := talker("p", 1)
+	a.Stages[0].Program = "unmade"
+	_, err := session.Prepare(t.Context(), a)
+	if err == nil || !strings.Contains(err.Error(), `program "unmade": the grammar cannot be had`) {
+		t.Fatalf("got %v", err)
+	}
+	a.Stages[0].Program = "nobody's"
+	if _, err = session.Prepare(t.Context(), a); err == nil || !strings.Contains(err.Error(), `program "nobody's"`) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err = session.Prepare(t.Context(), talker("p", 1)); err != nil { // the session and the epoch are still good
+		t.Fatal(err)
+	}
+}
+
+func TestOlderEpochsAreFenced(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", nil)
+	ctx := t.Context()
+	old, stale, renewed := s.open(n), s.open(n), s.open(n)
+	for _, session := range []*Session{old} {
+		_, err := session.Prepare(ctx, talker("p", 4))
+		must(t, err)
+		must(t, session.Start(ctx))
+	}
+	if _, err := stale.Prepare(ctx, talker("p", 4)); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("the same epoch twice: %v", err)
+	}
+	_, err := renewed.Prepare(ctx, talker("p", 5))
+	must(t, err)
+	if r := untilFault(t, old); !strings.Contains(r.Text, "newer epoch") {
+		t.Fatalf("the replaced path says %+v", r)
+	}
+	if err := old.Renew(ctx, time.Minute); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("renewed the replaced path: %v", err)
+	}
+	if _, err := stale.Attach(ctx, "p", 4, nil); !errors.Is(err, ErrFenced) {
+		t.Fatalf("attached to an older epoch: %v", err)
+	}
+	must(t, renewed.Close(ctx))
+	if _, err := stale.Prepare(ctx, talker("p", 4)); !errors.Is(err, ErrFenced) {
+		t.Fatalf("an older epoch after the path was gone: %v", err)
+	}
+}
+
+// "The data flow never waits for the control flow": the path runs on without its creator, who can come back.
+func TestPathOutlivesItsControl(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", nil)
+	ctx := t.Context()
+	first := s.open(n)
+	a := talker("p", 1)
+	a.Stages = append(a.Stages, step("more", "talk", nil, mem("2")), step("bad", "panics", mem("2"), nil))
+	_, err := first.Prepare(ctx, a)
+	must(t, err)
+	must(t, first.Start(ctx))
+	untilFault(t, first)
+	first.Detach()
+	for n.Paths()[0].Attached {
+		time.Sleep(time.Millisecond)
+	}
+	for range cap(s.sunk) + 10 {
+		<-s.sunk // flows on
+	}
+	second, third := s.open(n), s.open(n)
+	if _, err := second.Attach(ctx, "p", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := untilFault(t, second); r.Stage != "bad" && r.Stage != "more" {
+		t.Fatalf("the fault is not told again: %+v", r)
+	}
+	_, err = third.Attach(ctx, "p", 1, nil)
+	must(t, err)
+	if err := second.Close(ctx); !errors.Is(err, ErrFenced) {
+		t.Fatalf("closed by a session that has lost control: %v", err)
+	}
+	must(t, third.Close(ctx))
+}
+
+func TestLeaseRunsOut(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", nil)
+	ctx := t.Context()
+	session := s.open(n)
+	a := talker("p", 1)
+	a.Lease = 300 * time.Millisecond
+	_, err := session.Prepare(ctx, a)
+	must(t, err)
+	must(t, session.Start(ctx))
+	must(t, session.Renew(ctx, 100*time.Millisecond))
+	if r := untilFault(t, session); !strings.Contains(r.Text, "lease") {
+		t.Fatalf("got %+v", r)
+	}
+	if len(n.Paths()) != 0 {
+		t.Fatal("the path is still there")
+	}
+}
+
+func TestOnlyCreatorsCommand(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", func(c *Config) {
+		c.Permit = func(_ context.Context, who ca.Peer, a Assignment) error {
+			if string(a.Capability) != "good" {
+				return errors.New("the capability is not for this path")
+			}
+			return nil
+		}
+	})
+	for _, kind := range []string{ca.KindUser, ca.KindProxy, ca.KindUnit, ca.KindSDS} {
+		session, err := s.dialer(s.identity(kind, "x")).Open(t.Context(), n.address, n.id)
+		must(t, err)
+		if _, err = session.Prepare(t.Context(), talker("p", 1)); err == nil || !strings.Contains(err.Error(), "PermissionDenied") {
+			t.Errorf("%s: %v", kind, err)
+		}
+		session.Detach()
+	}
+	if session, err := s.dialer(s.creator).Open(t.Context(), n.address, "spiffe://test/proxy/other"); err == nil {
+		session.Detach()
+		t.Error("opened a session with another node than the one wanted")
+	}
+	session := s.open(n)
+	a := talker("p", 1)
+	if _, err := session.Prepare(t.Context(), a); !errors.Is(err, ErrDenied) {
+		t.Fatalf("no capability: %v", err)
+	}
+	a.Capability = []byte("good")
+	_, err := session.Prepare(t.Context(), a)
+	must(t, err)
+	// Another creator cannot see or take the path.
+	other, err := s.dialer(s.identity(ca.KindAPC, "other")).Open(t.Context(), n.address, n.id)
+	must(t, err)
+	defer other.Detach()
+	if _, err := other.Attach(t.Context(), "p", 1, []byte("good")); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("another creator attached: %v", err)
+	}
+	// What is no longer permitted is torn down with the next renewal.
+	if err := session.RenewUnder(t.Context(), time.Minute, []byte("revoked")); !errors.Is(err, ErrDenied) && !errors.Is(err, ErrNotFound) {
+		t.Fatalf("renewed: %v", err)
+	}
+	if r := untilFault(t, session); !strings.Contains(r.Text, "not permitted") {
+		t.Fatalf("got %+v", r)
+	}
+}
+
+func TestNotesAreBounded(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", nil)
+	session := s.open(n)
+	_, err := session.Prepare(t.Context(), Assignment{Path: "p", Epoch: 1, Stages: []Stage{
+		step("talk", "talk", nil, mem("1")), step("noisy", "noisy", mem("1"), nil),
+	}})
+	must(t, err)
+	must(t, session.Start(t.Context()))
+	notes := 0
+	for beats := 0; beats < 5; {
+		r := <-session.Reports()
+		switch r.Kind {
+		case Note:
+			notes++
+			if len(r.Text) > maxText || r.NoteKind != "recognised" || r.Stage != "noisy" {
+				t.Fatalf("note %+v", r)
+			}
+		case Heartbeat:
+			beats++
+		}
+	}
+	if notes < noteBurst || notes > 2*noteBurst {
+		t.Fatalf("%d of 10000 notes came through", notes)
+	}
+	must(t, session.Close(t.Context()))
+}
+
+func TestLimits(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", func(c *Config) { c.MaxPaths, c.MaxStages = 1, 2 })
+	one, two := s.open(n), s.open(n)
+	a := talker("p", 1)
+	a.Stages = append(a.Stages, step("third", "sink", mem("2"), nil))
+	if _, err := one.Prepare(t.Context(), a); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("three stages: %v", err)
+	}
+	_, err := one.Prepare(t.Context(), talker("p", 1))
+	must(t, err)
+	if _, err := one.Prepare(t.Context(), talker("q", 1)); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("two paths on a stream: %v", err)
+	}
+	if _, err := two.Prepare(t.Context(), talker("q", 1)); !errors.Is(err, ErrFull) {
+		t.Fatalf("two paths: %v", err)
+	}
+	must(t, one.Close(t.Context()))
+	_, err = two.Prepare(t.Context(), talker("q", 1))
+	must(t, err)
+}
