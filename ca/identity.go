@@ -62,7 +62,9 @@ func (i *Identity) Renew(chain, roots [][]byte) error {
 	if i.id != "" && i.id != peer.ID {
 		return fmt.Errorf("certificate of %s cannot renew %s", peer.ID, i.id)
 	}
-	i.id = peer.ID
+	if i.id == "" {
+		i.id = peer.ID
+	}
 	i.credential.Store(&credential{
 		chain: chain, leaf: peer.Leaf, roots: pool,
 		cert: tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
