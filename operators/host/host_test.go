@@ -14,10 +14,10 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"ninja/ca"
 	"ninja/connectors"
+	"ninja/connectors/mem"
 	"ninja/internal/world"
 	"ninja/operators"
 )
@@ -58,7 +58,7 @@ func (w *wires) Dial(_ context.Context, address string, h connectors.Hop) (conne
 		return nil, errors.New("nobody listens")
 	}
 	delete(w.pending, address)
-	out, in := pair(4)
+	out, in := mem.Pair(4)
 	p.came <- in
 	return out, nil
 }
@@ -206,7 +206,7 @@ func (s *scene) host(name string, change func(*Config)) node {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(id.ServerTLS(nil))))
+	server := grpc.NewServer(grpc.Creds(ca.ServerCredentials(id, nil)))
 	h.Register(server)
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
@@ -264,7 +264,7 @@ func step(id, program string, in, out *HopEnd) Stage {
 	return Stage{ID: id, Program: program, In: in, Out: out}
 }
 
-func mem(hop string) *HopEnd { return &HopEnd{Hop: hop, Transport: Mem, Type: plain} }
+func within(hop string) *HopEnd { return &HopEnd{Hop: hop, Transport: Mem, Type: plain} }
 
 func wireTo(hop string, peer ca.ID) *HopEnd {
 	return &HopEnd{Hop: hop, Transport: "wire", Type: plain, Peer: peer}
@@ -277,11 +277,11 @@ func TestPathOverTwoHosts(t *testing.T) {
 	first, second := s.open(a), s.open(b)
 	ctx := t.Context()
 	_, err := first.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{
-		step("source", "count", nil, mem("1")), step("upper", "upper", mem("1"), wireTo("2", b.id)),
+		step("source", "count", nil, within("1")), step("upper", "upper", within("1"), wireTo("2", b.id)),
 	}})
 	must(t, err)
 	addresses, err := second.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{
-		step("again", "upper", wireTo("2", a.id), mem("3")), step("sink", "sink", mem("3"), nil),
+		step("again", "upper", wireTo("2", a.id), within("3")), step("sink", "sink", within("3"), nil),
 	}})
 	must(t, err)
 	if len(addresses) != 1 || addresses["2"] == "" {
@@ -326,7 +326,7 @@ func TestPanicIsAFaultOfItsStage(t *testing.T) {
 	must(t, err)
 	_, err = first.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{
 		{ID: "talk", Program: "talk", Out: wireTo("1", b.id), CPU: 0.5},
-		step("other", "talk", nil, mem("2")), step("sink", "sink", mem("2"), nil),
+		step("other", "talk", nil, within("2")), step("sink", "sink", within("2"), nil),
 	}})
 	must(t, err)
 	must(t, first.Connect(ctx, addresses))
@@ -368,7 +368,7 @@ func untilFault(t *testing.T, s *Session) Report {
 
 func talker(path string, epoch uint32) Assignment {
 	return Assignment{Path: path, Epoch: epoch, Stages: []Stage{
-		step("talk", "talk", nil, mem("1")), step("sink", "sink", mem("1"), nil),
+		step("talk", "talk", nil, within("1")), step("sink", "sink", within("1"), nil),
 	}}
 }
 
@@ -428,7 +428,7 @@ func TestPathOutlivesItsControl(t *testing.T) {
 	ctx := t.Context()
 	first := s.open(n)
 	a := talker("p", 1)
-	a.Stages = append(a.Stages, step("more", "talk", nil, mem("2")), step("bad", "panics", mem("2"), nil))
+	a.Stages = append(a.Stages, step("more", "talk", nil, within("2")), step("bad", "panics", within("2"), nil))
 	_, err := first.Prepare(ctx, a)
 	must(t, err)
 	must(t, first.Start(ctx))
@@ -525,7 +525,7 @@ func TestNotesAreBounded(t *testing.T) {
 	n := s.host("a", nil)
 	session := s.open(n)
 	_, err := session.Prepare(t.Context(), Assignment{Path: "p", Epoch: 1, Stages: []Stage{
-		step("talk", "talk", nil, mem("1")), step("noisy", "noisy", mem("1"), nil),
+		step("talk", "talk", nil, within("1")), step("noisy", "noisy", within("1"), nil),
 	}})
 	must(t, err)
 	must(t, session.Start(t.Context()))
@@ -553,7 +553,7 @@ func TestLimits(t *testing.T) {
 	n := s.host("a", func(c *Config) { c.MaxPaths, c.MaxStages = 1, 2 })
 	one, two := s.open(n), s.open(n)
 	a := talker("p", 1)
-	a.Stages = append(a.Stages, step("third", "sink", mem("2"), nil))
+	a.Stages = append(a.Stages, step("third", "sink", within("2"), nil))
 	if _, err := one.Prepare(t.Context(), a); !errors.Is(err, ErrInvalid) {
 		t.Fatalf("three stages: %v", err)
 	}

@@ -150,7 +150,7 @@ type writer struct {
 	inner connectors.Writer
 	meter *meter
 	// events carries what comes up from below to an operator that takes events.
-	events chan connectors.Event
+	events *connectors.EventQueue
 	taken  atomic.Bool
 }
 
@@ -165,18 +165,15 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 }
 
 func newWriter(hop connectors.Writer, m *meter) *writer {
-	w := &writer{inner: hop, meter: m, events: make(chan connectors.Event, maxEvents)}
+	w := &writer{inner: hop, meter: m, events: connectors.NewEventQueue()}
 	w.measures(hop)
 	return w
 }
 
-// maxEvents bounds the events that wait for an operator.
-const maxEvents = 16
-
 // Events tells the host that the operator takes the events from now on.
 func (w *writer) Events() <-chan connectors.Event {
 	w.taken.Store(true)
-	return w.events
+	return w.events.C()
 }
 
 // Close does nothing: an operator closes neither end.
@@ -186,27 +183,12 @@ func (w *writer) Close() error { return nil }
 // called Events, and before that, or when it never does, past it to the hop above. The operator is asked for nothing: to
 // call Events is to take them. up is nil for a source, whose events nobody else can use.
 func (w *writer) forward(up connectors.Reader) {
-	defer close(w.events)
+	defer w.events.Close()
 	for e := range w.inner.Events() {
 		if w.taken.Load() {
-			offer(w.events, e)
+			w.events.Put(e)
 		} else if up != nil {
 			_ = up.Signal(e) // the hop above reports its own failure by its reads
-		}
-	}
-}
-
-// offer puts e into the bounded queue and drops the oldest when it is full.
-func offer(queue chan connectors.Event, e connectors.Event) {
-	for {
-		select {
-		case queue <- e:
-			return
-		default:
-		}
-		select {
-		case <-queue:
-		default:
 		}
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"ninja/connectors"
+	"ninja/connectors/mem"
 	"ninja/operators"
 )
 
@@ -58,7 +58,7 @@ func (p *path) joinInside() {
 	defer p.mu.Unlock()
 	for _, s := range p.stages {
 		if s.spec.In != nil && s.spec.In.Transport == Mem {
-			w, r := pair(memDepth)
+			w, r := mem.Pair(memDepth)
 			s.in = &reader{meter: s.meter}
 			s.in.join(r)
 			from := senders[s.spec.In.Hop] // there: check has seen to it
@@ -146,7 +146,7 @@ func (p *path) connect(ctx context.Context, addresses map[string]string) error {
 		}
 		dialled.Go(func() {
 			if err := p.dial(ctx, s, address); err != nil {
-				errs[i] = fmt.Errorf("hop %q: dial %s at %q: %w", s.spec.Out.Hop, s.spec.Out.Peer, address, err)
+				errs[i] = fmt.Errorf("hop %q: dial %s at %.80q: %w", s.spec.Out.Hop, s.spec.Out.Peer, address, err)
 			}
 		})
 	}
@@ -160,9 +160,11 @@ func (p *path) dial(ctx context.Context, s *stage, address string) error {
 		return err
 	}
 	hop := p.hop(s.spec.Out)
-	if hop.Stream, err = streamOf(address); err != nil {
-		return err
+	parsed, err := connectors.ParseAddress(s.spec.Out.Transport, address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	hop.Stream = parsed.Stream
 	w, err := t.Dial(ctx, address, hop)
 	if err != nil {
 		return err
@@ -171,16 +173,6 @@ func (p *path) dial(ctx context.Context, s *stage, address string) error {
 	defer p.mu.Unlock()
 	s.out = newWriter(w, s.meter)
 	return nil
-}
-
-// streamOf reads the stream out of SCHEME://HOST:PORT/STREAM.
-func streamOf(address string) (id connectors.StreamID, err error) {
-	text := address[strings.LastIndexByte(address, '/')+1:]
-	b, err := hex.DecodeString(text)
-	if err != nil || len(b) != len(id) || len(address) > MaxValue {
-		return id, fmt.Errorf("%w: an address ends in the stream's %d hexadecimal digits", ErrInvalid, 2*len(id))
-	}
-	return connectors.StreamID(b), nil
 }
 
 // made is the outcome of one factory.

@@ -9,15 +9,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
 	"ninja/operators/host/hostpb"
 )
 
-// Register offers the control service on a server, whose credentials must demand the domain's certificates.
+// Register offers the control service on a server, which must use ca.ServerCredentials.
 func (h *Host) Register(s *grpc.Server) {
 	hostpb.RegisterPathsServer(s, &server{host: h})
 }
@@ -29,7 +27,8 @@ type server struct {
 
 // Control serves one stream: it sends what the path puts into the outbox, while receive obeys.
 func (s *server) Control(stream hostpb.Paths_ControlServer) error {
-	creator, err := s.creator(stream.Context())
+	ctx := stream.Context()
+	creator, err := creator(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,9 +36,6 @@ func (s *server) Control(stream hostpb.Paths_ControlServer) error {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	defer s.host.leave()
-	// Rights end with the certificate that opened the stream.
-	ctx, cancel := context.WithTimeout(stream.Context(), creator.Leaf.NotAfter.Sub(s.host.cfg.World.Now()))
-	defer cancel()
 	c := &conversation{host: s.host, creator: creator, out: newMailbox[*hostpb.Event]()}
 	received := make(chan error, 1)
 	go func() { received <- c.receive(ctx, stream) }() // ends when Control returns: Recv then fails
@@ -55,26 +51,18 @@ func (s *server) Control(stream hostpb.Paths_ControlServer) error {
 			}
 			return err
 		case <-ctx.Done():
-			return status.Error(codes.Unauthenticated, "the stream has ended, or the certificate that opened it: open it again")
+			return ctx.Err()
 		}
 	}
 }
 
 // creator is who is at the other end, who must be of the kind that commands paths.
-func (s *server) creator(ctx context.Context) (ca.Peer, error) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ca.Peer{}, status.Error(codes.Unauthenticated, "no peer")
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return ca.Peer{}, status.Error(codes.Unauthenticated, "paths are commanded over mutual TLS")
-	}
-	who, err := s.host.cfg.Identity.PeerOf(info.State)
-	if err == nil {
-		err = ca.KindIs(ca.KindAPC)(who)
-	}
+func creator(ctx context.Context) (ca.Peer, error) {
+	who, err := ca.PeerFromContext(ctx)
 	if err != nil {
+		return ca.Peer{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	if err := ca.KindIs(ca.KindAPC)(who); err != nil {
 		return ca.Peer{}, status.Error(codes.PermissionDenied, err.Error())
 	}
 	return who, nil

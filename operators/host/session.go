@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 
 	"ninja/ca"
 	"ninja/internal/world"
@@ -65,7 +64,7 @@ func (d *Dialer) conn(t target) (*grpc.ClientConn, error) {
 		return c, nil
 	}
 	c, err := grpc.NewClient("passthrough:///"+t.address,
-		grpc.WithTransportCredentials(credentials.NewTLS(d.identity.ClientTLS(ca.Is(t.node)))),
+		grpc.WithTransportCredentials(ca.ClientCredentials(d.identity, ca.Is(t.node))),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return d.world.Net.Dial(ctx, "tcp", address)
 		}),
