@@ -10,6 +10,8 @@
 //     stages and paths run on, and the creator decides. A fault names the hop and the neighbour when a hop broke.
 //   - Tear-down is bounded and leaves nothing: hops, goroutines, and operators that are an io.Closer are closed. Only
 //     an operator that does not heed its context can outlive its path, and it is logged.
+//   - Events travel against the data, past operators that do not take them. An operator takes them from its first call
+//     of out.Events on, and then passes on itself, with in.Signal, what concerns those above it.
 //   - Older epochs of a path are refused, a newer one replaces what runs here. Creators cannot touch each other's paths.
 //
 // Every path has one goroutine that owns its state (path.run), one for each running stage, one for each hop's events.
@@ -219,13 +221,13 @@ func (h *Host) all() []*path {
 	return all
 }
 
-// Load is the share of the host's cores that its paths take: for each running stage what its description declares or
-// what is measured, whichever is more. It may exceed 1.
+// Load is the share of the host's cores that its paths take: for each stage that runs or is about to, what its
+// description declares or what is measured, whichever is more. It may exceed 1.
 func (h *Host) Load() float64 {
 	var sum float64
 	for _, p := range h.all() {
 		for _, s := range p.stats() {
-			if s.State == Running {
+			if s.State == Running || s.State == Prepared {
 				sum += s.CPU
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -20,6 +21,7 @@ import (
 	"ninja/connectors/mem"
 	"ninja/internal/world"
 	"ninja/operators"
+	"ninja/operators/host/hostpb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -455,23 +457,42 @@ func TestPathOutlivesItsControl(t *testing.T) {
 	must(t, third.Close(ctx))
 }
 
+// A lease ends without a renewal, is extended by one, and what it ends is told.
 func TestLeaseRunsOut(t *testing.T) {
 	s := newScene(t)
-	n := s.host("a", nil)
-	ctx := t.Context()
-	session := s.open(n)
-	a := talker("p", 1)
-	a.Lease = 300 * time.Millisecond
-	_, err := session.Prepare(ctx, a)
-	must(t, err)
-	must(t, session.Start(ctx))
-	must(t, session.Renew(ctx, 100*time.Millisecond))
-	if r := untilFault(t, session); !strings.Contains(r.Text, "lease") {
-		t.Fatalf("got %+v", r)
-	}
-	if len(n.Paths()) != 0 {
-		t.Fatal("the path is still there")
-	}
+	id := s.identity(ca.KindProxy, "a")
+	synctest.Test(t, func(t *testing.T) {
+		h, err := New(Config{
+			Identity: id, World: world.Real(), Registry: programs(s.sunk),
+			Permit: func(context.Context, ca.Peer, Assignment) error { return nil },
+		})
+		must(t, err)
+		box := newMailbox[*hostpb.Event]()
+		a := talker("p", 1)
+		a.Lease = 20 * time.Second
+		began := time.Now()
+		p, err := h.begin(t.Context(), ca.Peer{ID: s.creator.ID()}, a, command{id: 1, box: box})
+		must(t, err)
+		must(t, p.post(command{id: 2, box: box, do: func(ctx context.Context) (map[string]string, error) {
+			return nil, p.start(ctx)
+		}}))
+		time.Sleep(15 * time.Second)
+		must(t, p.post(command{id: 3, box: box, do: func(ctx context.Context) (map[string]string, error) {
+			return nil, p.renew(ctx, ca.Peer{ID: s.creator.ID()}, 40*time.Second, nil)
+		}}))
+		synctest.Wait()
+		if left := h.Paths()[0].Lease; left != 40*time.Second {
+			t.Fatalf("%v are left", left)
+		}
+		<-p.done
+		if lived := time.Since(began); lived < 55*time.Second || lived > 56*time.Second {
+			t.Fatalf("lived for %v", lived)
+		}
+		synctest.Wait()
+		if len(h.Paths()) != 0 || !strings.Contains(p.kept[0].Text, "lease") {
+			t.Fatalf("left %v, told %v", h.Paths(), p.kept)
+		}
+	})
 }
 
 func TestOnlyCreatorsCommand(t *testing.T) {

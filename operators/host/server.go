@@ -109,7 +109,7 @@ func (c *conversation) send(stream hostpb.Paths_ControlServer) error {
 	}
 }
 
-// receive obeys until the stream ends. A stream that names no path in time is ended.
+// receive obeys until the stream ends. A stream that has no path for a while is ended.
 func (c *conversation) receive(ctx context.Context, stream hostpb.Paths_ControlServer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -134,7 +134,7 @@ func (c *conversation) receive(ctx context.Context, stream hostpb.Paths_ControlS
 			}
 		}
 	}()
-	idle := time.NewTimer(2 * c.host.cfg.SetupTimeout)
+	idle := time.NewTicker(2 * c.host.cfg.SetupTimeout)
 	defer idle.Stop()
 	for {
 		select {
@@ -142,14 +142,15 @@ func (c *conversation) receive(ctx context.Context, stream hostpb.Paths_ControlS
 			if err := c.command(ctx, m); err != nil {
 				c.out.put(replyEvent(m.Id, nil, err))
 			}
+			idle.Reset(2 * c.host.cfg.SetupTimeout)
 		case err := <-failed:
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
 		case <-idle.C:
-			if c.path == nil {
-				return status.Error(codes.DeadlineExceeded, "the stream named no path in time")
+			if c.busy() == nil {
+				return status.Error(codes.DeadlineExceeded, "the stream has no path any more, or named none in time")
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -166,12 +167,16 @@ func (c *conversation) command(ctx context.Context, m *hostpb.Command) error {
 	case *hostpb.Command_Attach:
 		return c.attach(m.Id, do.Attach)
 	}
-	if c.path == nil {
-		return fmt.Errorf("%w: Prepare or Attach comes first", ErrInvalid)
-	}
-	if _, ok := m.Do.(*hostpb.Command_Close); ok {
+	_, closes := m.Do.(*hostpb.Command_Close)
+	switch {
+	case closes && c.path == nil: // nothing was prepared, nothing is left
+		c.out.put(replyEvent(m.Id, nil, nil))
+		return nil
+	case closes:
 		c.path.close(command{id: m.Id, box: c.out})
 		return nil
+	case c.path == nil:
+		return fmt.Errorf("%w: Prepare or Attach comes first", ErrInvalid)
 	}
 	todo, err := commandFrom(c.path, c.creator, m, c.out)
 	if err != nil {
