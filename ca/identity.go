@@ -84,6 +84,9 @@ func (i *Identity) Chain() [][]byte { return i.credential.Load().chain }
 // Expires is when the present certificate ends.
 func (i *Identity) Expires() time.Time { return i.credential.Load().leaf.NotAfter }
 
+// Now is the wall-clock time of the identity's host, by which it judges certificates.
+func (i *Identity) Now() time.Time { return i.now() }
+
 // Sign signs message under a context, which is a short constant of the caller's such as "ninja description 1": a
 // signature made under one context is never valid under another.
 func (i *Identity) Sign(context string, message []byte) []byte {
