@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"ninja/ca"
 	"ninja/connectors"
@@ -158,14 +160,14 @@ func programs(sunk chan<- string) *operators.Registry {
 
 // world of one test: an authority, a creator, hosts.
 type scene struct {
-	t         *testing.T
+	t         testing.TB
 	authority *ca.Authority
 	creator   *ca.Identity
 	wires     *wires
 	sunk      chan string
 }
 
-func newScene(t *testing.T) *scene {
+func newScene(t testing.TB) *scene {
 	authority, err := ca.NewAuthority(world.Real(), "test")
 	if err != nil {
 		t.Fatal(err)
@@ -210,6 +212,7 @@ func (s *scene) host(name string, change func(*Config)) node {
 	}
 	server := grpc.NewServer(grpc.Creds(ca.ServerCredentials(id, nil)))
 	h.Register(server)
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() { server.Serve(listener) })
@@ -233,7 +236,7 @@ func (s *scene) open(n node) *Session {
 	return session
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
