@@ -21,8 +21,12 @@ import (
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/internal/world"
+	"ninja/operators"
 	"ninja/sds"
 )
+
+// Kind is the kind of a creator's own description in the SDS.
+const Kind = "creator"
 
 // Errors that callers branch on.
 var (
@@ -67,7 +71,9 @@ type Creator struct {
 
 	mu    sync.Mutex
 	paths map[string]*path
-	kept  sync.WaitGroup
+	// descriptions are parsed once for each version.
+	descriptions map[descriptionKey]*operators.Description
+	kept         sync.WaitGroup
 }
 
 // New makes a creator; Run must be running for paths to be made.
@@ -84,7 +90,7 @@ func New(cfg Config) (*Creator, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 10 * time.Minute
 	}
-	return &Creator{cfg: cfg, paths: make(map[string]*path)}, nil
+	return &Creator{cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description)}, nil
 }
 
 // Run keeps the paths until ctx ends, then tears them down.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -37,6 +38,9 @@ func PeerFromContext(ctx context.Context) (Peer, error) {
 	if !ok {
 		return Peer{}, fmt.Errorf("%w: the connection does not use ca's credentials", ErrUntrusted)
 	}
+	if info.Peer.ID == "" {
+		return Peer{}, fmt.Errorf("%w: the caller shows no certificate", ErrUntrusted)
+	}
 	return info.Peer, nil
 }
 
@@ -54,12 +58,22 @@ func (AuthInfo) AuthType() string { return "ninja" }
 type transport struct {
 	id     *Identity
 	accept func(Peer) error
+	// strangers: the server takes clients without a certificate too, and shows the root.
+	strangers bool
+	// silent: the client shows no certificate.
+	silent bool
 }
+
+// strangerLife bounds a connection without a client certificate, which is for one call.
+const strangerLife = time.Minute
 
 func (t *transport) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	var found Peer
 	config := t.id.ClientTLS(t.remember(&found))
 	config.NextProtos = []string{"h2"}
+	if t.silent {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
+	}
 	return t.handshake(ctx, tls.Client(raw, config), &found)
 }
 
@@ -67,6 +81,9 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	var found Peer
 	config := t.id.ServerTLS(t.remember(&found))
 	config.NextProtos = []string{"h2"}
+	if t.strangers {
+		t.id.admitStrangers(config)
+	}
 	// gRPC has set a deadline on raw already.
 	return t.handshake(context.Background(), tls.Server(raw, config), &found)
 }
@@ -82,18 +99,42 @@ func (t *transport) remember(found *Peer) func(Peer) error {
 	}
 }
 
+// admitStrangers makes a server's configuration ask for a client certificate without demanding one, and show the root,
+// so that a newcomer who knows its hash can check it.
+func (i *Identity) admitStrangers(config *tls.Config) {
+	config.ClientAuth = tls.RequestClientCert
+	known := config.VerifyConnection
+	config.VerifyConnection = func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 {
+			return nil
+		}
+		return known(s)
+	}
+	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c := i.credential.Load()
+		cert := c.cert
+		cert.Certificate = append(slices.Clone(c.chain), c.rootDER...)
+		return &cert, nil
+	}
+}
+
 func (t *transport) handshake(ctx context.Context, conn *tls.Conn, found *Peer) (net.Conn, credentials.AuthInfo, error) {
 	own := t.id.Expires()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, nil, err
 	}
-	ends := found.Leaf.NotAfter
-	if own.Before(ends) {
+	now := t.id.now()
+	ends := now.Add(strangerLife)
+	if found.Leaf != nil {
+		ends = found.Leaf.NotAfter
+	}
+	// A client that hides its own certificate does not depend on it.
+	if own.Before(ends) && !t.silent {
 		ends = own
 	}
 	info := AuthInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, Peer: *found}
-	return EndAt(conn, ends.Sub(t.id.now())), info, nil
+	return EndAt(conn, ends.Sub(now)), info, nil
 }
 
 func (t *transport) Info() credentials.ProtocolInfo {

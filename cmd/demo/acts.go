@@ -288,7 +288,7 @@ func (s *stage) metric(ctx context.Context, daemon, name string) (string, error)
 		return "", err
 	}
 	for _, line := range strings.Split(page, "\n") {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
+		if _, value, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(line, name+"{") {
 			return value, nil
 		}
 	}

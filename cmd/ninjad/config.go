@@ -16,7 +16,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"ninja/ca"
 	"ninja/capability"
 	"ninja/operators"
 )
@@ -28,8 +27,10 @@ type config struct {
 	// Host is the address that sockets are opened at when a role names none.
 	Host string `yaml:"host"`
 	// HTTP is where /healthz and /metrics are served; empty is nowhere.
-	HTTP string    `yaml:"http"`
-	Log  logConfig `yaml:"log"`
+	HTTP string `yaml:"http"`
+	// Ready is a file that is written when every role is ready, with the addresses it can be reached at, as JSON.
+	Ready string    `yaml:"ready"`
+	Log   logConfig `yaml:"log"`
 	// Discovery says how the SDS is found.
 	Discovery discoveryConfig `yaml:"discovery"`
 	// Join is the join token of the roles that have none of their own, or @FILE.
@@ -79,6 +80,10 @@ type sdsRole struct {
 	Kinds    []string `yaml:"kinds"`
 	// Period is how often services announce themselves, a power of two in seconds.
 	Period time.Duration `yaml:"period"`
+	// CA and Capability are the addresses of the certificate authority and of the capability manager; empty are those
+	// that this daemon plays itself.
+	CA         string `yaml:"ca"`
+	Capability string `yaml:"capability"`
 }
 
 type proxyRole struct {
@@ -324,12 +329,12 @@ func (c *config) check() error {
 
 func (c *config) checkFiles() error {
 	if u := c.Roles.Unit; u != nil {
-		for key, file := range map[string]string{"microphone": u.Microphone, "speaker": u.Speaker} {
-			if file == "" {
-				return fmt.Errorf("roles.unit.%s: name a WAV file", key)
+		if u.Microphone != "" {
+			if _, err := os.Stat(u.Microphone); err != nil {
+				return fmt.Errorf("roles.unit.microphone: %w", err)
 			}
 		}
-		if _, err := os.Stat(filepath.Dir(u.Speaker)); err != nil {
+		if _, err := os.Stat(filepath.Dir(u.Speaker)); u.Speaker != "" && err != nil {
 			return fmt.Errorf("roles.unit.speaker: %w", err)
 		}
 	}
@@ -369,13 +374,11 @@ func parseACL(lines []string) ([]capability.Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("acl %q: %w", line, err)
 		}
-		who := strings.TrimSpace(line[:i])
-		if who != string(capability.Everyone) && !strings.HasPrefix(who, "group:") {
-			if _, err := ca.ParseID(who); err != nil {
-				return nil, fmt.Errorf("acl %q: %w", line, err)
-			}
+		who, err := capability.ParseWho(strings.TrimSpace(line[:i]))
+		if err != nil {
+			return nil, fmt.Errorf("acl %q: %w", line, err)
 		}
-		entries = append(entries, capability.Entry{Who: capability.Who(who), Ops: ops})
+		entries = append(entries, capability.Entry{Who: who, Ops: ops})
 	}
 	return entries, nil
 }

@@ -21,7 +21,7 @@ type health struct {
 
 func newHealth() *health {
 	h := &health{registry: prometheus.NewRegistry()}
-	h.gauge("ninja_ready", "1 when every role is ready.", func() float64 {
+	h.gauge("ninja_ready", "1 when every role is ready.", nil, func() float64 {
 		if h.ready.Load() {
 			return 1
 		}
@@ -31,12 +31,12 @@ func newHealth() *health {
 }
 
 // gauge adds a number that is read when it is asked for.
-func (h *health) gauge(name, help string, read func() float64) {
-	h.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+func (h *health) gauge(name, help string, labels prometheus.Labels, read func() float64) {
+	h.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read))
 }
 
-// serve answers until ctx ends.
-func (h *health) serve(ctx context.Context, address string) error {
+// serve opens the address and answers until the daemon ends.
+func (h *health) serve(d *daemon) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !h.ready.Load() {
@@ -46,19 +46,19 @@ func (h *health) serve(ctx context.Context, address string) error {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}))
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen("tcp", d.cfg.HTTP)
 	if err != nil {
 		return fmt.Errorf("http: %w", err)
 	}
+	d.ready["http"] = l.Addr().String()
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
-	stop := context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = s.Shutdown(ctx)
+	d.keep(d.log, "http", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+		defer stop()
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
 	})
-	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
 	return nil
 }

@@ -138,6 +138,9 @@ func (s *Session) fail(cause error) {
 	})
 }
 
+// Abandon ends a session that was not begun.
+func (s *Session) Abandon(cause error) { s.fail(cause) }
+
 // wait waits for the session's goroutines after fail.
 func (s *Session) wait() {
 	s.loops.Wait()

@@ -10,11 +10,12 @@ import (
 // Sink is where a Receiver puts what it heard: the server's store of descriptions. Calls come from many goroutines and
 // must not block for long. A Sink keeps time itself: what is not refreshed within its lifetime is gone.
 type Sink interface {
-	// Put takes a body that is verified already and becomes the Sink's own. An error is a *Refused; an older version
-	// than the one that is held is one.
+	// Put takes a body that is verified already and becomes the Sink's own. The version that is held already may come
+	// again: with a renewed certificate, other numbers, or just repeated. An error is a *Refused and is told to the
+	// owner; an older version than the one that is held is one.
 	Put(b Body) error
 	// Refresh says that the owner's services live for another lifetime.
-	// It returns the names whose body the Sink does not hold at the version of the pair: those are not refreshed.
+	// The slice is the caller's again afterwards, the numbers are the Sink's. It returns the names whose body the Sink does not hold at the version of the pair: those are not refreshed.
 	Refresh(owner ca.ID, lifetime time.Duration, pairs []Pair) (unknown []string)
 	// Withdraw ends a service at once, unless the Sink holds a newer version of it.
 	Withdraw(owner ca.ID, name string, version uint64)

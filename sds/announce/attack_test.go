@@ -1,0 +1,468 @@
+package announce
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ninja/ca"
+	"ninja/ca/seal"
+	"ninja/internal/world"
+)
+
+// settled is a rig in which a service is announced and refreshed.
+func settled(t testing.TB) *rig {
+	r := newRig(t)
+	r.announceServer()
+	r.publish("print")
+	r.run(8 * testPeriod)
+	if len(r.sink.bodies) != 1 || len(r.hearing.epochs) != 1 {
+		t.Fatalf("%d bodies, %d epochs before the attack", len(r.sink.bodies), len(r.hearing.epochs))
+	}
+	return r
+}
+
+func mutate(r *rand.Rand, d []byte) []byte {
+	d = slices.Clone(d)
+	switch r.IntN(4) {
+	case 0:
+		if n := 1 + r.IntN(len(d)-1); n < len(d) {
+			return d[:n]
+		}
+	case 1:
+		return append(d, byte(r.Uint32()))
+	}
+	from := r.IntN(len(d)) // each byte is changed once at most: changes must not undo each other
+	for i := range min(1+r.IntN(3), len(d)-from) {
+		d[from+i] ^= byte(1 + r.IntN(255))
+	}
+	return d
+}
+
+// Threats, rows 3 and 4: whatever is made of the datagrams to a server, it accepts none and holds what it held.
+func TestForgedAndReplayedToServer(t *testing.T) {
+	r := settled(t)
+	before := r.state()
+	source := rand.New(rand.NewPCG(3, 4))
+	for i := range 3000 * scale() {
+		d := r.toServer[source.IntN(len(r.toServer))]
+		if i%4 != 0 {
+			d = mutate(source, d)
+		}
+		r.give(d)
+		if now := r.state(); now != before {
+			t.Fatalf("attack %d, %d bytes of kind %d, changed\n%s\nto\n%s", i, len(d), kindOf(d), before, now)
+		}
+	}
+	// The same against a server that knows nobody yet: whole replays of first contact to a new incarnation.
+	r.restart()
+	for _, d := range r.toServer {
+		r.give(d)
+	}
+	if len(r.hearing.epochs) != 0 {
+		t.Fatal("a new incarnation opened an old key block")
+	}
+	// And it does not care about key blocks for another server of the same domain.
+	r2 := settled(t)
+	for _, d := range r2.toServer {
+		r.give(d)
+	}
+	if len(r.hearing.epochs) != 0 {
+		t.Fatal("a key block for another server was opened")
+	}
+}
+
+// A mutated first contact is refused too: strangers get as far as the lane, and no further.
+func TestForgedFirstContact(t *testing.T) {
+	r := newRig(t)
+	r.announceServer()
+	r.publish("print")
+	var out [][]byte
+	for len(out) == 0 {
+		var next time.Time
+		out, next, _ = r.sender.due(r.now)
+		r.now = next
+	}
+	source := rand.New(rand.NewPCG(5, 6))
+	accepted := 0
+	for i := range 400 * scale() {
+		block, hi := mutate(source, out[0]), out[1]
+		if i%2 == 0 {
+			block, hi = out[0], mutate(source, out[1])
+		}
+		from := netip.AddrPortFrom(senderAt.Addr(), uint16(1+source.IntN(65000)))
+		if _, _, err := r.hearing.handle(block, from, r.now); err != nil {
+			continue
+		}
+		r.hearing.handle(hi, from, r.now)
+		for s := r.hearing.takeStranger(r.now); s != nil; s = r.hearing.takeStranger(r.now) {
+			_, err := r.hearing.admit(s, r.now)
+			// The MAC of a first contact has nobody to hold it against: a change there alone is no forgery.
+			if err == nil && !slices.Equal(s.block[:macStart-8], out[0][:macStart-8]) ||
+				err == nil && !slices.Equal(s.block[macEnd:], out[0][macEnd:]) || err == nil && !slices.Equal(s.hello, out[1]) {
+				accepted++
+			}
+		}
+		r.hearing.epochs, r.hearing.senders = map[uint64]*heardEpoch{}, map[ca.ID][]*heardEpoch{}
+	}
+	if accepted > 0 {
+		t.Fatalf("%d forged first contacts accepted", accepted)
+	}
+}
+
+// Threats, rows 3 and 4, towards services: no mutated, replayed or re-keyed announcement tells them anything.
+func TestForgedServerAnnouncements(t *testing.T) {
+	r := newRig(t)
+	r.announceServer()
+	r.announceServer()
+	for _, d := range r.toServices {
+		if server, _ := r.directory.handle(d, r.now); server != nil {
+			t.Fatal("an announcement was accepted twice")
+		}
+	}
+	datagrams, err := r.announcer.datagrams(r.now, true) // newer than what was heard: only the forgery is wrong
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := rand.New(rand.NewPCG(7, 8))
+	for i := range 5000 * scale() {
+		d := mutate(source, datagrams[source.IntN(len(datagrams))])
+		if server, _ := r.directory.handle(d, r.now); server != nil {
+			t.Fatalf("forgery %d accepted: %+v", i, server.info)
+		}
+	}
+	if server, err := r.directory.handle(datagrams[1], r.now); server == nil {
+		t.Fatal("the genuine one is refused: ", err)
+	}
+}
+
+// signedBy makes an announcement of info and the chain that goes with it.
+func signedBy(t *testing.T, id *ca.Identity, info ServerInfo) (chain, announcement []byte) {
+	t.Helper()
+	content := appendChain(nil, id.Chain())
+	chain, err := makeBlob(blobChain, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := parseBlob(chain)
+	info.ChainHash = sha256.Sum256(body)
+	if announcement, err = signAnnouncement(id, info); err != nil {
+		t.Fatal(err)
+	}
+	return chain, announcement
+}
+
+// Only the kind sds may announce a server; nobody may announce another, another domain's, or from another time.
+func TestWhoMayAnnounceAServer(t *testing.T) {
+	r := newRig(t)
+	foreign, err := ca.NewAuthority(r.world, "foreign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	impostor := authority(t, r.world) // the same domain's name, another root
+	good := ServerInfo{ID: r.server.ID(), Incarnation: 1, Sequence: 1, Time: r.now, Lifetime: time.Minute, Period: testPeriod}
+	for _, tc := range []struct {
+		name   string
+		id     *ca.Identity
+		change func(*ServerInfo)
+		reason Reason
+	}{
+		{"a server", r.server, func(*ServerInfo) {}, ""},
+		{"a unit", r.owner, func(i *ServerInfo) { i.ID = r.owner.ID() }, ReasonIdentity},
+		{"a unit as the server", r.owner, func(*ServerInfo) {}, ReasonUnknown},
+		{"a server as another", identity(t, r.domain, ca.KindSDS, "two"), func(*ServerInfo) {}, ReasonIdentity},
+		{"of a foreign domain", identity(t, foreign, ca.KindSDS, "one"), func(i *ServerInfo) { i.ID = "spiffe://foreign/sds/one" }, ReasonDomain},
+		{"of another root", identity(t, impostor, ca.KindSDS, "one"), func(*ServerInfo) {}, ReasonUnknown},
+		{"ten minutes late", r.server, func(i *ServerInfo) { i.Time = r.now.Add(-10 * time.Minute) }, ReasonSkew},
+		{"ten minutes early", r.server, func(i *ServerInfo) { i.Time = r.now.Add(10 * time.Minute) }, ReasonSkew},
+		{"59 seconds late", r.server, func(i *ServerInfo) { i.Time = r.now.Add(-59 * time.Second) }, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			info := good
+			tc.change(&info)
+			d := newDirectory(r.owner)
+			chain, announcement := signedBy(t, tc.id, info)
+			d.handle(chain, r.now)
+			server, err := d.handle(announcement, r.now)
+			if tc.reason == "" {
+				if err != nil || server == nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			wantReason(t, err, tc.reason)
+			if tc.reason == ReasonSkew && !strings.Contains(err.Error(), "set the clocks") {
+				t.Errorf("no remedy in %q", err)
+			}
+		})
+	}
+	if _, err := NewServerAnnouncer(ServerAnnouncerConfig{Identity: r.owner, World: r.world, Addresses: []string{"x"}}); err == nil {
+		t.Error("a unit can make a ServerAnnouncer")
+	}
+}
+
+// A body is its owner's alone, whoever brings it.
+func TestBodyOfAnother(t *testing.T) {
+	r := newRig(t)
+	other := identity(t, r.domain, ca.KindUnit, "other")
+	stranger := identity(t, authority(t, r.world), ca.KindUnit, "printer")
+	b := Sign(r.owner, "print", 1, []byte(document))
+	if _, err := b.Verify(other); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Body){
+		"version":     func(b *Body) { b.Version++ },
+		"name":        func(b *Body) { b.Name = "printer" },
+		"description": func(b *Body) { b.Description = []byte(document + " ") },
+		"signature":   func(b *Body) { b.Signature = make([]byte, 64) },
+		"no sig":      func(b *Body) { b.Signature = nil },
+		"owner":       func(b *Body) { b.Owner = other.ID() },
+		"chain":       func(b *Body) { b.Chain = other.Chain() },
+		"both":        func(b *Body) { b.Owner, b.Chain = other.ID(), other.Chain() },
+		"other root":  func(b *Body) { *b = Sign(stranger, b.Name, 1, b.Description) },
+		"no chain":    func(b *Body) { b.Chain = nil },
+		"long":        func(b *Body) { *b = Sign(r.owner, b.Name, 1, make([]byte, MaxDescription+1)) },
+		"bad name":    func(b *Body) { *b = Sign(r.owner, "a#b", 1, b.Description) },
+	} {
+		bad := b
+		if change(&bad); true {
+			if _, err := bad.Verify(r.owner); err == nil {
+				t.Errorf("a body with another %s is accepted", name)
+			}
+		}
+	}
+	// The record carries no owner: under one's own epoch one announces in one's own name only.
+	r.announceServer()
+	r.publish("print")
+	r.run(testPeriod)
+	stolen := Sign(other, "stolen", 1, []byte(document))
+	d, err := r.sender.present.seal.Seal(nil, kindRecord, appendBody(nil, stolen, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, r.give(d), ReasonSignature)
+}
+
+// An inflated description stops at its bound, however small it was.
+func TestInflateBomb(t *testing.T) {
+	r := newRig(t)
+	bomb := appendBody(nil, Sign(r.owner, "bomb", 1, []byte(strings.Repeat(" ", 1<<20))), 10)
+	if len(bomb) > seal.MaxPayload {
+		t.Fatalf("the bomb takes %d bytes", len(bomb))
+	}
+	_, _, err := parseBody(bomb)
+	wantReason(t, err, ReasonMalformed)
+}
+
+// Threats, row 5: the server's clock jumps back an hour: nothing is replayed, nothing live is dropped.
+func TestClockJumpsBack(t *testing.T) {
+	r := settled(t)
+	real := r.now
+	back := r.now.Add(-time.Hour).Round(0)
+	for _, d := range r.toServer {
+		reply, _, _ := r.hearing.handle(d, senderAt, back)
+		if len(reply.datagram) > 0 {
+			t.Fatal("a replay was answered")
+		}
+	}
+	if n := r.hearing.sweep(back); n != 1 {
+		t.Fatalf("%d epochs live after the jump", n)
+	}
+	before := r.sink.until[string(r.owner.ID())+"#print"]
+	r.now = real.Add(testPeriod)
+	out, _, _ := r.sender.due(r.now)
+	for _, d := range out {
+		if _, _, err := r.hearing.handle(d, senderAt, back.Add(testPeriod)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(out) == 0 || !r.sink.until[string(r.owner.ID())+"#print"].After(before) {
+		t.Fatal("a refresh after the jump did not count")
+	}
+	// What the server now says of itself is refused for its time, and services keep to what they know.
+	late, err := r.announcer.datagrams(back, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.directory.handle(late[0], r.now)
+	wantReason(t, err, ReasonSkew)
+	if r.directory.choose(senderAt.Addr(), ca.KindUnit, r.server.ID(), r.now.Add(time.Hour)) == nil {
+		t.Fatal("the present server was given up")
+	}
+}
+
+// Epochs, sealing keys and certificates are replaced again and again; nobody expires, nothing old stays.
+func TestTurnover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newWire()
+		w := net.world()
+		domain := authority(t, w)
+		server := startServer(t, w, identity(t, domain, ca.KindSDS, "one"), func(c *ServerAnnouncerConfig) {
+			c.KeyLife = 40 * testPeriod
+		})
+		defer server.stop()
+		owner := identity(t, domain, ca.KindUnit, "u")
+		a, stop := startAnnouncer(t, w, owner, func(c *Config) { c.EpochLife = 20 * testPeriod })
+		defer stop()
+		publish(t, a, "s", document)
+		time.Sleep(3 * testPeriod)
+		handles, keys := map[uint64]bool{}, map[[32]byte]bool{}
+		for i := range 400 {
+			if i%100 == 50 {
+				chain, err := domain.Issue(owner.ID(), owner.Public(), time.Hour)
+				if err == nil {
+					err = owner.Renew(chain, domain.Roots())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(testPeriod)
+			if server.live() != 1 {
+				t.Fatalf("expired in period %d; refused %v", i, server.receiver.Stats().Refused)
+			}
+			a.mu.Lock()
+			handles[a.sender.present.handle] = true
+			a.mu.Unlock()
+			keys[server.announcer.keys.now().hash] = true
+		}
+		if len(handles) < 15 || len(keys) < 9 {
+			t.Errorf("%d epochs and %d sealing keys in 400 periods", len(handles), len(keys))
+		}
+		if s := server.receiver.Stats(); s.Epochs > epochsPerSender {
+			t.Errorf("%d epochs are held", s.Epochs)
+		}
+		b, _ := server.get(string(owner.ID()) + "#s")
+		if !slices.EqualFunc(b.Chain, owner.Chain(), slices.Equal[[]byte]) {
+			t.Error("the server holds the body with an old certificate")
+		}
+		if s := server.receiver.Stats(); s.Refused[ReasonSignature] > 0 || s.Refused[ReasonUnknown] > 0 {
+			t.Errorf("refused %v", s.Refused)
+		}
+	})
+}
+
+// Threats, rows 12 to 14: strangers flood both ports with everything they can make; what lives keeps living, a
+// newcomer gets in, no byte is gained by asking, and the receiver runs on.
+func TestFloodOfStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := newWire()
+		w := net.world()
+		domain := authority(t, w)
+		id := identity(t, domain, ca.KindSDS, "one")
+		server := startServer(t, w, id, nil)
+		defer server.stop()
+		for n := range 5 {
+			a, stop := startAnnouncer(t, w, identity(t, domain, ca.KindUnit, fmt.Sprint("u", n)), nil)
+			defer stop()
+			publish(t, a, "s", document)
+		}
+		time.Sleep(3 * testPeriod)
+		var in, out int
+		attacker := netip.MustParseAddrPort("127.0.0.1:6666")
+		net.mu.Lock()
+		net.tap = func(d []byte, from, to netip.AddrPort) {
+			if to == attacker {
+				out += len(d)
+			}
+		}
+		net.mu.Unlock()
+		source := rand.New(rand.NewPCG(9, 10))
+		flood := func(periods int) {
+			for range periods * 40 {
+				for range 4 * scale() {
+					d := strangersDatagram(source, server.announcer)
+					in += len(d)
+					net.send(d, attacker, []netip.AddrPort{DefaultServices, testUDP, DefaultServers}[source.IntN(3)])
+				}
+				time.Sleep(testPeriod / 40)
+			}
+		}
+		flood(2 * LifetimePeriods)
+		if server.live() != 5 {
+			t.Fatalf("%d of 5 live in the flood", server.live())
+		}
+		a, stop := startAnnouncer(t, w, identity(t, domain, ca.KindUnit, "new"), func(c *Config) {
+			c.Stream = &toShelf{shelf: server.shelf, id: id}
+		})
+		defer stop()
+		publish(t, a, "s", document)
+		flood(LifetimePeriods)
+		if server.live() != 6 {
+			t.Fatalf("%d of 6 live in the flood with a newcomer", server.live())
+		}
+		if out > in {
+			t.Fatalf("the attacker sent %d bytes and got %d", in, out)
+		}
+		t.Logf("%d bytes in, %d out; refused %v", in, out, server.receiver.Stats().Refused)
+	})
+}
+
+// strangersDatagram is something that anybody can make.
+func strangersDatagram(r *rand.Rand, a *ServerAnnouncer) []byte {
+	noise := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return b
+	}
+	switch r.IntN(6) {
+	case 0: // a key block that looks right and is not
+		d := append(appendPrefix(nil, kindKeyBlock), noise(keyBlockSize-prefixSize)...)
+		hash := a.keys.now().hash
+		copy(d[prefixSize:], hash[:keyIDSize])
+		copy(d[prefixSize+keyIDSize+8:], appendMillis(nil, time.Now().Add(time.Hour)))
+		return d
+	case 1:
+		return append(appendPrefix(nil, byte(r.IntN(9))), noise(128-prefixSize)...)
+	case 2:
+		return makeSolicit(byte(r.IntN(4)))[:prefixSize+1+r.IntN(seal.MaxDatagram-prefixSize)]
+	case 3:
+		return append(appendPrefix(nil, kindServer), noise(300)...)
+	case 4:
+		return append(append(appendPrefix(nil, kindBlob), blobChain), noise(700)...)
+	}
+	return noise(1 + r.IntN(1500))
+}
+
+// One datagram that makes the store panic does not stop the receiver.
+func TestOneBadDatagram(t *testing.T) {
+	calls := 0
+	guard(quiet(), func() { calls++; panic("bad") })
+	guard(quiet(), func() { calls++ })
+	if calls != 2 {
+		t.Fatal("stopped")
+	}
+}
+
+func TestLaneDropsAtRandom(t *testing.T) {
+	w := world.Real()
+	l := newLane(8, w.Uint64)
+	now := time.Now()
+	for i := range 1000 {
+		l.add(laneKey{handle: uint64(i)}, kindKeyBlock, []byte{1}, now)
+		if len(l.order) > 8 || len(l.waiting) != len(l.order) {
+			t.Fatalf("%d in order, %d waiting", len(l.order), len(l.waiting))
+		}
+	}
+	if l.next(now, time.Second) != nil {
+		t.Fatal("half a stranger came out")
+	}
+	last := l.order[len(l.order)-1]
+	if !l.add(last, kindHello, []byte{2}, now) {
+		t.Fatal("a whole one is not seen")
+	}
+	if s := l.next(now, time.Second); s == nil || s.key != last {
+		t.Fatal("the whole one did not come out")
+	}
+	if l.next(now.Add(2*time.Second), time.Second); len(l.order) != 0 {
+		t.Fatal("halves wait for ever")
+	}
+}

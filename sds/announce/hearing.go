@@ -1,0 +1,404 @@
+package announce
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"ninja/ca"
+	"ninja/ca/seal"
+)
+
+// Bounds of what a server holds about senders.
+const (
+	epochsPerSender = 4               // two processes of one identity, each with the next epoch
+	maxEpochLife    = 24 * time.Hour  // a key block for longer is refused
+	checkEvery      = 1 * time.Second // a sender's renewed chain or next epoch is checked at most so often
+)
+
+// hearing is what a server knows of those that announce services to it, and what it does with their datagrams. It is
+// pure: datagrams and times in, calls of the Sink and replies out. It may be used by several goroutines.
+type hearing struct {
+	id     *ca.Identity
+	server *ServerAnnouncer
+	sink   Sink
+	most   int // epochs
+
+	mu      sync.Mutex
+	epochs  map[uint64]*heardEpoch
+	senders map[ca.ID][]*heardEpoch
+	lane    *lane
+}
+
+// heardEpoch is a sender's epoch as the server holds it.
+type heardEpoch struct {
+	*epoch
+	owner ca.ID
+	until time.Time // by this host's monotonic clock: a jump of the wall clock ends nobody
+
+	mu      sync.Mutex // of what follows
+	peer    ca.Peer
+	chain   [][]byte
+	told    [32]byte // hash of chain
+	open    *seal.Opener
+	seal    *seal.Sealer
+	reply   netip.AddrPort
+	checked time.Time
+	pairs   []Pair
+}
+
+// answer is a datagram to send and where to.
+type answer struct {
+	datagram []byte
+	to       netip.AddrPort
+}
+
+func newHearing(id *ca.Identity, server *ServerAnnouncer, sink Sink, most int, l *lane) *hearing {
+	return &hearing{
+		id: id, server: server, sink: sink, most: most, lane: l,
+		epochs: map[uint64]*heardEpoch{}, senders: map[ca.ID][]*heardEpoch{},
+	}
+}
+
+// handle takes a datagram from the service channel, or from the unicast port. An answer is never longer than the
+// datagram. waiting says that a stranger is ready for admit. Every error is a *Refused.
+func (h *hearing) handle(d []byte, from netip.AddrPort, now time.Time) (out answer, waiting bool, err error) {
+	switch kindOf(d) {
+	case kindSolicit:
+		return answer{h.server.answer(d), from}, false, nil
+	case kindKeyBlock:
+		waiting, err = h.keyBlock(d, from, now)
+		return answer{}, waiting, err
+	case kindHello, kindRecord:
+		return h.sealed(d, from, now)
+	}
+	return answer{}, false, refuse(ReasonMalformed, "not a datagram of the service channel")
+}
+
+// keyBlock does what is cheap: it drops what is known already, lets a known sender's next epoch in, and puts
+// strangers into the lane.
+func (h *hearing) keyBlock(d []byte, from netip.AddrPort, now time.Time) (waiting bool, err error) {
+	k, err := parseKeyBlock(d)
+	if err != nil {
+		return false, err
+	}
+	if left := k.expires.Sub(now); left < -MaxSkew || left > maxEpochLife+MaxSkew {
+		return false, refuse(ReasonSkew, "a key block whose epoch ends %v from now: set the clocks of both hosts", left.Round(time.Second))
+	}
+	if h.server.keys.byID(k.keyID) == nil {
+		return false, refuse(ReasonDomain, "a key block for another server, or for a key that was replaced")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	vouching := h.epochs[k.vouch]
+	if vouching == nil {
+		if h.epochs[k.handle] != nil {
+			return false, refuse(ReasonSignature, "a key block for an epoch that is known, vouched for by none")
+		}
+		return h.lane.add(laneKey{k.handle, from}, kindKeyBlock, d, now), nil
+	}
+	if !hmac.Equal(k.mac[:], vouching.vouchFor(d)) {
+		return false, refuse(ReasonSignature, "a key block that its sender's present epoch does not vouch for")
+	}
+	if h.epochs[k.handle] != nil {
+		return false, nil // repeated for those that lack it
+	}
+	return false, h.succeed(vouching, k, now)
+}
+
+// succeed opens the next epoch of a known sender, whose identity and certificates carry over.
+func (h *hearing) succeed(before *heardEpoch, k keyBlock, now time.Time) error {
+	before.mu.Lock()
+	defer before.mu.Unlock()
+	if now.Sub(before.checked) < checkEvery {
+		return refuse(ReasonFull, "%s begins epochs faster than one in %v", before.owner, checkEvery)
+	}
+	before.checked = now
+	e, _, err := h.openBlock(k)
+	if err != nil {
+		return err
+	}
+	if !before.sender.Equal(e.sender) {
+		return refuse(ReasonIdentity, "%s vouches for an epoch of another key", before.owner)
+	}
+	next, err := newHeardEpoch(e, before.peer, before.chain, now)
+	if err != nil {
+		return err
+	}
+	next.reply = before.reply
+	return h.insert(next, now)
+}
+
+func (h *hearing) openBlock(k keyBlock) (*epoch, [32]byte, error) {
+	key := h.server.keys.byID(k.keyID)
+	if key == nil {
+		return nil, [32]byte{}, refuse(ReasonDomain, "a key block for a key that was replaced")
+	}
+	return openKeyBlock(k, h.server.binding(), key.private, key.hash)
+}
+
+func newHeardEpoch(e *epoch, peer ca.Peer, chain [][]byte, now time.Time) (*heardEpoch, error) {
+	out := &heardEpoch{epoch: e, owner: peer.ID, peer: peer, chain: chain, told: sha256.Sum256(appendChain(nil, chain))}
+	out.lives(now)
+	var err error
+	if out.open, err = seal.NewOpener(e.toServer, e.handle); err != nil {
+		return nil, err
+	}
+	out.seal, err = seal.NewSealer(e.toService, e.handle)
+	return out, err
+}
+
+// lives sets the end of the epoch: its own or its certificate's, whichever is sooner.
+func (e *heardEpoch) lives(now time.Time) {
+	e.until = now.Add(min(e.expires.Sub(now), e.peer.Leaf.NotAfter.Sub(now)))
+}
+
+// insert makes room for an epoch within the sender's own bound; mu is held.
+func (h *hearing) insert(e *heardEpoch, now time.Time) error {
+	mine := h.senders[e.owner]
+	switch {
+	case h.epochs[e.handle] != nil:
+		return nil
+	case len(mine) >= epochsPerSender:
+		h.drop(mine[0])
+	case len(h.epochs) >= h.most:
+		return refuse(ReasonFull, "%d epochs of senders are held; %s has to use a stream", h.most, e.owner)
+	}
+	h.epochs[e.handle] = e
+	h.senders[e.owner] = append(h.senders[e.owner], e)
+	return nil
+}
+
+// drop forgets an epoch; mu is held.
+func (h *hearing) drop(e *heardEpoch) {
+	delete(h.epochs, e.handle)
+	kept := make([]*heardEpoch, 0, epochsPerSender)
+	for _, other := range h.senders[e.owner] {
+		if other != e {
+			kept = append(kept, other)
+		}
+	}
+	h.senders[e.owner] = kept
+	if len(kept) == 0 {
+		delete(h.senders, e.owner)
+	}
+}
+
+// sweep forgets the epochs that have ended and returns how many are left.
+func (h *hearing) sweep(now time.Time) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.epochs {
+		e.mu.Lock()
+		ended := now.After(e.until)
+		e.mu.Unlock()
+		if ended {
+			h.drop(e)
+		}
+	}
+	return len(h.epochs)
+}
+
+// takeStranger is the next one for admit; nil when none is whole.
+func (h *hearing) takeStranger(now time.Time) *stranger {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lane.next(now, h.server.Period())
+}
+
+// admit does what is costly: it opens a stranger's key block and checks its certificates, and tells it that it is heard.
+func (h *hearing) admit(s *stranger, now time.Time) (answer, error) {
+	k, err := parseKeyBlock(s.block)
+	if err != nil {
+		return answer{}, err
+	}
+	e, chainHash, err := h.openBlock(k)
+	if err != nil {
+		return answer{}, err
+	}
+	open, err := seal.NewOpener(e.toServer, e.handle)
+	if err != nil {
+		return answer{}, err
+	}
+	payload, _, err := open.Open(nil, s.hello)
+	if err != nil {
+		return answer{}, refuse(ReasonSignature, "certificates that are not sealed under their epoch: %v", err)
+	}
+	hi, err := parseHello(payload)
+	if err != nil {
+		return answer{}, err
+	}
+	if sha256.Sum256(appendChain(nil, hi.chain)) != chainHash {
+		return answer{}, refuse(ReasonSignature, "other certificates than the key block names")
+	}
+	peer, err := h.verify(hi.chain, e)
+	if err != nil {
+		return answer{}, err
+	}
+	heard, err := newHeardEpoch(e, peer, hi.chain, now)
+	if err != nil {
+		return answer{}, err
+	}
+	heard.open, heard.reply = open, replyTo(s.key.from, hi.replyPort)
+	h.mu.Lock()
+	err = h.insert(heard, now)
+	h.mu.Unlock()
+	if err != nil {
+		return answer{}, err
+	}
+	return heard.answer(reply{}, len(s.hello)), nil
+}
+
+// verify says who a chain is of and whether it goes with the epoch's key.
+func (h *hearing) verify(chain [][]byte, e *epoch) (ca.Peer, error) {
+	peer, err := h.id.Verify(chain)
+	if err != nil {
+		return ca.Peer{}, refuse(ReasonIdentity, "certificates of a sender: %v", err)
+	}
+	if !peer.Key.Equal(e.sender) {
+		return ca.Peer{}, refuse(ReasonIdentity, "the certificate of %s with an epoch of another key", peer.ID)
+	}
+	if peer.ID.Domain() != h.id.ID().Domain() {
+		return ca.Peer{}, refuse(ReasonDomain, "%s is of another domain", peer.ID)
+	}
+	return peer, nil
+}
+
+func replyTo(from netip.AddrPort, port uint16) netip.AddrPort {
+	if port == 0 {
+		return from
+	}
+	return netip.AddrPortFrom(from.Addr(), port)
+}
+
+// answer seals a reply that makes no longer a datagram than the one of size bytes that it answers.
+func (e *heardEpoch) answer(r reply, size int) answer {
+	d, err := e.seal.Seal(nil, kindReply, r.append(nil, size-seal.Overhead))
+	if err != nil || len(d) > size {
+		return answer{}
+	}
+	return answer{d, e.reply}
+}
+
+// sealed opens what is sealed under an epoch.
+func (h *hearing) sealed(d []byte, from netip.AddrPort, now time.Time) (out answer, waiting bool, err error) {
+	header, err := seal.Parse(d)
+	if err != nil {
+		return answer{}, false, refuse(ReasonMalformed, "%v", err)
+	}
+	h.mu.Lock()
+	e := h.epochs[header.Handle]
+	if e == nil && header.Kind == kindHello {
+		waiting = h.lane.add(laneKey{header.Handle, from}, kindHello, d, now)
+		h.mu.Unlock()
+		return answer{}, waiting, nil
+	}
+	h.mu.Unlock()
+	if e == nil {
+		return answer{}, false, refuse(ReasonUnknown, "a sealed datagram of an epoch that is not known (yet)")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now.After(e.until) {
+		return answer{}, false, refuse(ReasonReplay, "the epoch or the certificate of %s has ended", e.owner)
+	}
+	payload, _, err := e.open.Open(nil, d)
+	switch {
+	case errors.Is(err, seal.ErrReplayed):
+		return answer{}, false, refuse(ReasonReplay, "a datagram of %s that was heard before", e.owner)
+	case err != nil:
+		return answer{}, false, refuse(ReasonSignature, "a datagram in the epoch of %s: %v", e.owner, err)
+	}
+	if header.Kind == kindHello {
+		out, err = h.hello(e, payload, from, len(d), now)
+	} else {
+		out, err = h.record(e, payload, len(d))
+	}
+	return out, false, err
+}
+
+// hello takes a known sender's certificates and reply address, and tells it that it is heard.
+func (h *hearing) hello(e *heardEpoch, payload []byte, from netip.AddrPort, size int, now time.Time) (answer, error) {
+	hi, err := parseHello(payload)
+	if err != nil {
+		return answer{}, err
+	}
+	if hash := sha256.Sum256(appendChain(nil, hi.chain)); hash != e.told {
+		if now.Sub(e.checked) < checkEvery {
+			return answer{}, refuse(ReasonFull, "%s renews its certificate faster than once in %v", e.owner, checkEvery)
+		}
+		e.checked = now
+		peer, err := h.verify(hi.chain, e.epoch)
+		if err != nil {
+			return answer{}, err
+		}
+		if peer.ID != e.owner {
+			return answer{}, refuse(ReasonIdentity, "the certificate of %s in the epoch of %s", peer.ID, e.owner)
+		}
+		e.peer, e.chain, e.told = peer, hi.chain, hash
+		e.lives(now)
+	}
+	e.reply = replyTo(from, hi.replyPort)
+	return e.answer(reply{}, size), nil
+}
+
+// record hands what a known sender says to the Sink.
+func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error) {
+	if len(payload) == 0 {
+		return answer{}, refuse(ReasonMalformed, "an empty record of %s", e.owner)
+	}
+	switch payload[0] {
+	case recordBody:
+		return h.body(e, payload, size)
+	case recordRefresh:
+		pairs, period, err := parsePairs(payload, e.pairs)
+		if err != nil {
+			return answer{}, err
+		}
+		e.pairs = pairs
+		unknown := h.sink.Refresh(e.owner, h.server.lifetime(period), pairs)
+		if len(unknown) == 0 {
+			return answer{}, nil
+		}
+		return e.answer(reply{unknown: unknown}, size), nil
+	case recordWithdraw:
+		pairs, _, err := parsePairs(payload, e.pairs)
+		if err != nil {
+			return answer{}, err
+		}
+		e.pairs = pairs
+		for _, p := range pairs {
+			h.sink.Withdraw(e.owner, p.Name, p.Version)
+		}
+		return answer{}, nil
+	}
+	return answer{}, refuse(ReasonMalformed, "a record of the unknown type %d of %s", payload[0], e.owner)
+}
+
+// body checks the owner's signature and puts the body into the Sink. Why one is refused is told to its owner.
+func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) {
+	body, period, err := parseBody(payload)
+	if err != nil && body.Name == "" {
+		return answer{}, err
+	}
+	body.Owner, body.Chain = e.owner, e.chain
+	if err == nil {
+		err = body.verifyBy(e.peer)
+	}
+	if err == nil {
+		body.Lifetime = h.server.lifetime(period)
+		err = h.sink.Put(body)
+	}
+	if err == nil {
+		return answer{}, nil
+	}
+	f := refusal{name: body.Name, version: body.Version, reason: ReasonMalformed, detail: err.Error()}
+	var refused *Refused
+	if errors.As(err, &refused) {
+		f.reason, f.detail = refused.Reason, refused.Detail
+	}
+	return e.answer(reply{refused: []refusal{f}}, size), err
+}

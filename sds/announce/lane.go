@@ -1,0 +1,78 @@
+package announce
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// lane is where the key blocks of strangers wait to be opened: opening one costs a hundred times what sending one
+// costs, so there is one bounded lane for all of them, charged to nobody's name. When it is full, one drawn at random
+// makes room: a flood takes every stranger's chance alike, and no known sender's. Who is dropped comes again, or by
+// a stream. It is pure.
+type lane struct {
+	size    int
+	random  func() uint64
+	waiting map[laneKey]*stranger
+	order   []laneKey
+}
+
+// laneKey tells strangers apart. The address is in it so that a forger elsewhere cannot replace one half of another's.
+type laneKey struct {
+	handle uint64
+	from   netip.AddrPort
+}
+
+// stranger is a key block and the hello that makes sense of it; either may come first.
+type stranger struct {
+	key          laneKey
+	block, hello []byte
+	since        time.Time
+}
+
+func newLane(size int, random func() uint64) *lane {
+	return &lane{size: size, random: random, waiting: map[laneKey]*stranger{}}
+}
+
+// add takes one half. It says whether both halves are there now.
+func (l *lane) add(key laneKey, kind byte, datagram []byte, now time.Time) (whole bool) {
+	s := l.waiting[key]
+	if s == nil {
+		if len(l.order) >= l.size {
+			l.remove(int(l.random() % uint64(len(l.order))))
+		}
+		s = &stranger{key: key, since: now}
+		l.waiting[key] = s
+		l.order = append(l.order, key)
+	}
+	half := &s.hello
+	if kind == kindKeyBlock {
+		half = &s.block
+	}
+	if *half == nil {
+		*half = slices.Clone(datagram)
+	}
+	return s.block != nil && s.hello != nil
+}
+
+// next takes out the one that has been whole for longest, if there is one, and forgets halves older than patience.
+func (l *lane) next(now time.Time, patience time.Duration) *stranger {
+	for i := 0; i < len(l.order); {
+		s := l.waiting[l.order[i]]
+		switch {
+		case s.block != nil && s.hello != nil:
+			l.remove(i)
+			return s
+		case now.Sub(s.since) > patience:
+			l.remove(i)
+		default:
+			i++
+		}
+	}
+	return nil
+}
+
+func (l *lane) remove(i int) {
+	delete(l.waiting, l.order[i])
+	l.order = slices.Delete(l.order, i, i+1)
+}
