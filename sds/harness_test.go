@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"maps"
 	"net"
 	"sync"
 	"testing"
@@ -13,9 +14,9 @@ import (
 	"google.golang.org/grpc"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds/announce"
-	capability "ninja/sds/standin"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,7 +37,7 @@ func newTown(t testing.TB) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, ca: a, acls: &fakeACLs{lists: map[string]*capability.ACL{}, fresh: true}, tokens: &fakeTokens{claims: map[string]capability.Claims{}}}
+	w := &town{t: t, ca: a, acls: &fakeACLs{lists: map[string]*capability.ACL{}, fresh: true, changed: make(chan struct{})}, tokens: &fakeTokens{claims: map[string]capability.Claims{}}}
 	if w.server, err = NewServer(Config{Identity: w.identity(ca.KindSDS, "s"), World: world.Real(), Verifier: w.tokens, ACLs: w.acls}); err != nil {
 		t.Fatal(err)
 	}
@@ -88,13 +89,14 @@ func (w *town) publish(id *ca.Identity, name string, version uint64, description
 func (w *town) allow(id *ca.Identity, name string, who ...capability.Who) {
 	service := string(id.ID()) + "#" + name
 	w.acls.set(service, who...)
-	w.server.ACLChanged(service)
+	_ = w.server.store.do(func() { w.server.store.reclass([]string{service}) }) // what follow does a moment later
 }
 
 type fakeACLs struct {
-	mu    sync.Mutex
-	lists map[string]*capability.ACL
-	fresh bool
+	mu      sync.Mutex
+	lists   map[string]*capability.ACL
+	fresh   bool
+	changed chan struct{}
 }
 
 func (f *fakeACLs) set(service string, who ...capability.Who) {
@@ -105,6 +107,14 @@ func (f *fakeACLs) set(service string, who ...capability.Who) {
 		acl.Entries = append(acl.Entries, capability.Entry{Who: w, Ops: capability.Find})
 	}
 	f.lists[service] = acl
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *fakeACLs) All() (map[string]*capability.ACL, uint64, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.lists), 0, f.changed
 }
 
 func (f *fakeACLs) ACL(service string) *capability.ACL {

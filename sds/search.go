@@ -3,7 +3,6 @@ package sds
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,47 +12,53 @@ import (
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/sds/index"
 	"ninja/sds/sdspb"
-	capability "ninja/sds/standin"
 )
 
 // rights are what a capability lets its holder find.
 type rights struct {
-	grants  []capability.Who
-	extra   *index.Query // what the capability is narrowed to; nil is not
-	expires time.Time    // zero: never, for what everyone may find
+	grants []capability.Who
+	extra  *index.Query // what the capability is narrowed to; nil is not
 }
 
 // public are the rights of those who show no capability that holds.
 var public = rights{grants: []capability.Who{capability.Everyone}}
 
-// rights checks a capability against the peer who shows it. With an error, what is returned are the public rights:
-// a bad capability finds what everyone may find.
-func (s *Server) rights(token []byte, peer ca.Peer) (rights, error) {
-	if len(token) == 0 {
-		return public, errors.New("no capability was shown")
+// holder is one peer with the capability that it shows.
+type holder struct {
+	peer  ca.Peer
+	token []byte
+	extra *index.Query // compiled from the token's templates; nil when not compiled yet, or none
+}
+
+// rights checks the holder's capability, which may have expired or been revoked since it was last looked at; the
+// Verifier remembers what cannot change. With an error, what is returned are the public rights: a bad capability finds
+// what everyone may find.
+func (s *Server) rights(h *holder) (rights, time.Time, error) {
+	if len(h.token) == 0 {
+		return public, time.Time{}, nil
 	}
-	claims, err := s.cfg.Verifier.Verify(token, peer.Key)
+	claims, err := s.cfg.Verifier.Verify(h.token, h.peer.Key)
 	if err != nil {
-		return public, fmt.Errorf("the capability does not hold: %w", err)
+		return public, time.Time{}, fmt.Errorf("the capability does not hold: %w", err)
 	}
-	r := rights{grants: claims.Grants, expires: claims.Expires}
 	if claims.Ops&capability.Find == 0 {
-		r.grants = nil
+		return rights{}, claims.Expires, nil
 	}
-	if len(claims.Templates) > 0 {
+	if len(claims.Templates) > 0 && h.extra == nil {
 		var parts []*index.Query
 		for _, t := range claims.Templates {
 			q, err := index.Template(t)
 			if err != nil {
-				return public, fmt.Errorf("the capability is narrowed to what cannot be read: %w", err)
+				return public, time.Time{}, fmt.Errorf("the capability is narrowed to what cannot be read: %w", err)
 			}
 			parts = append(parts, q)
 		}
-		r.extra = index.And(parts...)
+		h.extra = index.And(parts...)
 	}
-	return r, nil
+	return rights{claims.Grants, h.extra}, claims.Expires, nil
 }
 
 // question is a compiled Question.
@@ -110,9 +115,6 @@ type hit struct {
 
 // search answers a question from one snapshot, from what r may find and nothing else.
 func (s *Server) search(ctx context.Context, r rights, q *question) (hits []hit, count int, err error) {
-	if !r.expires.IsZero() && !s.cfg.World.Now().Before(r.expires) {
-		r = public
-	}
 	query := q.query
 	if r.extra != nil {
 		query = index.And(query, r.extra)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,11 +16,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
 	"ninja/sds/sdspb"
-	capability "ninja/sds/standin"
 )
 
 // Config is what a Server needs.
@@ -29,8 +31,8 @@ type Config struct {
 	World world.World
 	// Verifier checks capabilities; nil means that no capability holds, so that only what everyone may find is found.
 	Verifier Verifier
-	// ACLs say who may find what; nil means that there are none: only owners find anything. Tell the server of
-	// changes with ACLChanged.
+	// ACLs say who may find what; nil means that there are none: only owners find anything. Changes hide and show
+	// services at once.
 	ACLs ACLs
 	// Lifetime is how long a service lives without a refresh, where the announcement does not say; 0 is 30 s.
 	Lifetime time.Duration
@@ -52,6 +54,8 @@ type ACLs interface {
 	// Fresh reports whether the lists are still to be trusted. While they are not, services are hidden from all but
 	// their owners.
 	Fresh() bool
+	// All returns every list, and a channel that is closed at the next change.
+	All() (acls map[string]*capability.ACL, version uint64, changed <-chan struct{})
 }
 
 // freshPeriod is how often the freshness of the ACLs is looked at.
@@ -105,15 +109,44 @@ func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(256)}
 }
 
-// Run keeps the store until ctx ends, whose error it returns.
+// Run keeps the store and follows the ACLs until ctx ends, whose error it returns.
 func (s *Server) Run(ctx context.Context) error {
+	var followers sync.WaitGroup
+	if s.cfg.ACLs != nil {
+		followers.Go(func() { s.follow(ctx) })
+	}
 	s.store.run(ctx)
+	followers.Wait()
 	return ctx.Err()
 }
 
-// ACLChanged tells the server that the access lists of the services changed; none named are all.
-func (s *Server) ACLChanged(services ...string) {
-	_ = s.store.do(func() { s.store.reclass(services) })
+// follow moves services to other classes as their ACLs change.
+func (s *Server) follow(ctx context.Context) {
+	known, _, changed := s.cfg.ACLs.All()
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		var next map[string]*capability.ACL
+		next, _, changed = s.cfg.ACLs.All()
+		var moved []string
+		for id, acl := range next {
+			if known[id] != acl { // lists are never changed, only replaced
+				moved = append(moved, id)
+			}
+		}
+		for id := range known {
+			if next[id] == nil {
+				moved = append(moved, id)
+			}
+		}
+		slices.Sort(moved)
+		if known = next; len(moved) > 0 && s.store.do(func() { s.store.reclass(moved) }) != nil {
+			known = nil // the store was too busy: at the next change everything is looked at
+		}
+	}
 }
 
 // Put takes a verified body from an announcement. Its error is a *announce.Refused.
@@ -231,7 +264,7 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	if err != nil {
 		return nil, err
 	}
-	r, _ := s.rights(req.GetCapability(), peer)
+	r, _, _ := s.rights(&holder{peer: peer, token: req.GetCapability()})
 	s.store.stats.queries.Add(1)
 	hits, count, err := s.search(ctx, r, q)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/sds/announce"
-	capability "ninja/sds/standin"
 )
 
 const printer = `<service xmlns="urn:ninja:service:1" kind="printer" name="%s"><floor>%d</floor><node cores="%d"/></service>`

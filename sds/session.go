@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"ninja/ca"
 	"ninja/sds/sdspb"
 )
 
@@ -27,11 +26,10 @@ const (
 type session struct {
 	*Server
 	ctx  context.Context
-	peer ca.Peer
 	out  chan *sdspb.SessionResponse
 	slot chan struct{}
 
-	rights   rights
+	holder   holder
 	compiled map[string]*question
 
 	mu      sync.Mutex
@@ -47,7 +45,7 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[sdspb.SessionRequest, s
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	c := &session{
-		Server: s, ctx: ctx, peer: peer, rights: public, compiled: make(map[string]*question), running: make(map[uint64]context.CancelFunc),
+		Server: s, ctx: ctx, holder: holder{peer: peer}, compiled: make(map[string]*question), running: make(map[uint64]context.CancelFunc),
 		out: make(chan *sdspb.SessionResponse, 2*sessionQueries), slot: make(chan struct{}, sessionQueries),
 	}
 	var sender, queries sync.WaitGroup
@@ -80,8 +78,8 @@ func (c *session) read(stream grpc.BidiStreamingServer[sdspb.SessionRequest, sds
 		}
 		switch r := m.GetRequest().(type) {
 		case *sdspb.SessionRequest_Hello:
-			var err error
-			if c.rights, err = c.Server.rights(r.Hello.GetCapability(), c.peer); err != nil {
+			c.holder = holder{peer: c.holder.peer, token: r.Hello.GetCapability()}
+			if _, _, err := c.rights(&c.holder); err != nil {
 				c.send(c.ctx, &sdspb.SessionResponse{Code: uint32(codes.PermissionDenied), Error: err.Error()})
 			}
 		case *sdspb.SessionRequest_Cancel:
@@ -118,10 +116,11 @@ func (c *session) ask(a *sdspb.Ask, queries *sync.WaitGroup) error {
 		cancel()
 		return status.Errorf(codes.InvalidArgument, "question %d is in use or 0: choose another id", a.GetId())
 	}
-	r := c.rights
+	who := &c.holder
 	if len(a.GetCapability()) > 0 {
-		r, _ = c.Server.rights(a.GetCapability(), c.peer)
+		who = &holder{peer: c.holder.peer, token: a.GetCapability()}
 	}
+	r, _, _ := c.rights(who)
 	q, err := c.compile(a.GetQuestion())
 	queries.Go(func() {
 		defer func() {

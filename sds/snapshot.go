@@ -6,8 +6,8 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"ninja/capability"
 	"ninja/sds/index"
-	capability "ninja/sds/standin"
 )
 
 // class is a visibility class: the services that exactly the same principals may find.

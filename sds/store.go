@@ -5,16 +5,17 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/sds/announce"
 	"ninja/sds/check"
 	"ninja/sds/index"
-	capability "ninja/sds/standin"
 )
 
 // record is one version of a service. What refreshes change is behind live; all else never changes.
@@ -315,14 +316,8 @@ func (s *store) sweep(now time.Time) {
 	}
 }
 
-// reclass moves services whose ACL has changed to the class that they now belong to; none named are all.
+// reclass moves services whose ACL has changed to the class that they now belong to.
 func (s *store) reclass(ids []string) {
-	if len(ids) == 0 {
-		for id := range s.services {
-			ids = append(ids, id)
-		}
-		slices.Sort(ids)
-	}
 	for _, id := range ids {
 		e := s.services[id]
 		if e == nil {
@@ -347,7 +342,7 @@ func (s *store) checkFresh() {
 	}
 	s.open = !s.open
 	s.cfg.Log.Warn("access lists", "fresh", s.open)
-	s.reclass(nil)
+	s.reclass(slices.Sorted(maps.Keys(s.services)))
 }
 
 // classOf is the class that a service belongs to under its present ACL.

@@ -18,11 +18,13 @@ const watchMost = 100_000
 // watcher is one watch on the server's side.
 type watcher struct {
 	*Server
-	rights rights
-	query  *index.Query
-	by     string
-	known  map[string]*record // what the client has been told
-	stream grpc.ServerStreamingServer[sdspb.WatchEvent]
+	holder  holder
+	rights  rights
+	expires time.Time // zero when there is no capability
+	query   *index.Query
+	by      string
+	known   map[string]*record // what the client has been told
+	stream  grpc.ServerStreamingServer[sdspb.WatchEvent]
 }
 
 // Watch tells what matches and what becomes of it. Limits and orders mean nothing here.
@@ -35,53 +37,60 @@ func (s *Server) Watch(req *sdspb.QueryRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	w := &watcher{Server: s, query: q.query, by: q.by, stream: stream}
-	w.rights, _ = s.rights(req.GetCapability(), peer)
+	w := &watcher{Server: s, query: q.query, by: q.by, stream: stream, holder: holder{peer: peer, token: req.GetCapability()}}
+	// Without a capability that holds, the watch is of what everyone may find.
+	w.rights, w.expires, _ = s.rights(&w.holder)
 	if w.rights.extra != nil {
 		w.query = index.And(w.query, w.rights.extra)
 	}
 	s.store.stats.watches.Add(1)
 	defer s.store.stats.watches.Add(-1)
-	ctx := stream.Context()
-	if !w.rights.expires.IsZero() {
-		left := w.rights.expires.Sub(s.cfg.World.Now())
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, left, status.Error(codes.Unauthenticated, "the capability has expired: watch again with a new one"))
-		defer cancel()
-	}
-	return w.run(ctx)
+	return w.run(stream.Context())
 }
 
+// recheckPeriod is how often a watch looks whether its capability still holds.
+const recheckPeriod = time.Second
+
 func (w *watcher) run(ctx context.Context) error {
+	recheck := time.NewTicker(recheckPeriod)
+	defer recheck.Stop()
 	at, err := w.resync(sdspb.WatchEvent_KIND_UNSPECIFIED)
 	for err == nil {
 		batches, next, more, ok := w.store.history.from(at)
-		switch {
-		case !ok:
+		if !ok {
 			at, err = w.resync(sdspb.WatchEvent_KIND_RESYNC)
 			continue
-		case len(batches) == 0:
-			select {
-			case <-more:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-w.store.stopped:
-				return status.Error(codes.Unavailable, "the server is stopping")
-			}
-			continue
-		}
-		if at = next; ctx.Err() != nil {
-			return context.Cause(ctx)
 		}
 		for _, b := range batches {
 			for _, c := range b {
-				if err = w.tell(c); err != nil {
+				if err := w.tell(c); err != nil {
 					return err
 				}
 			}
 		}
+		at = next
+		select {
+		case <-more:
+		case <-recheck.C:
+			err = w.recheck()
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-w.store.stopped:
+			err = status.Error(codes.Unavailable, "the server is stopping")
+		}
 	}
 	return err
+}
+
+// recheck ends the watch when its capability has expired or was revoked.
+func (w *watcher) recheck() error {
+	if w.expires.IsZero() {
+		return nil
+	}
+	if _, _, err := w.Server.rights(&w.holder); err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	return nil
 }
 
 // resync tells everything that matches now, and returns which batch follows it.

@@ -53,9 +53,9 @@ func expression(t *rapid.T, depth int, inner bool) string {
 	case 2:
 		return location(t, depth, inner) + rapid.SampledFrom([]string{" = ", " != ", " < ", " <= ", " > ", " >= "}).Draw(t, "op") + someNumbers.Draw(t, "number")
 	case 3:
-		return rapid.SampledFrom([]string{"contains", "starts-with"}).Draw(t, "function") + "(" + location(t, depth, inner) + ", '" + someValues.Draw(t, "literal") + "')"
+		return rapid.SampledFrom([]string{"contains", "starts-with"}).Draw(t, "function") + "(" + ordered(t, depth, inner) + ", '" + someValues.Draw(t, "literal") + "')"
 	case 4:
-		return "normalize-space(" + location(t, depth, inner) + ") = '" + someValues.Draw(t, "literal") + "'"
+		return "normalize-space(" + ordered(t, depth, inner) + ") = '" + someValues.Draw(t, "literal") + "'"
 	case 5:
 		return "not(" + expression(t, depth-1, inner) + ")"
 	}
@@ -88,6 +88,12 @@ func location(t *rapid.T, depth int, inner bool) string {
 		}
 	}
 	return b.String()
+}
+
+// ordered draws a path for a function that looks at the first place: without descendant steps, whose places the library
+// does not select in document order.
+func ordered(t *rapid.T, depth int, inner bool) string {
+	return rapid.Custom(func(t *rapid.T) string { return location(t, depth, inner) }).Filter(func(s string) bool { return !strings.Contains(s, "//") }).Draw(t, "ordered")
 }
 
 // library evaluates an expression with xmlquery.

@@ -22,7 +22,8 @@ const MaxXPath = 4096
 //	path        = /a/b  //a  a/b[...]  .//a  a/@b  @b  .  with * for any name
 //	[...]       = an expression; paths in it are relative
 //
-// A comparison with a path is true when any selected place meets it; the functions look at the first, as XPath says. A
+// A comparison with a path is true when any selected place meets it; the functions look at the first, as XPath says,
+// and contains and starts-with of nothing selected are false, as in xmlquery. A
 // name without prefix means the name in any namespace (XPath would say: in none), so that documents which declare a
 // default namespace can be asked without ceremony; the prefixes of ns name namespaces exactly. Not in the subset, and
 // refused with a word about it: positions, other axes and functions, text(), arithmetic, union.
@@ -192,13 +193,13 @@ func (p *xparser) textFunction(o op) (cond, error) {
 	if _, err := p.closed(nil, nil); err != nil {
 		return nil, err
 	}
-	return firstIs(path, &compare{op: o, text: []string{text}}), nil
+	return &firstOf{path, &compare{op: o, text: []string{text}}}, nil
 }
 
-// firstIs holds the string-value of the first place of a path against c; that of no place is the empty string.
-func firstIs(path []*step, c *compare) cond {
+// normalised holds normalize-space of the first place of a path against c; that of no place is the empty string.
+func normalised(path []*step, c *compare) cond {
 	f := &firstOf{path, c}
-	if empty := (&compare{op: c.op, normal: c.normal, text: c.text, number: c.number}); empty.meets("") {
+	if c.meets("") {
 		return one{f, not{nest(path, nil)}}
 	}
 	return f
@@ -215,7 +216,7 @@ func (p *xparser) comparison(path []*step, normal bool) (cond, error) {
 	}
 	if word == "" {
 		if normal {
-			return firstIs(path, &compare{op: differs, normal: true, text: []string{""}}), nil
+			return normalised(path, &compare{op: differs, normal: true, text: []string{""}}), nil
 		}
 		return nest(path, nil), nil
 	}
@@ -231,7 +232,7 @@ func (p *xparser) comparison(path []*step, normal bool) (cond, error) {
 		return one{}, nil // order against what is no number: never
 	}
 	if normal {
-		return firstIs(path, c), nil
+		return normalised(path, c), nil
 	}
 	return nest(path, c), nil
 }
