@@ -92,7 +92,7 @@ func Open(ctx context.Context, dir string) (*Home, error) {
 		return nil, err
 	}
 	h := &Home{Dir: dir, World: world.Real()}
-	h.Identity, err = load(ctx, dir, h.World)
+	h.Identity, err = ca.Load(dir, h.World)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no identity in %s: get a token from whoever runs the servers and run `ninjactl join TOKEN`, or set NINJA_HOME", dir)
 	}
@@ -106,7 +106,24 @@ func Open(ctx context.Context, dir string) (*Home, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("settings in %s: %w", dir, err)
 	}
-	return h, nil
+	return h, h.refresh(ctx)
+}
+
+// refresh renews an identity whose certificate is in the last third of its life: a tool does not run for long enough to
+// renew it in the background. While the certificate still holds, an authority that is away is not missed.
+func (h *Home) refresh(ctx context.Context) error {
+	left := h.Identity.Expires().Sub(h.World.Now())
+	if left > ca.LeafLife/3 {
+		return nil
+	}
+	r, err := ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+	if err != nil {
+		return err
+	}
+	if err := r.Renew(ctx); err != nil && left <= 0 {
+		return fmt.Errorf("the identity in %s has expired and could not be renewed: %w", h.Dir, err)
+	}
+	return nil
 }
 
 // listenTime is how long to wait for a server to be heard; servers announce themselves every second.
