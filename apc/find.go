@@ -58,7 +58,7 @@ func (c *Creator) look(ctx context.Context, token []byte, names []string) (*view
 // find asks for the descriptions of a kind and, unless name is "", of that name. Descriptions that are not in the
 // vocabulary of paths are left out: the SDS holds any XML.
 func (c *Creator) find(ctx context.Context, token []byte, kind, name string) ([]thing, error) {
-	found, err := c.cfg.Find.QueryAs(ctx, token, sds.Query{Template: template(kind, name)})
+	found, err := c.cfg.Find.QueryAs(ctx, token, sds.Query{Template: Template(kind, name)})
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func (c *Creator) find(ctx context.Context, token []byte, kind, name string) ([]
 	return things, nil
 }
 
-// template is the query for a kind and a name.
-func template(kind, name string) []byte {
+// Template is the query for the descriptions of a kind and, unless name is "", of that name.
+func Template(kind, name string) []byte {
 	var b strings.Builder
 	b.WriteString(`<service xmlns="` + operators.Namespace + `" kind="`)
 	_ = xml.EscapeText(&b, []byte(kind)) // a strings.Builder does not fail

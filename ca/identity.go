@@ -73,7 +73,7 @@ func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 	}
 	i.credential.Store(&credential{
 		chain: chain, leaf: peer.Leaf, roots: pool,
-		cert: tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
+		cert:    tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
 		rootDER: roots,
 	})
 	return nil

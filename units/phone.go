@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -58,6 +59,7 @@ type PhoneConfig struct {
 // Phone is a telephone.
 type Phone struct {
 	cfg  PhoneConfig
+	law  *audio.Law
 	said []byte // mu-law at 8 kHz
 	// speechEnd is where the last word ends in said.
 	speechEnd time.Duration
@@ -79,13 +81,9 @@ func NewPhone(cfg PhoneConfig) (*Phone, error) {
 	if cfg.HangUp == "" {
 		cfg.HangUp = AfterAnswer
 	}
-	wav, err := audio.ReadWAVFile(cfg.Microphone, longestCall)
+	samples, err := readSpeech(cfg.Microphone)
 	if err != nil {
 		return nil, fmt.Errorf("microphone: %w", err)
-	}
-	samples, err := wav.Mono().At(phoneRate)
-	if err != nil {
-		return nil, fmt.Errorf("microphone %s: %w", cfg.Microphone, err)
 	}
 	end := 0
 	for i, s := range samples {
@@ -93,7 +91,38 @@ func NewPhone(cfg PhoneConfig) (*Phone, error) {
 			end = i + 1
 		}
 	}
-	return &Phone{cfg: cfg, said: audio.EncodeMuLaw(samples), speechEnd: time.Duration(end) * time.Second / phoneRate}, nil
+	law := audio.MuLaw()
+	said := law.Encode(audio.Payload(nil, samples))
+	return &Phone{cfg: cfg, law: law, said: said, speechEnd: time.Duration(end) * time.Second / phoneRate}, nil
+}
+
+// readSpeech reads a WAV file as the line carries it: one channel at 8 kHz. No file is silence.
+func readSpeech(file string) ([]int16, error) {
+	if file == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > audio.MaxWAV {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d", file, info.Size(), audio.MaxWAV)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	f, samples, err := audio.ParseWAV(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	samples = audio.Mix(nil, samples, f.Channels, 1)
+	r, err := audio.NewResampler(f.Rate, phoneRate, 1, 32)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	out := r.Process(nil, samples)
+	return r.Flush(out, int64(len(samples)), int64(len(out))), nil
 }
 
 // Description is what the telephone publishes: its two ends, at the node where it can be reached.
@@ -203,7 +232,7 @@ func (p *Phone) listen(ctx context.Context, env operators.Env, in connectors.Rea
 		if err != nil {
 			return errors.Join(err, p.record(heard))
 		}
-		samples := audio.DecodeMuLaw(a.Payload)
+		samples := audio.Samples(nil, p.law.Decode(a.Payload))
 		if !begun && sounds(samples) {
 			begun = true
 			p.firstSample(env, c)
@@ -211,7 +240,7 @@ func (p *Phone) listen(ctx context.Context, env operators.Env, in connectors.Rea
 		if len(heard) < int(longestCall.Seconds())*phoneRate {
 			heard = append(heard, samples...)
 		}
-		if begun && a.Mark&connectors.EndOfUtterance != 0 && a.Mark&connectors.EndOfDocument != 0 {
+		if begun && a.Mark&connectors.EndOfUtterance != 0 {
 			env.Note("heard", fmt.Sprintf("%.1f s", float64(len(heard))/phoneRate))
 			if err := p.record(heard); err != nil {
 				return err
@@ -247,7 +276,11 @@ func sounds(samples []int16) bool {
 }
 
 func (p *Phone) record(heard []int16) error {
-	if err := audio.WriteWAVFile(p.cfg.Speaker, phoneRate, heard); err != nil {
+	if p.cfg.Speaker == "" {
+		return nil
+	}
+	wav := audio.WAV(audio.Format{Rate: phoneRate, Channels: 1}, heard)
+	if err := os.WriteFile(p.cfg.Speaker, wav, 0o644); err != nil {
 		return fmt.Errorf("speaker: %w", err)
 	}
 	return nil
