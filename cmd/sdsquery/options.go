@@ -74,14 +74,11 @@ func (o *options) main(ctx context.Context, t terminal) int {
 	if err != nil {
 		return failed(t, err)
 	}
-	client, rights, err := o.dial(ctx, t)
+	client, err := o.dial(ctx, t)
 	if err != nil {
 		return failed(t, err)
 	}
 	defer client.Close()
-	if rights != nil {
-		defer rights.Close()
-	}
 	return o.ask(ctx, t, client, q)
 }
 
