@@ -40,10 +40,10 @@ func TestRestart(t *testing.T) {
 	owner := w.identity(ca.KindBase, "b")
 	put := func(s *Server, names ...string) {
 		for _, n := range names {
+			w.acls.set(string(owner.ID())+"#"+n, capability.Everyone)
 			if err := s.Put(announce.Sign(owner, n, 1, []byte("<a/>"))); err != nil {
 				t.Fatal(err)
 			}
-			w.acls.set(string(owner.ID())+"#"+n, capability.Everyone)
 		}
 	}
 	running := func() (*Server, func()) {
@@ -232,4 +232,58 @@ func TestClosedClient(t *testing.T) {
 	if err := c.Watch(context.Background(), Query{}, nil); err == nil {
 		t.Error("a closed client watches")
 	}
+}
+
+// TestACLsAreFollowed: a change of an access list hides and shows without anybody telling the server.
+func TestACLsAreFollowed(t *testing.T) {
+	w := newTown(t)
+	owner, user := w.identity(ca.KindBase, "b"), w.identity(ca.KindUser, "u")
+	w.publish(owner, "p", 1, "<a/>")
+	ctx, cancel := context.WithCancel(context.Background())
+	events, done := make(chan WatchKind, 4), make(chan struct{})
+	c := w.client(user)
+	go func() {
+		defer close(done)
+		_ = c.Watch(ctx, Query{}, func(e WatchEvent) { events <- e.Kind })
+	}()
+	if e := <-events; e != Synced {
+		t.Fatal(e)
+	}
+	service := string(owner.ID()) + "#p"
+	w.acls.set(service, "group:staff", capability.Who(user.ID()))
+	if e := <-events; e != Enter {
+		t.Fatal(e)
+	}
+	w.acls.set(service, "group:staff")
+	if e := <-events; e != Leave {
+		t.Fatal(e)
+	}
+	cancel()
+	<-done
+}
+
+// TestRevokedWatchEnds: a watch lasts no longer than the capability that opened it.
+func TestRevokedWatchEnds(t *testing.T) {
+	w := newTown(t)
+	owner, user := w.identity(ca.KindBase, "b"), w.identity(ca.KindUser, "u")
+	w.publish(owner, "p", 1, "<a/>")
+	w.allow(owner, "p", capability.Who(user.ID()))
+	c := w.client(user)
+	ctx, cancel := context.WithCancel(context.Background())
+	events, done := make(chan WatchKind, 4), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = c.Watch(ctx, Query{}, func(e WatchEvent) { events <- e.Kind })
+	}()
+	if a, b := <-events, <-events; a != Enter || b != Synced {
+		t.Fatal(a, b)
+	}
+	w.tokens.mu.Lock()
+	clear(w.tokens.claims)
+	w.tokens.mu.Unlock()
+	if a, b := <-events, <-events; a != Leave || b != Synced { // watched again, as everyone
+		t.Fatal(a, b)
+	}
+	cancel()
+	<-done
 }

@@ -114,7 +114,9 @@ func ServerOptions() []grpc.ServerOption {
 func (s *Server) Run(ctx context.Context) error {
 	var followers sync.WaitGroup
 	if s.cfg.ACLs != nil {
-		followers.Go(func() { s.follow(ctx) })
+		// Taken before the first service is classed by them, so that no change falls in between.
+		known, _, changed := s.cfg.ACLs.All()
+		followers.Go(func() { s.follow(ctx, known, changed) })
 	}
 	s.store.run(ctx)
 	followers.Wait()
@@ -122,8 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // follow moves services to other classes as their ACLs change.
-func (s *Server) follow(ctx context.Context) {
-	known, _, changed := s.cfg.ACLs.All()
+func (s *Server) follow(ctx context.Context, known map[string]*capability.ACL, changed <-chan struct{}) {
 	for {
 		select {
 		case <-changed:
