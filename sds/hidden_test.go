@@ -120,7 +120,7 @@ func (w hiddenWorld) compare(t *testing.T, random *rand.Rand) (answers, found in
 		}
 	}
 	questions := []*sdspb.Question{
-		{}, {CountOnly: true}, {Limit: 2}, {OrderBy: "load"}, {OrderBy: "floor", Descending: true, Limit: 3}, {By: string(w.other.ID())}, {By: string(w.owner.ID())},
+		{}, {CountOnly: true}, {Explain: true}, {Explain: true, Xpath: "/service[floor >= 1]/node/@cores", By: string(w.owner.ID())}, {Limit: 2}, {OrderBy: "load"}, {OrderBy: "floor", Descending: true, Limit: 3}, {By: string(w.other.ID())}, {By: string(w.owner.ID())},
 		{Template: []byte(`<service><floor>2</floor></service>`)}, {Template: []byte(`<service kind="printer"><node cores="1"/></service>`)},
 		{Xpath: "//floor[. >= 2]"}, {Xpath: "/service[floor < 2 or node/@cores = 3]"}, {Xpath: "//nothing"}, {Xpath: "not(//floor = 1)"}, {Xpath: "//*[@cores]"},
 		{Template: []byte(`<a`)}, {Xpath: "/a["}, {OrderBy: "a:b"},

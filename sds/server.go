@@ -273,13 +273,13 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	}
 	r, _, _ := s.rights(&holder{peer: peer, token: req.GetCapability()})
 	s.store.stats.queries.Add(1)
-	hits, count, err := s.search(ctx, r, q)
+	res, err := s.search(ctx, r, q)
 	if err != nil {
 		return nil, err
 	}
-	out := &sdspb.QueryResponse{Count: uint64(count), More: !q.countOnly && count > len(hits)}
+	out := &sdspb.QueryResponse{Count: uint64(res.count), More: res.more(q), Explain: res.explain}
 	size, now := 0, time.Now()
-	for _, h := range hits {
+	for _, h := range res.hits {
 		m := h.message(now)
 		if size += messageSize(m); size > maxMessage/2 {
 			out.More = true
