@@ -31,6 +31,7 @@ type town struct {
 	diary  []string
 	nodes  map[ca.ID]*fakeNode
 	refuse map[ca.ID]error // what a node answers to Prepare
+	dead   map[ca.ID]bool  // it has forgotten its paths
 }
 
 type fakeNode struct {
@@ -91,6 +92,14 @@ func (n *fakeNode) Prepare(_ context.Context, a host.Assignment) (map[string]str
 	return addresses, nil
 }
 
+func (n *fakeNode) Attach(context.Context, string, uint32, []byte) (map[string]string, error) {
+	if n.town.dead[n.id] {
+		return nil, host.ErrNotFound
+	}
+	n.town.note("attach %s", n.id.Name())
+	return nil, nil
+}
+
 func (n *fakeNode) Connect(_ context.Context, addresses map[string]string) error {
 	n.town.note("connect %s: %d", n.id.Name(), len(addresses))
 	return nil
@@ -142,8 +151,10 @@ func spec(name, in, out string) operators.Spec {
 
 // newTown has a telephone, two proxies that can translate, and an oracle on a base node that speaks only Latin.
 func newTown() *town {
-	t := &town{nodes: make(map[ca.ID]*fakeNode), refuse: make(map[ca.ID]error)}
-	at := func(name string) *operators.Node { return &operators.Node{Control: name + ":1", Data: name + ":2", Cores: 1} }
+	t := &town{nodes: make(map[ca.ID]*fakeNode), refuse: make(map[ca.ID]error), dead: make(map[ca.ID]bool)}
+	at := func(name string) *operators.Node {
+		return &operators.Node{Control: name + ":1", Data: name + ":2", Cores: 1}
+	}
 	t.publish(dom+"unit/lobby", operators.Description{Kind: "phone", Name: "lobby", Node: at("lobby"), Position: &operators.Position{Lat: 1},
 		Operators: []operators.Spec{spec("microphone", "", "text/plain;lang=en"), spec("speaker", "text/plain;lang=en", "")}})
 	t.publish(dom+"base/b", operators.Description{Kind: "oracle", Name: "delphi", Node: at("b"),
@@ -253,7 +264,8 @@ func TestWhatEndsAPath(t *testing.T) {
 		{"fault", time.Hour, func(w *town) {
 			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"}
 		}, Failed, "3-answer at spiffe://test/base/b: the oracle is silent"},
-		{"lost", time.Hour, func(w *town) { _ = w.nodes[dom+"base/b"].Close(nil) }, Failed, "control of spiffe://test/base/b at b:1 is lost"},
+		{"lost", time.Hour, func(w *town) { w.dead[dom+"base/b"] = true; _ = w.nodes[dom+"base/b"].Close(nil) }, Failed,
+			"control of spiffe://test/base/b at b:1 is lost: no such path"},
 		{"ended", time.Hour, func(w *town) {
 			for _, n := range w.nodes {
 				n.reports <- host.Report{Kind: host.Ended}
@@ -290,6 +302,28 @@ func TestWhatEndsAPath(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The data flow never waits for control: when only the control channel broke, the creator takes control again.
+func TestControlIsTakenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		town := newTown()
+		c := town.creator(ctx, t, time.Hour)
+		if _, err := c.Create(ctx, ann, ask()); err != nil {
+			t.Fatal(err)
+		}
+		_ = town.nodes[dom+"base/b"].Close(ctx)
+		time.Sleep(lease)
+		if info, err := c.Show(ann.ID, id); err != nil || info.State != Running || len(town.entries("attach")) != 1 {
+			t.Errorf("the path is %s: %s (%v), attached %v", info.State, info.Why, err, town.entries("attach"))
+		}
+		if _, err := c.Delete(ctx, ann.ID, id); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A node that refuses its part is named, and what the others had prepared is taken down.
