@@ -17,6 +17,7 @@ const (
 	epochsPerSender = 4               // two processes of one identity, each with the next epoch
 	maxEpochLife    = 24 * time.Hour  // a key block for longer is refused
 	checkEvery      = 1 * time.Second // a sender's renewed chain or next epoch is checked at most so often
+	maxVerified     = 256             // digests of bodies
 )
 
 // hearing is what a server knows of those that announce services to it, and what it does with their datagrams. It is
@@ -48,6 +49,8 @@ type heardEpoch struct {
 	reply   netip.AddrPort
 	checked time.Time
 	pairs   []Pair
+	// verified are digests of the bodies whose signature held, by name: a body that is repeated is not verified again.
+	verified map[string][32]byte
 }
 
 // answer is a datagram to send and where to.
@@ -378,6 +381,22 @@ func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error
 	return answer{}, refuse(ReasonMalformed, "a record of the unknown type %d of %s", payload[0], e.owner)
 }
 
+// verifyBody checks a body's signature unless the very same was checked last.
+func (e *heardEpoch) verifyBody(b Body) error {
+	digest := sha256.Sum256(append(b.signed(), b.Signature...))
+	if e.verified[b.Name] == digest {
+		return nil
+	}
+	if err := b.verifyBy(e.peer); err != nil {
+		return err
+	}
+	if len(e.verified) >= maxVerified || e.verified == nil {
+		e.verified = map[string][32]byte{}
+	}
+	e.verified[b.Name] = digest
+	return nil
+}
+
 // body checks the owner's signature and puts the body into the Sink. Why one is refused is told to its owner.
 func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) {
 	body, period, err := parseBody(payload)
@@ -386,7 +405,7 @@ func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) 
 	}
 	body.Owner, body.Chain = e.owner, e.chain
 	if err == nil {
-		err = body.verifyBy(e.peer)
+		err = e.verifyBody(body)
 	}
 	if err == nil {
 		body.Lifetime = h.server.lifetime(period)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"ninja/ca"
@@ -343,6 +345,7 @@ func (s *sender) dueRefresh(out [][]byte, now time.Time) ([][]byte, error) {
 	if s.turn = after; s.turn == "" {
 		s.turn = first
 	}
+	slices.SortFunc(pairs, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
 	if v := s.services[s.turn]; v != nil && now.Sub(v.sent) >= s.period() {
 		out = s.bodyOf(out, v, now)
 	}
