@@ -4,20 +4,25 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/url"
+	"sync"
 	"time"
 
 	"ninja/internal/world"
 )
 
-// Authority signs certificates: a root, which can be taken away once an issuing certificate is made, and the
-// short-lived issuing key that signs leaves.
+// Authority signs certificates: a root, whose key can be taken away once an issuing certificate is made, and the
+// short-lived issuing key that signs leaves. It is safe for use by many goroutines.
 type Authority struct {
-	world   world.World
-	domain  string
-	root    []byte // DER
+	world  world.World
+	domain string
+	root   []byte // DER
+	dir    string // where it is kept; "" is nowhere
+
+	mu      sync.Mutex
 	issuing []byte // DER
 	issuer  *x509.Certificate
 	key     ed25519.PrivateKey
@@ -35,35 +40,62 @@ const clockSkew = time.Minute
 
 // NewAuthority makes a new root and issuing key for the trust domain, in memory.
 func NewAuthority(w world.World, domain string) (*Authority, error) {
+	rootKey, root, err := newRoot(w, domain)
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{world: w, domain: domain, root: root}
+	return a, a.newIssuing(rootKey)
+}
+
+// newRoot makes a root key and its certificate.
+func newRoot(w world.World, domain string) (ed25519.PrivateKey, []byte, error) {
 	if _, err := MakeID(domain, KindCA, "root"); err != nil {
-		return nil, err
-	}
-	rootPub, rootKey, err := ed25519.GenerateKey(w.Rand)
-	if err != nil {
-		return nil, err
-	}
-	template := caTemplate(w, domain, "root", RootLife)
-	root, err := x509.CreateCertificate(w.Rand, template, template, rootPub, rootKey)
-	if err != nil {
-		return nil, err
-	}
-	parent, err := x509.ParseCertificate(root)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pub, key, err := ed25519.GenerateKey(w.Rand)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	issuing, err := x509.CreateCertificate(w.Rand, caTemplate(w, domain, "issuing", IssuingLife), parent, pub, rootKey)
+	template := caTemplate(w, domain, "root", RootLife)
+	root, err := x509.CreateCertificate(w.Rand, template, template, pub, key)
+	return key, root, err
+}
+
+// newIssuing makes a new issuing key and has the root sign it. The certificate can sign leaves of this domain only.
+func (a *Authority) newIssuing(rootKey ed25519.PrivateKey) error {
+	parent, err := x509.ParseCertificate(a.root)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	if !rootKey.Public().(ed25519.PublicKey).Equal(parent.PublicKey) {
+		return errors.New("the root key is not the root certificate's")
+	}
+	pub, key, err := ed25519.GenerateKey(a.world.Rand)
+	if err != nil {
+		return err
+	}
+	template := caTemplate(a.world, a.domain, "issuing", IssuingLife)
+	template.MaxPathLenZero = true
+	template.PermittedDNSDomainsCritical = true // the flag is for all name constraints
+	template.PermittedURIDomains = []string{a.domain}
+	issuing, err := x509.CreateCertificate(a.world.Rand, template, parent, pub, rootKey)
+	if err != nil {
+		return err
+	}
+	return a.setIssuing(key, issuing)
+}
+
+func (a *Authority) setIssuing(key ed25519.PrivateKey, issuing []byte) error {
 	issuer, err := x509.ParseCertificate(issuing)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &Authority{world: w, domain: domain, root: root, issuing: issuing, issuer: issuer, key: key}, nil
+	if !key.Public().(ed25519.PublicKey).Equal(issuer.PublicKey) {
+		return errors.New("the issuing key is not the issuing certificate's")
+	}
+	a.issuing, a.issuer, a.key = issuing, issuer, key
+	return nil
 }
 
 func caTemplate(w world.World, domain, name string, life time.Duration) *x509.Certificate {
@@ -98,11 +130,20 @@ func (a *Authority) Issue(id ID, key ed25519.PublicKey, life time.Duration) ([][
 	if id.Domain() != a.domain {
 		return nil, fmt.Errorf("identity %s is not of the domain %s", id, a.domain)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	now := a.world.Now()
+	if err := a.freshIssuer(now); err != nil {
+		return nil, err
+	}
+	ends := now.Add(life)
+	if ends.After(a.issuer.NotAfter) {
+		ends = a.issuer.NotAfter
+	}
 	leaf, err := x509.CreateCertificate(a.world.Rand, &x509.Certificate{
 		SerialNumber: serial(a.world),
 		NotBefore:    now.Add(-clockSkew),
-		NotAfter:     now.Add(life),
+		NotAfter:     ends,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		URIs:         []*url.URL{id.URL()},

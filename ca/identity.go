@@ -21,6 +21,8 @@ type Identity struct {
 	id  ID
 	key ed25519.PrivateKey
 	now func() time.Time
+	// authorities are addresses where it can be renewed; it keeps them for whoever loads it.
+	authorities []string
 	// credential is replaced whole at each renewal.
 	credential atomic.Pointer[credential]
 }
@@ -30,6 +32,8 @@ type credential struct {
 	leaf  *x509.Certificate
 	roots *x509.CertPool
 	cert  tls.Certificate
+
+	rootDER [][]byte
 }
 
 // NewIdentity makes an identity of a key and a certificate chain (leaf first, DER) that must be for the key and chain to
@@ -43,7 +47,9 @@ func NewIdentity(key ed25519.PrivateKey, chain, roots [][]byte, now func() time.
 }
 
 // Renew replaces the certificate chain and the roots.
-func (i *Identity) Renew(chain, roots [][]byte) error {
+func (i *Identity) Renew(chain, roots [][]byte) error { return i.renewAt(chain, roots, i.now()) }
+
+func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 	pool := x509.NewCertPool()
 	for _, der := range roots {
 		c, err := x509.ParseCertificate(der)
@@ -52,7 +58,7 @@ func (i *Identity) Renew(chain, roots [][]byte) error {
 		}
 		pool.AddCert(c)
 	}
-	peer, err := verify(chain, pool, i.now())
+	peer, err := verify(chain, pool, now)
 	if err != nil {
 		return err
 	}
@@ -62,10 +68,13 @@ func (i *Identity) Renew(chain, roots [][]byte) error {
 	if i.id != "" && i.id != peer.ID {
 		return fmt.Errorf("certificate of %s cannot renew %s", peer.ID, i.id)
 	}
-	i.id = peer.ID
+	if i.id == "" {
+		i.id = peer.ID
+	}
 	i.credential.Store(&credential{
 		chain: chain, leaf: peer.Leaf, roots: pool,
 		cert: tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
+		rootDER: roots,
 	})
 	return nil
 }
@@ -79,8 +88,17 @@ func (i *Identity) Public() ed25519.PublicKey { return i.key.Public().(ed25519.P
 // Chain is the present certificate chain, leaf first, without the root, in DER.
 func (i *Identity) Chain() [][]byte { return i.credential.Load().chain }
 
+// Roots are the root certificates that it trusts, in DER.
+func (i *Identity) Roots() [][]byte { return i.credential.Load().rootDER }
+
+// Authorities are the addresses where it was issued and can be renewed; none if it never joined over the network.
+func (i *Identity) Authorities() []string { return i.authorities }
+
 // Expires is when the present certificate ends.
 func (i *Identity) Expires() time.Time { return i.credential.Load().leaf.NotAfter }
+
+// Now is the wall-clock time of the identity's host, by which it judges certificates.
+func (i *Identity) Now() time.Time { return i.now() }
 
 // Sign signs message under a context, which is a short constant of the caller's such as "ninja description 1": a
 // signature made under one context is never valid under another.
@@ -113,6 +131,14 @@ var ErrUntrusted = errors.New("certificate not trusted")
 // Verify checks a certificate chain (leaf first, DER) against the roots that i trusts, at the present time.
 func (i *Identity) Verify(chain [][]byte) (Peer, error) {
 	return verify(chain, i.credential.Load().roots, i.now())
+}
+
+// lastValid is the present, or the last second of a leaf certificate (DER) that has expired.
+func lastValid(leaf []byte, now time.Time) time.Time {
+	if c, err := x509.ParseCertificate(leaf); err == nil && now.After(c.NotAfter) {
+		return c.NotAfter
+	}
+	return now
 }
 
 func verify(chain [][]byte, roots *x509.CertPool, now time.Time) (Peer, error) {

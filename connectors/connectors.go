@@ -49,7 +49,8 @@ type EventKind uint8
 
 // Events.
 const (
-	// Flush asks those upstream to drop what they have not delivered yet: the user has begun to speak.
+	// Flush asks those upstream to drop what they have not delivered yet: the user has begun to speak. Each hop that
+	// it passes drops what it holds itself.
 	Flush EventKind = 1
 	// Fault tells those upstream that a hop below them failed.
 	Fault EventKind = 2
@@ -70,8 +71,8 @@ type Writer interface {
 
 // Reader is the receiving end of a hop. Read is called by one goroutine.
 type Reader interface {
-	// Read returns the next ADU, whose payload the caller now owns. io.EOF is the end of the stream, any other error a
-	// broken hop.
+	// Read returns the next ADU, whose payload the caller now owns. io.EOF is the end of the stream; when ctx ends its
+	// error is returned and Read may be called again; any other error is a broken hop.
 	Read(ctx context.Context) (ADU, error)
 	// Signal sends an event upstream. It does not block; it may be called by any goroutine.
 	Signal(e Event) error
@@ -82,9 +83,17 @@ type Reader interface {
 // ErrClosed is returned by a hop that either end has closed.
 var ErrClosed = errors.New("the hop is closed")
 
+// ErrRefused is wrapped by the error of a Dial that the receiving end answered with a refusal: the stream is not known
+// there, or not for this epoch, type or peer. Dialing again does not help.
+var ErrRefused = errors.New("the receiving end refused the hop")
+
+// MaxPayload is the greatest payload of an ADU in bytes.
+const MaxPayload = 1 << 20
+
 // Hop says what a hop is for; both ends are given the same.
 type Hop struct {
-	// Stream names the hop: 16 random bytes chosen by the receiving end, unguessable.
+	// Stream names the hop: 16 random bytes chosen by the receiving end, unguessable. Zero lets Listen draw one, and
+	// lets Dial take the one of the address.
 	Stream StreamID
 	// Path and Name identify the hop in logs and faults, as in "path 7f3a" and "resample->recognise".
 	Path, Name string

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 
 	"ninja/connectors"
 	"ninja/internal/world"
@@ -84,31 +85,48 @@ type Position struct {
 type Factory func(ctx context.Context, env Env) (Operator, error)
 
 // Registry holds the programs that a node may run, by the key that descriptions name them with. A description never
-// starts anything else. Fill it before use; afterwards it is read only.
+// starts anything else. The zero Registry is empty and ready; it is safe for use by many goroutines.
 type Registry struct {
+	mu        sync.RWMutex
 	factories map[string]Factory
 }
 
-// Add registers a program. A key that is taken is a mistake of the caller's and panics.
-func (r *Registry) Add(key string, f Factory) {
+// Add registers a program under a key that is free; a taken key is an error.
+func (r *Registry) Add(key string, f Factory) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if _, taken := r.factories[key]; taken {
-		panic("operators: program " + key + " is registered twice")
+		return fmt.Errorf("program %q is registered already", key)
 	}
 	if r.factories == nil {
 		r.factories = make(map[string]Factory)
 	}
 	r.factories[key] = f
+	return nil
+}
+
+// Remove forgets a program. Operators that were made of it run on.
+func (r *Registry) Remove(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.factories, key)
 }
 
 // Keys lists the programs in order.
-func (r *Registry) Keys() []string { return slices.Sorted(maps.Keys(r.factories)) }
+func (r *Registry) Keys() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Sorted(maps.Keys(r.factories))
+}
 
 // ErrNoProgram is returned for a key that is not registered.
 var ErrNoProgram = errors.New("this node has no such program")
 
 // Make makes the operator whose program has the key.
 func (r *Registry) Make(ctx context.Context, key string, env Env) (Operator, error) {
+	r.mu.RLock()
 	f, ok := r.factories[key]
+	r.mu.RUnlock()
 	if !ok {
 		return nil, fmt.Errorf("program %q: %w", key, ErrNoProgram)
 	}

@@ -206,25 +206,30 @@ func (d domain) has(v string) bool {
 	return d.any() || slices.Contains(d.values, v)
 }
 
-// and is what both sets hold, in the order of the second, which is the one that wants; ok is false when that is nothing.
-func (d domain) and(e domain) (both domain, ok bool) {
+// and is what both sets hold, in the order of the second, which is the one that wants; none when that is nothing.
+func (d domain) and(e domain) domain {
 	switch {
 	case d.any():
-		return e, true
+		return e
 	case e.any():
-		return d, true
+		return d
 	case d.ranged && e.ranged:
-		both = domain{lo: max(d.lo, e.lo), hi: min(d.hi, e.hi), ranged: true}
-		return both, both.lo <= both.hi
+		return domain{lo: max(d.lo, e.lo), hi: min(d.hi, e.hi), ranged: true}
 	case e.ranged:
 		d, e = e, d
 	}
+	both := domain{values: []string{}}
 	for _, v := range e.values {
 		if d.has(v) {
 			both.values = append(both.values, v)
 		}
 	}
-	return both, both.values != nil
+	return both
+}
+
+// none reports whether the set is empty. No parsed pattern has an empty one; an intersection may.
+func (d domain) none() bool {
+	return d.ranged && d.lo > d.hi || d.values != nil && len(d.values) == 0
 }
 
 // pick is the value taken when nothing decides: the first of a set, the lower end of a range; "" when any would do.
@@ -234,6 +239,16 @@ func (d domain) pick() string {
 		return number(d.lo)
 	case len(d.values) > 0:
 		return d.values[0]
+	}
+	return ""
+}
+
+// Variable is the name of the variable that a parameter's pattern has, "" when it has none.
+func (p Pattern) Variable(name string) string {
+	for _, pp := range p.params {
+		if pp.name == name {
+			return pp.variable
+		}
 	}
 	return ""
 }

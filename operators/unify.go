@@ -23,6 +23,14 @@ func Unify(chain []Link) (hops []connectors.Type, err error) {
 			return nil, err
 		}
 	}
+	// Every output parameter narrows its class before any value is picked: a pick must suit all that share it.
+	for i := 0; i+1 < len(chain); i++ {
+		for _, p := range chain[i].Out.params {
+			if _, err := u.slot(i, sideOut, p); err != nil {
+				return nil, fmt.Errorf("%s: %w", chain[i].Name, err)
+			}
+		}
+	}
 	for i := 0; i+1 < len(chain); i++ {
 		t, err := u.ground(chain, i)
 		if err != nil {
@@ -63,31 +71,38 @@ type unifier struct {
 	domain []domain
 }
 
+// slotKey names a member's variable, or, without one, the parameter on its side of the member.
 type slotKey struct {
 	member int
+	side   side
 	name   string
 }
 
-// slot is the class of a parameter's value: the variable's own, or a new one for a constant.
-func (u *unifier) slot(member int, p patternParam) (int, error) {
-	fresh := func() int {
-		u.parent = append(u.parent, len(u.parent))
-		u.domain = append(u.domain, p.domain)
-		return len(u.parent) - 1
+type side uint8
+
+const (
+	sideBoth side = iota // a variable's value is one on both sides
+	sideIn
+	sideOut
+)
+
+// slot is the class of a parameter's value.
+func (u *unifier) slot(member int, where side, p patternParam) (int, error) {
+	key := slotKey{member, where, p.name}
+	if p.variable != "" {
+		key = slotKey{member, sideBoth, p.variable}
 	}
-	if p.variable == "" {
-		return fresh(), nil
-	}
-	key := slotKey{member, p.variable}
 	s, known := u.slots[key]
 	if !known {
-		s = fresh()
+		s = len(u.parent)
+		u.parent = append(u.parent, s)
+		u.domain = append(u.domain, p.domain)
 		u.slots[key] = s
 		return s, nil
 	}
 	s = u.find(s)
-	both, ok := u.domain[s].and(p.domain)
-	if !ok {
+	both := u.domain[s].and(p.domain)
+	if both.none() {
 		return s, fmt.Errorf("$%s cannot be both %s and %s", p.variable, u.domain[s].words(), p.domain.words())
 	}
 	u.domain[s] = both
@@ -110,7 +125,7 @@ func (u *unifier) join(chain []Link, i int) error {
 		return miss
 	}
 	for _, want := range to.In.params {
-		w, err := u.slot(i+1, want)
+		w, err := u.slot(i+1, sideIn, want)
 		if err != nil {
 			return fmt.Errorf("%s: %w", to.Name, err)
 		}
@@ -119,13 +134,13 @@ func (u *unifier) join(chain []Link, i int) error {
 		if !ok {
 			return miss
 		}
-		o, err := u.slot(i, offer)
+		o, err := u.slot(i, sideOut, offer)
 		if err != nil {
 			return fmt.Errorf("%s: %w", from.Name, err)
 		}
 		o, w = u.find(o), u.find(w)
-		both, ok := u.domain[o].and(u.domain[w])
-		if !ok {
+		both := u.domain[o].and(u.domain[w])
+		if both.none() {
 			miss.Offered = u.domain[o].words()
 			return miss
 		}
@@ -140,7 +155,7 @@ func (u *unifier) ground(chain []Link, i int) (connectors.Type, error) {
 	out := chain[i].Out
 	params := make([]connectors.Param, 0, len(out.params))
 	for _, p := range out.params {
-		s, err := u.slot(i, p)
+		s, err := u.slot(i, sideOut, p)
 		if err != nil {
 			return connectors.Type{}, fmt.Errorf("%s: %w", chain[i].Name, err)
 		}

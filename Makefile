@@ -1,0 +1,66 @@
+# Ninja: two commands matter. `make demo` does all set-up and runs the main job; `make test` does all set-up and passes
+# the tests.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench fuzz prove verify generate clean
+
+# The speech engines, the compiler for the recogniser's child program and the race detector, and the checkers.
+PACKAGES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espeak-ng flite libxml2-utils protobuf-compiler
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+GO := go
+COMMANDS := ninjad ninjactl sdsquery demo
+FUZZTIME ?= 20s
+AREA ?= all
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install the Debian packages that are missing
+	@missing=; for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing:$$missing"; \
+		$(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+build: setup bin/ninja-recognise ## build the commands into bin/
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/ $(addprefix ./cmd/,$(COMMANDS))
+
+bin/ninja-recognise: operators/speech/engine/recognise.c
+	@mkdir -p bin
+	@gcc -O2 -Wall -Wextra -o $@ $< $$(pkg-config --cflags --libs pocketsphinx sphinxbase) -lm
+
+demo: build ## speak an address into a telephone and hear the way there (SAY="..." VOICE=rms SEED=n)
+	@bin/demo $(if $(SAY),--say "$(SAY)") $(if $(VOICE),--voice $(VOICE)) $(if $(SEED),--seed $(SEED))
+
+test: build ## all tests, with the race detector
+	$(GO) vet ./...
+	$(GO) test -race -timeout 18m ./...
+
+bench: build ## all benchmarks, each beside its floor
+	$(GO) test -run '^$$' -bench . -benchtime 1s -timeout 60m ./... | grep -v '^ok.*no test files\|no test files'
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; done
+
+prove: build ## the full counts, one line a promise (AREA=demo ca announce ...)
+	@bash prove/run $(AREA)
+
+generate: setup ## write the generated code again
+	@$(GO) build -o bin/pb/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	@PATH="$$PWD/bin/pb:$$PATH" protoc --go_out=. --go_opt=module=ninja --go-grpc_out=. --go-grpc_opt=module=ninja \
+		$$(git ls-files '*.proto')
+
+verify: generate ## formatting, generated code and dependencies are as they should be
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l .; echo 'run gofmt -w'; exit 1; }
+	@git diff --exit-code --stat -- '*.pb.go' || { echo 'the generated code is stale: commit what make generate wrote'; exit 1; }
+	@$(GO) mod tidy -diff
+	@$(GO) vet ./...
+	@$(GO) tool staticcheck ./...
+
+clean: ## remove what was built
+	rm -rf bin out

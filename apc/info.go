@@ -1,0 +1,104 @@
+package apc
+
+import (
+	"time"
+
+	"ninja/ca"
+	"ninja/connectors"
+	"ninja/operators"
+)
+
+// State is where a path is in its life.
+type State string
+
+// States of a path.
+const (
+	Planned   State = "planned"   // found, not made
+	Preparing State = "preparing" // operators are being started and hops set up
+	Running   State = "running"   // data flows
+	Ended     State = "ended"     // torn down on request, or the source ended
+	Failed    State = "failed"    // something in it broke; Why says what
+)
+
+// Info is what the creator tells of a path.
+type Info struct {
+	Path     string        `json:"path"`
+	Request  string        `json:"request"`
+	Owner    ca.ID         `json:"owner"`
+	State    State         `json:"state"`
+	Why      string        `json:"why,omitempty"`
+	Created  time.Time     `json:"created"`
+	Epoch    uint32        `json:"epoch"`
+	Steps    []Step        `json:"steps"`
+	Hops     []Hop         `json:"hops"`
+	Cost     Cost          `json:"cost"`
+	PlanTime time.Duration `json:"plan_ns"`
+	// SetUp is the time from the request to the start of the flow, planning included.
+	SetUp       time.Duration `json:"setup_ns"`
+	Explanation string        `json:"explanation,omitempty"`
+}
+
+// Step is one operator of a path.
+type Step struct {
+	Stage    string `json:"stage"`
+	Operator string `json:"operator"`
+	// Service is the id of the description the operator came from.
+	Service string `json:"service"`
+	Node    ca.ID  `json:"node"`
+	Program string `json:"program"`
+	Cost    Cost   `json:"cost"`
+	// What the node has measured; zero before its first heartbeat.
+	In         uint64        `json:"adus_in"`
+	Out        uint64        `json:"adus_out"`
+	ProcessP50 time.Duration `json:"process_p50_ns"`
+	ProcessP99 time.Duration `json:"process_p99_ns"`
+
+	control string
+	args    map[string]string
+}
+
+// Hop is what flows between two steps.
+type Hop struct {
+	Hop       string          `json:"hop"`
+	Type      connectors.Type `json:"type"`
+	Transport string          `json:"transport"`
+	// Stats are the receiving end's.
+	Stats connectors.Stats `json:"stats"`
+}
+
+// Cost is what a step or a path is expected to cost.
+type Cost struct {
+	CPU     float64       `json:"cpu"`
+	Memory  int64         `json:"memory"`
+	Latency time.Duration `json:"latency_ns"`
+	Price   float64       `json:"price"`
+	Quality float64       `json:"quality"`
+}
+
+func costOf(c operators.Cost) Cost {
+	return Cost{CPU: c.CPU, Memory: c.Memory, Latency: time.Duration(c.Latency), Price: c.Price, Quality: c.Quality}
+}
+
+// Event is something that happened in a path.
+type Event struct {
+	Time time.Time `json:"time"`
+	// Kind is "state", "note" or "fault".
+	Kind  string `json:"kind"`
+	Stage string `json:"stage,omitempty"`
+	Node  ca.ID  `json:"node,omitempty"`
+	// NoteKind is the operator's word for a note, such as "recognised".
+	NoteKind string `json:"note,omitempty"`
+	Text     string `json:"text"`
+}
+
+// Request asks for a path.
+type Request struct {
+	// Path is the path's name, 16 lower-case hexadecimal digits; "" has Plan do without and Create refuse.
+	Path string
+	// Line is the one-line form, as in "phone:lobby ! ?map-directions ! phone:lobby".
+	Line string
+	// Capability is the asker's, narrowed to the creator's key.
+	Capability []byte
+	// Position of the user; nil takes the one in the first endpoint's description.
+	Position *operators.Position
+}

@@ -1,0 +1,387 @@
+package plan
+
+import (
+	"container/heap"
+	"math"
+	"slices"
+)
+
+// bounds are lower bounds on what is left to the end of a path, for the objective and for each bound resource apart:
+// of the operators, by abstract type and progress through the requirements; of the hops, by place and progress. Both
+// leave out what makes planning hard (parameters, capacities, one choice having to serve all resources), so that no
+// plan is ever below them.
+type bounds struct {
+	p   *problem
+	ops []map[uint64]float64 // by metric: abstract state and progress to the least cost of the operators left
+	net []netBound           // by metric
+}
+
+// Metric 0 is the objective; metric i+1 the resource p.dims[i].
+func (p *problem) metrics() int { return 1 + len(p.dims) }
+
+// opLeast is the least that an operator adds to a metric.
+func (p *problem) opLeast(op int32, metric int) float64 {
+	if metric == 0 || math.IsInf(p.minCost[op], 1) {
+		return p.minCost[op]
+	}
+	return p.minimum[op][p.dims[metric-1]]
+}
+
+// ofMetric is a metric of a vector of resources.
+func (p *problem) ofMetric(v *vector, metric int) float64 {
+	if metric == 0 {
+		return p.w.of(*v)
+	}
+	return v[p.dims[metric-1]]
+}
+
+func (p *problem) makeBounds() {
+	b := &bounds{p: p}
+	for m := range p.metrics() {
+		b.ops = append(b.ops, p.reverse(m))
+	}
+	b.net = p.netBounds()
+	p.bounds = b
+}
+
+// operatorsLeft is the least that the operators behind an open type still cost, +Inf when no chain of abstract types
+// leads to the end.
+func (b *bounds) operatorsLeft(metric int, media, about int32, mask uint32) float64 {
+	least := func(about int32) float64 {
+		if v, ok := b.ops[metric][absKey(media, about, mask)]; ok {
+			return v
+		}
+		return math.Inf(1)
+	}
+	switch about {
+	case aboutNone:
+		return least(absEvery)
+	case aboutAny:
+		return least(absSome)
+	}
+	return min(least(absEvery), least(about))
+}
+
+// Beside values, the abstract states of a medium are two: absEvery is what holds whatever the meaning, absSome the
+// least over all meanings.
+const (
+	absEvery int32 = -1
+	absSome  int32 = -2
+)
+
+func absKey(media, about int32, mask uint32) uint64 {
+	return uint64(mask)<<48 | uint64(uint32(media)&0xffffff)<<24 | uint64(uint32(about+2)&0xffffff)
+}
+
+type absState struct {
+	dist         float64
+	media, about int32
+	mask         uint32
+}
+
+type absHeap []absState
+
+func (h absHeap) Len() int           { return len(h) }
+func (h absHeap) Less(i, j int) bool { return h[i].dist < h[j].dist }
+func (h absHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *absHeap) Push(x any)        { *h = append(*h, x.(absState)) }
+func (h *absHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+// reverse is Dijkstra's algorithm from the last operator back over abstract types and progress.
+func (p *problem) reverse(metric int) map[uint64]float64 {
+	least := make([]float64, len(p.c.sigs)) // by signature
+	for s, ops := range p.t.opsOf {
+		least[s] = math.Inf(1)
+		for _, op := range ops {
+			least[s] = min(least[s], p.opLeast(op, metric))
+		}
+	}
+	byOut := make(map[int32][]int32)
+	for s := range p.t.abs {
+		if a := &p.t.abs[s]; a.out >= 0 && a.in >= 0 && !math.IsInf(least[s], 1) {
+			byOut[a.out] = append(byOut[a.out], int32(s))
+		}
+	}
+	r := reverser{dist: make(map[uint64]float64)}
+	goal := &p.t.abs[p.c.sig[p.to]]
+	r.into(goal, absEvery, p.need, p.opLeast(int32(p.to), metric))
+	for r.heap.Len() > 0 {
+		x := heap.Pop(&r.heap).(absState)
+		if x.dist > r.dist[absKey(x.media, x.about, x.mask)] || x.about == absSome {
+			continue
+		}
+		for _, s := range byOut[x.media] {
+			a := &p.t.abs[s]
+			if x.about >= 0 && a.outAbout != x.about && a.outAbout != aboutAny && a.outAbout != aboutSame {
+				continue
+			}
+			r.into(a, x.about, x.mask, x.dist+least[s])
+		}
+		p.backOver(&r, x, metric)
+	}
+	return r.dist
+}
+
+// backOver goes back over operators that stand for a requirement, which takes progress away.
+func (p *problem) backOver(r *reverser, x absState, metric int) {
+	for op, meets := range p.meets {
+		a := &p.t.abs[p.c.sig[op]]
+		if a.out != x.media || a.in < 0 || x.about >= 0 && a.outAbout != x.about && a.outAbout != aboutAny && a.outAbout != aboutSame {
+			continue
+		}
+		for i := range p.after {
+			bit := uint32(1) << i
+			if meets&bit != 0 && x.mask&bit != 0 && p.after[i]&^x.mask == 0 {
+				r.into(a, x.about, x.mask&^bit, x.dist+p.opLeast(op, metric))
+			}
+		}
+	}
+}
+
+type reverser struct {
+	dist map[uint64]float64
+	heap absHeap
+}
+
+// into relaxes the states from which an operator can be taken into a state of the meaning about.
+func (r *reverser) into(a *absSig, about int32, mask uint32, dist float64) {
+	if math.IsInf(dist, 1) {
+		return
+	}
+	if a.outAbout == aboutSame && about >= 0 {
+		if a.wants == nil || slices.Contains(a.wants, about) {
+			r.relax(a.in, about, mask, dist)
+		}
+		return
+	}
+	if a.wants == nil {
+		r.relax(a.in, absEvery, mask, dist)
+		return
+	}
+	for _, v := range a.wants {
+		r.relax(a.in, v, mask, dist)
+	}
+}
+
+func (r *reverser) relax(media, about int32, mask uint32, dist float64) {
+	for _, ab := range [2]int32{about, absSome} {
+		k := absKey(media, ab, mask)
+		if d, ok := r.dist[k]; ok && d <= dist {
+			continue
+		}
+		r.dist[k] = dist
+		if ab != absSome {
+			heap.Push(&r.heap, absState{dist, media, ab, mask})
+		}
+	}
+}
+
+// maxPins is how many places a requirement may have for its hops to be foreseen.
+const maxPins = 16
+
+// netBound is one metric's least cost of the hops that are left.
+type netBound struct {
+	pins  []int32 // nodes that the path must or may come to: the end's, and those of the requirements with few places
+	index map[int32]int
+	dist  [][]float64            // by pin and zone: from a node of the zone that is not the pin itself
+	byReq [][]int                // pins by requirement; nil for one with too many
+	last  []int                  // pins of the end
+	memo  map[uint32]([]float64) // by progress: by pin
+	zones map[uint32]([]float64) // by progress: by zone
+	after []uint32
+}
+
+func (p *problem) netBounds() []netBound {
+	proto := netBound{index: make(map[int32]int), byReq: make([][]int, len(p.after)), after: p.after}
+	pin := func(n int32) int {
+		i, ok := proto.index[n]
+		if !ok {
+			i = len(proto.pins)
+			proto.index[n] = i
+			proto.pins = append(proto.pins, n)
+		}
+		return i
+	}
+	for _, n := range p.candidates(p.to) {
+		proto.last = append(proto.last, pin(n))
+	}
+	for r := range p.after {
+		nodes := make(map[int32]bool)
+		for op, meets := range p.meets {
+			if meets&(1<<r) == 0 {
+				continue
+			}
+			if len(p.c.places[op]) > 4*maxPins {
+				nodes = nil
+			}
+			if nodes == nil {
+				break
+			}
+			for _, n := range p.candidates(int(op)) {
+				nodes[n] = true
+			}
+		}
+		if nodes == nil || len(nodes) > maxPins || len(nodes) == 0 {
+			continue
+		}
+		for n := range nodes {
+			proto.byReq[r] = append(proto.byReq[r], pin(n))
+		}
+	}
+	out := make([]netBound, p.metrics())
+	for m := range out {
+		nb := proto
+		nb.memo, nb.zones = make(map[uint32][]float64), make(map[uint32][]float64)
+		cheapest := p.cheapestHops(m)
+		for _, n := range nb.pins {
+			nb.dist = append(nb.dist, zonesTo(cheapest, int(p.c.nodeZone[n])))
+		}
+		out[m] = nb
+	}
+	return out
+}
+
+// cheapestHops is the least that a hop between two nodes of two zones can add to a metric, whatever it carries.
+func (p *problem) cheapestHops(metric int) [][]float64 {
+	z := len(p.c.zones)
+	m := make([][]float64, z)
+	for i := range m {
+		m[i] = make([]float64, z)
+		for j := range m[i] {
+			m[i][j] = math.Inf(1)
+			for k := range p.c.transports {
+				t := &p.c.transports[k]
+				s := slices.Index(p.c.schemes, t.Scheme)
+				if t.Local || p.c.zones[i].mask&p.c.zones[j].mask&(1<<s) == 0 {
+					continue
+				}
+				v := p.hopVector(t, i, j)
+				m[i][j] = min(m[i][j], p.ofMetric(&v, metric))
+			}
+		}
+	}
+	return m
+}
+
+// hopVector is what a hop takes.
+func (p *problem) hopVector(t *Transport, from, to int) vector {
+	v := vector{resLatency: t.Latency.Seconds(), resCPU: t.CPU}
+	if !t.Local {
+		a, b := p.c.zones[from].region, p.c.zones[to].region
+		v[resLatency] += p.c.linkLat[a][b]
+		v[resPrice] += p.c.linkPrice[a][b]
+	}
+	return v
+}
+
+// zonesTo is the least way from a node of each zone to another node, which lies in the zone to, by one hop or several.
+func zonesTo(hop [][]float64, to int) []float64 {
+	n := len(hop)
+	dist, done := make([]float64, n), make([]bool, n)
+	for i := range n {
+		dist[i] = hop[i][to]
+	}
+	for range n {
+		at, best := -1, math.Inf(1)
+		for i := range n {
+			if !done[i] && dist[i] < best {
+				at, best = i, dist[i]
+			}
+		}
+		if at < 0 {
+			break
+		}
+		done[at] = true
+		for i := range n {
+			dist[i] = min(dist[i], hop[i][at]+best)
+		}
+	}
+	return dist
+}
+
+// at is the least cost of the hops left from a node, with some requirements met.
+func (b *netBound) at(p *problem, node int32, mask uint32) float64 {
+	if i, ok := b.index[node]; ok {
+		return b.fromPins(p, mask)[i]
+	}
+	return b.fromZones(p, mask)[p.c.nodeZone[node]]
+}
+
+// targets calls f with each pin that may come next, and what is left from there; rest is nil at the end.
+func (b *netBound) targets(mask uint32, f func(pin int, next uint32, end bool)) {
+	left := false
+	for r, pins := range b.byReq {
+		if pins == nil || mask&(1<<r) != 0 {
+			continue
+		}
+		left = true
+		if !b.ready(r, mask) {
+			continue
+		}
+		for _, q := range pins {
+			f(q, mask|1<<r, false)
+		}
+	}
+	if !left {
+		for _, q := range b.last {
+			f(q, mask, true)
+		}
+	}
+}
+
+// ready reports whether all that must come before a requirement, and that pins speak for, has been met.
+func (b *netBound) ready(r int, mask uint32) bool {
+	for a := range b.after {
+		if b.after[r]&(1<<a) != 0 && b.byReq[a] != nil && mask&(1<<a) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *netBound) fromPins(p *problem, mask uint32) []float64 {
+	if v, ok := b.memo[mask]; ok {
+		return v
+	}
+	out := make([]float64, len(b.pins))
+	for i := range out {
+		out[i] = math.Inf(1)
+		zone := p.c.nodeZone[b.pins[i]]
+		b.targets(mask, func(q int, next uint32, end bool) {
+			d := 0.0
+			if q != i {
+				d = b.dist[q][zone]
+			}
+			if !end {
+				d += b.fromPins(p, next)[q]
+			}
+			out[i] = min(out[i], d)
+		})
+	}
+	b.memo[mask] = out
+	return out
+}
+
+func (b *netBound) fromZones(p *problem, mask uint32) []float64 {
+	if v, ok := b.zones[mask]; ok {
+		return v
+	}
+	out := make([]float64, len(p.c.zones))
+	for z := range out {
+		out[z] = math.Inf(1)
+		b.targets(mask, func(q int, next uint32, end bool) {
+			d := b.dist[q][z]
+			if !end {
+				d += b.fromPins(p, next)[q]
+			}
+			out[z] = min(out[z], d)
+		})
+	}
+	b.zones[mask] = out
+	return out
+}

@@ -1,0 +1,406 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"ninja/ca"
+	"ninja/operators"
+)
+
+// Operator is something that can be a step of a path, and where.
+type Operator struct {
+	// Name is unique within a catalogue. A published operator is OWNER-ID#service/operator; the caller joins those that
+	// are alike but for where they run into one operator with many places.
+	Name string
+	// Spec is its description. Costs there hold at every place that does not say otherwise.
+	Spec operators.Spec
+	// Places are where it runs (Fixed) or may run. An operator without places is in no plan.
+	Places []Place
+	// Fixed says that it runs already, as part of a long-lived service or a unit: it is not instantiated.
+	Fixed bool
+	// Service and Kind are those of the description, for explanations.
+	Service, Kind string
+	// Data are references (SERVICE@sha256:HASH) that an instance must have; see Data.
+	Data []string
+}
+
+// Place is a node at which an operator may run.
+type Place struct {
+	Node ca.ID
+	// Cost replaces the description's cost at this node: what has been learned of it here. nil: the description's.
+	Cost *operators.Cost
+}
+
+// Node is a machine that paths may use, or a unit.
+type Node struct {
+	ID ca.ID
+	// Load is how many of its cores paths have taken. It is both the cost of crowding and, against Cores, what bounds
+	// further steps.
+	Load float64
+	// Cores and Memory (bytes) are what paths may take in all; zero is not said: no bound.
+	Cores float64
+	// Memory is what is still free for paths, in bytes; zero is not said: no bound.
+	Memory int64
+	// Region groups nodes that are near each other.
+	Region string
+	// Transports are the schemes that the node can send and receive by; empty is all that the catalogue has.
+	Transports []string
+}
+
+// Link is what was measured between two regions, both ways; From may be To: then between two nodes of one region.
+type Link struct {
+	From, To string
+	// Latency is the 99th percentile of the one-way delay.
+	Latency time.Duration
+	// Price is for a stream for an hour, in the unit of operators.Cost.
+	Price float64
+}
+
+// Transport is how a hop may be carried, and what that costs beside the link.
+type Transport struct {
+	Scheme string
+	// Media is the beginning of the media types that the entry is for; the longest entry of a scheme counts. A scheme
+	// without an entry for a type does not carry it.
+	Media string
+	// Local transports join steps on one node, others steps on any two nodes.
+	Local   bool
+	Latency time.Duration
+	// CPU is the share of a core that both ends take together.
+	CPU float64
+}
+
+// Transports are the costs that a catalogue has when its parts name none: memory within a node; SRTP for audio and
+// video; framed TLS for all else, and, dearly because one lost packet holds up the rest, for audio too.
+func Transports() []Transport {
+	return []Transport{
+		{Scheme: "mem", Local: true, Latency: 20 * time.Microsecond},
+		{Scheme: "rtp", Media: "audio/", Latency: 2 * time.Millisecond, CPU: 0.004},
+		{Scheme: "rtp", Media: "video/", Latency: 2 * time.Millisecond, CPU: 0.01},
+		{Scheme: "tcp", Latency: time.Millisecond, CPU: 0.002},
+		{Scheme: "tcp", Media: "audio/", Latency: 40 * time.Millisecond, CPU: 0.006},
+		{Scheme: "tcp", Media: "video/", Latency: 40 * time.Millisecond, CPU: 0.015},
+	}
+}
+
+// Data is external data that some nodes hold and others may fetch.
+type Data struct {
+	Ref   string
+	Size  int64 // bytes
+	Nodes []ca.ID
+}
+
+// Parts are what a catalogue is built of. Order does not matter to any plan, but for naming ties.
+type Parts struct {
+	Operators []Operator
+	Nodes     []Node
+	Links     []Link
+	Data      []Data
+	// Transports are those of hops; nil is Transports().
+	Transports []Transport
+	// Link is assumed between regions that no link joins, and within regions without one; zero is 20 ms and 1 ms.
+	Far, Near time.Duration
+}
+
+// Catalogue is an immutable snapshot of all that a plan may be made of, as one asker sees it: nothing that the asker
+// may not find is ever in it, so that no plan, refusal, explanation or duration can tell of it. Safe for concurrent use.
+type Catalogue struct {
+	version    uint64
+	ops        []Operator
+	byName     map[string]int
+	nodes      []Node
+	byID       map[ca.ID]int
+	regions    []string
+	linkLat    [][]float64 // seconds, closed under shortest paths
+	linkPrice  [][]float64
+	transports []Transport
+	schemes    []string // bit i of a transport mask
+	local      uint32   // schemes that are local
+	nodeZone   []int32
+	zones      []zone
+	places     [][]int32 // node indexes by operator, ascending
+	holders    map[string]map[int32]bool
+	dataSize   map[string]int64
+	opMask     []uint32
+	override   []map[int32]operators.Cost // by operator, nil where no place has a cost of its own
+	sig        []int32                    // signature by operator
+	sigs       []signature
+	tables     *tables // what is computed when first asked for
+	parts      Parts
+}
+
+// zone is a set of nodes that hops cannot tell apart: one region, one set of transports.
+type zone struct {
+	region int
+	mask   uint32
+}
+
+// signature is a pair of patterns that operators share.
+type signature struct{ in, out operators.Pattern }
+
+// Version counts up with each catalogue made from another by With.
+func (c *Catalogue) Version() uint64 { return c.version }
+
+// Operators is how many operators there are; Nodes how many nodes.
+func (c *Catalogue) Operators() int { return len(c.ops) }
+
+// Nodes is how many nodes there are.
+func (c *Catalogue) Nodes() int { return len(c.nodes) }
+
+// Operator returns the operator of a name.
+func (c *Catalogue) Operator(name string) (Operator, bool) {
+	i, ok := c.byName[name]
+	if !ok {
+		return Operator{}, false
+	}
+	return c.ops[i], true
+}
+
+// Node returns the node of an ID.
+func (c *Catalogue) Node(id ca.ID) (Node, bool) {
+	i, ok := c.byID[id]
+	if !ok {
+		return Node{}, false
+	}
+	return c.nodes[i], true
+}
+
+// NewCatalogue checks the parts and makes a catalogue of version 1. Numbers that are negative or no numbers, names that
+// stand there twice and places at unknown nodes are refused, with what is wrong.
+func NewCatalogue(p Parts) (*Catalogue, error) {
+	c := &Catalogue{version: 1, parts: p, tables: newTables()}
+	if c.transports = p.Transports; c.transports == nil {
+		c.transports = Transports()
+	}
+	if err := c.addTransports(); err != nil {
+		return nil, err
+	}
+	if err := c.addNodes(p.Nodes, p.Links); err != nil {
+		return nil, err
+	}
+	if err := c.addOperators(p.Operators); err != nil {
+		return nil, err
+	}
+	c.holders, c.dataSize = make(map[string]map[int32]bool), make(map[string]int64)
+	for _, d := range p.Data {
+		if d.Size < 0 {
+			return nil, fmt.Errorf("data %s: size %d: want a number that is not negative", d.Ref, d.Size)
+		}
+		held := make(map[int32]bool)
+		for _, id := range d.Nodes {
+			if n, ok := c.byID[id]; ok {
+				held[int32(n)] = true
+			}
+		}
+		c.holders[d.Ref], c.dataSize[d.Ref] = held, d.Size
+	}
+	return c, nil
+}
+
+func (c *Catalogue) addTransports() error {
+	for _, t := range c.transports {
+		if t.Scheme == "" || t.Latency < 0 || !proper(t.CPU) {
+			return fmt.Errorf("transport %q: want a scheme, and costs that are finite and not negative", t.Scheme)
+		}
+		i := slices.Index(c.schemes, t.Scheme)
+		if i < 0 {
+			i = len(c.schemes)
+			c.schemes = append(c.schemes, t.Scheme)
+		}
+		if t.Local {
+			c.local |= 1 << i
+		}
+	}
+	if len(c.schemes) > 32 {
+		return fmt.Errorf("%d schemes: at most 32 are allowed", len(c.schemes))
+	}
+	return nil
+}
+
+// mask is the set of schemes; none named is all of them.
+func (c *Catalogue) mask(schemes []string) uint32 {
+	if len(schemes) == 0 {
+		return 1<<len(c.schemes) - 1
+	}
+	var m uint32
+	for i, s := range c.schemes {
+		if slices.Contains(schemes, s) {
+			m |= 1 << i
+		}
+	}
+	return m
+}
+
+func (c *Catalogue) addNodes(nodes []Node, links []Link) error {
+	c.nodes, c.byID = slices.Clone(nodes), make(map[ca.ID]int, len(nodes))
+	region := make(map[string]int)
+	regionOf := func(name string) int {
+		r, ok := region[name]
+		if !ok {
+			r = len(c.regions)
+			region[name] = r
+			c.regions = append(c.regions, name)
+		}
+		return r
+	}
+	zones := make(map[zone]int32)
+	for i, n := range nodes {
+		if _, taken := c.byID[n.ID]; taken || n.ID == "" {
+			return fmt.Errorf("node %q stands there twice, or has no ID", n.ID)
+		}
+		if !proper(n.Load) || !proper(n.Cores) || n.Memory < 0 {
+			return fmt.Errorf("node %s: load %v, cores %v, memory %d: want finite numbers that are not negative", n.ID, n.Load, n.Cores, n.Memory)
+		}
+		c.byID[n.ID] = i
+		// Every node joins its own steps by memory, whatever it speaks to others.
+		z := zone{regionOf(n.Region), c.mask(n.Transports) | c.local}
+		zi, ok := zones[z]
+		if !ok {
+			zi = int32(len(c.zones))
+			zones[z] = zi
+			c.zones = append(c.zones, z)
+		}
+		c.nodeZone = append(c.nodeZone, zi)
+	}
+	for _, l := range links {
+		if l.Latency < 0 || !proper(l.Price) {
+			return fmt.Errorf("link %s to %s: latency %v, price %v: want finite numbers that are not negative", l.From, l.To, l.Latency, l.Price)
+		}
+	}
+	c.closeLinks(links, region)
+	return nil
+}
+
+// closeLinks makes the matrices of latency and price between regions, closed under shortest paths each by itself: an
+// overlay may relay, and the bounds of the search lean on the triangle inequality.
+func (c *Catalogue) closeLinks(links []Link, region map[string]int) {
+	far, near := c.parts.Far, c.parts.Near
+	if far == 0 {
+		far = 20 * time.Millisecond
+	}
+	if near == 0 {
+		near = time.Millisecond
+	}
+	n := len(c.regions)
+	c.linkLat, c.linkPrice = make([][]float64, n), make([][]float64, n)
+	for i := range n {
+		c.linkLat[i], c.linkPrice[i] = make([]float64, n), make([]float64, n)
+		for j := range n {
+			c.linkLat[i][j] = far.Seconds()
+			if i == j {
+				c.linkLat[i][j] = near.Seconds()
+			}
+		}
+	}
+	for _, l := range links {
+		i, ok := region[l.From]
+		j, also := region[l.To]
+		if ok && also {
+			c.linkLat[i][j], c.linkLat[j][i] = l.Latency.Seconds(), l.Latency.Seconds()
+			c.linkPrice[i][j], c.linkPrice[j][i] = l.Price, l.Price
+		}
+	}
+	for _, m := range [][][]float64{c.linkLat, c.linkPrice} {
+		for k := range n {
+			for i := range n {
+				for j := range n {
+					m[i][j] = min(m[i][j], m[i][k]+m[k][j])
+				}
+			}
+		}
+	}
+}
+
+func (c *Catalogue) addOperators(ops []Operator) error {
+	c.ops, c.byName = slices.Clone(ops), make(map[string]int, len(ops))
+	c.places, c.sig = make([][]int32, len(ops)), make([]int32, len(ops))
+	c.opMask, c.override = make([]uint32, len(ops)), make([]map[int32]operators.Cost, len(ops))
+	sigs := make(map[[2]string]int32)
+	shared := make(map[string][]int32)
+	for i := range c.ops {
+		o := &c.ops[i]
+		if _, taken := c.byName[o.Name]; taken || o.Name == "" {
+			return fmt.Errorf("operator %q stands there twice, or has no name", o.Name)
+		}
+		c.byName[o.Name] = i
+		if o.Spec.In.IsZero() && o.Spec.Out.IsZero() {
+			return fmt.Errorf("operator %s has neither input nor output", o.Name)
+		}
+		if err := checkCost(o.Spec.Cost); err != nil {
+			return fmt.Errorf("operator %s: %w", o.Name, err)
+		}
+		if err := c.addPlaces(i, shared); err != nil {
+			return err
+		}
+		key := [2]string{o.Spec.In.String(), o.Spec.Out.String()}
+		s, ok := sigs[key]
+		if !ok {
+			s = int32(len(c.sigs))
+			sigs[key] = s
+			c.sigs = append(c.sigs, signature{o.Spec.In, o.Spec.Out})
+		}
+		c.sig[i], c.opMask[i] = s, c.mask(o.Spec.Transports)
+	}
+	return nil
+}
+
+// addPlaces indexes an operator's places; operators at the same places share one list.
+func (c *Catalogue) addPlaces(i int, shared map[string][]int32) error {
+	o := &c.ops[i]
+	list := make([]int32, 0, len(o.Places))
+	for _, p := range o.Places {
+		n, ok := c.byID[p.Node]
+		if !ok {
+			return fmt.Errorf("operator %s: place %s: no such node", o.Name, p.Node)
+		}
+		if p.Cost != nil {
+			if err := checkCost(*p.Cost); err != nil {
+				return fmt.Errorf("operator %s at %s: %w", o.Name, p.Node, err)
+			}
+			if c.override[i] == nil {
+				c.override[i] = make(map[int32]operators.Cost)
+			}
+			c.override[i][int32(n)] = *p.Cost
+		}
+		list = append(list, int32(n))
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	var key strings.Builder
+	for _, n := range list {
+		fmt.Fprintf(&key, "%x,", n)
+	}
+	if same, ok := shared[key.String()]; ok {
+		list = same
+	} else {
+		shared[key.String()] = list
+	}
+	c.places[i] = list
+	return nil
+}
+
+func checkCost(k operators.Cost) error {
+	if !proper(k.CPU) || !proper(k.Price) || k.Latency < 0 || k.Memory < 0 || !(k.Quality >= 0 && k.Quality <= 1) {
+		return fmt.Errorf("cost cpu %v, latency %v, memory %d, price %v, quality %v: want finite numbers that are not negative, quality at most 1",
+			k.CPU, time.Duration(k.Latency), k.Memory, k.Price, k.Quality)
+	}
+	return nil
+}
+
+// proper reports whether a number can be a cost.
+func proper(f float64) bool { return f >= 0 && !math.IsInf(f, 0) }
+
+// transport is the entry for a scheme and media type, or nil when the scheme does not carry it.
+func (c *Catalogue) transport(scheme int, media string) *Transport {
+	var best *Transport
+	for i := range c.transports {
+		t := &c.transports[i]
+		if t.Scheme == c.schemes[scheme] && strings.HasPrefix(media, t.Media) && (best == nil || len(t.Media) > len(best.Media)) {
+			best = t
+		}
+	}
+	return best
+}

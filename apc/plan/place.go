@@ -1,0 +1,283 @@
+package plan
+
+import "math"
+
+// labels are the best ways to place an unfinished chain, by the node of its last step: for each node those that no
+// other is at least as good as in the objective, in every bound resource, and in the use of every tracked node.
+type labels struct {
+	nodes []int32   // ascending
+	off   []int32   // of the first label of each node, in labels
+	val   []float64 // stride numbers a label: the objective, the bound resources, CPU and memory on tracked nodes
+}
+
+func (p *problem) stride() int { return 1 + len(p.dims) + 2*len(p.tracked) }
+
+// begin places the first operator alone.
+func (p *problem) begin(op int) *labels {
+	l := &labels{}
+	s := p.stride()
+	for _, node := range p.candidates(op) {
+		x := make([]float64, s)
+		if p.take(x, op, node) {
+			l.nodes, l.off = append(l.nodes, node), append(l.off, int32(len(l.val)/s))
+			l.val = append(l.val, x...)
+		}
+	}
+	l.off = append(l.off, int32(len(l.val)/s))
+	return l
+}
+
+// take adds a step at a node to a label; false says that it is more than the tracked node has.
+func (p *problem) take(x []float64, op int, node int32) bool {
+	v := p.stepVector(op, node)
+	x[0] += p.stepCost(op, node, &v)
+	for i, d := range p.dims {
+		x[1+i] += v[d]
+	}
+	at := 1 + len(p.dims)
+	for i, tr := range p.tracked {
+		if tr != node {
+			continue
+		}
+		x[at+2*i] += v[resCPU]
+		x[at+2*i+1] += v[resMemory]
+		n := &p.c.nodes[node]
+		if n.Cores > 0 && x[at+2*i] > n.Cores-n.Load+1e-12 || n.Memory > 0 && x[at+2*i+1] > float64(n.Memory) {
+			return false
+		}
+	}
+	return true
+}
+
+// ride is one way to carry a hop.
+type ride struct {
+	scheme int
+	t      *Transport
+}
+
+// rides are the ways that two operators and a media type allow, the local ones apart.
+func (p *problem) rides(from, to int, media string) (local, far []ride) {
+	mask := p.opMask[from] & p.opMask[to]
+	for s := range p.c.schemes {
+		if mask&(1<<s) == 0 {
+			continue
+		}
+		t := p.c.transport(s, media)
+		switch {
+		case t == nil:
+		case t.Local:
+			local = append(local, ride{s, t})
+		default:
+			far = append(far, ride{s, t})
+		}
+	}
+	return local, far
+}
+
+// addHop adds what a hop takes to a label.
+func (p *problem) addHop(x []float64, t *Transport, from, to int) {
+	v := p.hopVector(t, from, to)
+	x[0] += p.w.of(v)
+	for i, d := range p.dims {
+		x[1+i] += v[d]
+	}
+}
+
+// front is a set of labels of which none is at least as good as another in everything.
+type front struct {
+	s   int
+	val []float64
+}
+
+func (f *front) add(x []float64) {
+	for i := 0; i < len(f.val); i += f.s {
+		if noWorse(f.val[i:i+f.s], x) {
+			return
+		}
+	}
+	keep := f.val[:0]
+	for i := 0; i < len(f.val); i += f.s {
+		if !noWorse(x, f.val[i:i+f.s]) {
+			keep = append(keep, f.val[i:i+f.s]...)
+		}
+	}
+	f.val = append(keep, x...)
+}
+
+func noWorse(a, b []float64) bool {
+	for i := range a {
+		if a[i] > b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// extend places one more operator behind a chain: to each of its nodes from the same node by a local transport, or from
+// any zone by any other: O(N + Z^2) labels are made.
+func (p *problem) extend(l *labels, from, op int, media string, left func(metric int, node int32) float64) *labels {
+	s := p.stride()
+	local, far := p.rides(from, op, media)
+	zones := p.byZone(l, s)
+	arrival := make([]*front, len(p.c.zones))
+	x := make([]float64, s)
+	arrive := func(z int) *front {
+		if arrival[z] == nil {
+			arrival[z] = p.arrivals(zones, z, far, s, x)
+		}
+		return arrival[z]
+	}
+	out, at := &labels{}, 0
+	for _, node := range p.candidates(op) {
+		for at < len(l.nodes) && l.nodes[at] < node {
+			at++
+		}
+		f := front{s: s}
+		a := arrive(int(p.c.nodeZone[node]))
+		for i := 0; i < len(a.val); i += s {
+			copy(x, a.val[i:i+s])
+			p.settle(&f, x, op, node, left)
+		}
+		if at < len(l.nodes) && l.nodes[at] == node {
+			z := int(p.c.nodeZone[node])
+			for i := l.off[at]; i < l.off[at+1]; i++ {
+				for _, r := range local {
+					copy(x, l.val[int(i)*s:int(i+1)*s])
+					p.addHop(x, r.t, z, z)
+					p.settle(&f, x, op, node, left)
+				}
+			}
+		}
+		if len(f.val) > 0 {
+			out.nodes, out.off = append(out.nodes, node), append(out.off, int32(len(out.val)/s))
+			out.val = append(out.val, f.val...)
+		}
+	}
+	out.off = append(out.off, int32(len(out.val)/s))
+	return out
+}
+
+// settle adds the step to a label that has arrived and keeps it when the bounds can still be met.
+func (p *problem) settle(f *front, x []float64, op int, node int32, left func(metric int, node int32) float64) {
+	if !p.take(x, op, node) {
+		return
+	}
+	for i, d := range p.dims {
+		if x[1+i]+left(1+i, node) > slack(p.lim[d]) {
+			return
+		}
+	}
+	f.add(x)
+}
+
+// slack forgives the rounding of sums: a bound is met when it is exceeded by no more than one part in 10^9.
+func slack(limit float64) float64 { return limit + 1e-9*max(limit, 1e-6) }
+
+func (p *problem) byZone(l *labels, s int) []*front {
+	zones := make([]*front, len(p.c.zones))
+	for i, node := range l.nodes {
+		z := p.c.nodeZone[node]
+		if zones[z] == nil {
+			zones[z] = &front{s: s}
+		}
+		for j := l.off[i]; j < l.off[i+1]; j++ {
+			zones[z].add(l.val[int(j)*s : int(j+1)*s])
+		}
+	}
+	return zones
+}
+
+func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float64) *front {
+	f := &front{s: s}
+	for from, z := range zones {
+		if z == nil {
+			continue
+		}
+		for _, r := range far {
+			if p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+				continue
+			}
+			for i := 0; i < len(z.val); i += s {
+				copy(x, z.val[i:i+s])
+				p.addHop(x, r.t, from, to)
+				f.add(x)
+			}
+		}
+	}
+	return f
+}
+
+// best is the label of least objective; ok is false when there is none.
+func (l *labels) best(s int) (node int32, label []float64, ok bool) {
+	least := math.Inf(1)
+	for i, n := range l.nodes {
+		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			if x := l.val[j*s : (j+1)*s]; x[0] < least {
+				least, node, label, ok = x[0], n, x, true
+			}
+		}
+	}
+	return node, label, ok
+}
+
+// placed is a chain with a node for each step and a ride for each hop.
+type placed struct {
+	ops   []int32
+	nodes []int32
+	rides []ride
+	reqs  []int
+	media []string
+}
+
+// trace finds the way to a label back through the chain that made it: the sums are made again in the same order, so that
+// the right one is equal to the bit.
+func (p *problem) trace(e *entry, node int32, label []float64) placed {
+	s := p.stride()
+	n := int(e.length)
+	out := placed{ops: make([]int32, n), nodes: make([]int32, n), rides: make([]ride, n-1), reqs: make([]int, n), media: make([]string, n-1)}
+	x := make([]float64, s)
+	for i := n - 1; ; i-- {
+		out.ops[i], out.nodes[i], out.reqs[i] = e.op, node, int(e.req)
+		if i == 0 {
+			return out
+		}
+		out.media[i-1] = p.t.opens[e.parent.open].o.Media()
+		local, far := p.rides(int(e.parent.op), int(e.op), out.media[i-1])
+		before, beforeLabel, by := p.before(e, node, label, local, far, x)
+		if by.t == nil {
+			panic("plan: a label without an origin")
+		}
+		out.rides[i-1] = by
+		e, node, label = e.parent, before, beforeLabel
+	}
+}
+
+func (p *problem) before(e *entry, node int32, label []float64, local, far []ride, x []float64) (int32, []float64, ride) {
+	s, l := p.stride(), e.parent.labels
+	to := p.c.nodeZone[node]
+	for i, n := range l.nodes {
+		from := p.c.nodeZone[n]
+		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			for k, r := range append(local[:len(local):len(local)], far...) {
+				if k < len(local) && n != node || k >= len(local) && p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+					continue
+				}
+				copy(x, l.val[j*s:(j+1)*s])
+				p.addHop(x, r.t, int(from), int(to))
+				if p.take(x, int(e.op), node) && equal(x, label) {
+					return n, l.val[j*s : (j+1)*s], r
+				}
+			}
+		}
+	}
+	return 0, nil, ride{}
+}
+
+func equal(a, b []float64) bool {
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}

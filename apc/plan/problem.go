@@ -1,0 +1,261 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"ninja/operators"
+)
+
+// crowd is what a step counts as load beside its CPU: of two idle steps' nodes the less loaded one is better still.
+const crowd = 0.01
+
+// problem is a request against a catalogue, with all names resolved and all weights applied.
+type problem struct {
+	c        *Catalogue
+	t        *tables
+	req      Request
+	w        Weights
+	lim      vector
+	dims     []int // the resources that are bound
+	from, to int
+	steps    int      // most operators of a chain, endpoints included
+	need     uint32   // a bit for each requirement
+	after    []uint32 // what must come before each
+	meets    map[int32]uint32
+	allowed  []bool    // nodes
+	util     []float64 // nodes
+	tracked  []int32   // nodes whose joint use is followed, in the order they were found
+	cands    [][]int32 // by operator, made when first asked for
+	minimum  []vector  // by operator: least resources over places
+	minCost  []float64 // by operator: least cost over places, +Inf where there is no place
+	opMask   []uint32  // by operator: transports
+	override []map[int32]operators.Cost
+	bounds   *bounds
+}
+
+func newProblem(c *Catalogue, r Request) (*problem, error) {
+	if err := r.Check(); err != nil {
+		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
+	}
+	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32)}
+	if p.w == (Weights{}) {
+		p.w = DefaultWeights()
+	}
+	for d, l := range p.lim {
+		if !math.IsInf(l, 1) {
+			p.dims = append(p.dims, d)
+		}
+	}
+	if p.steps = r.Steps + 2; r.Steps == 0 {
+		p.steps = MaxSteps + 2
+	}
+	var err error
+	if p.from, err = p.endpoint(r.From, true); err != nil {
+		return nil, err
+	}
+	if p.to, err = p.endpoint(r.To, false); err != nil {
+		return nil, err
+	}
+	if err := p.requirements(); err != nil {
+		return nil, err
+	}
+	p.limitNodes()
+	p.weighOperators()
+	return p, nil
+}
+
+func (p *problem) endpoint(name string, source bool) (int, error) {
+	i, ok := p.c.byName[name]
+	if !ok {
+		return 0, &Refusal{Reason: UnknownName, Subject: name, Text: fmt.Sprintf("there is no %s", name)}
+	}
+	s := &p.c.ops[i].Spec
+	if source && !s.In.IsZero() || !source && !s.Out.IsZero() {
+		end, has := "begin", "takes input"
+		if !source {
+			end, has = "end", "makes output"
+		}
+		return 0, &Refusal{Reason: BadRequest, Subject: name, Text: fmt.Sprintf("a path cannot %s with %s: it %s", end, name, has)}
+	}
+	return i, nil
+}
+
+func (p *problem) requirements() error {
+	for i, q := range p.req.Include {
+		p.need |= 1 << i
+		var after uint32
+		for _, a := range q.After {
+			after |= 1 << a
+		}
+		p.after = append(p.after, after)
+		found := false
+		for _, name := range q.Any {
+			if o, ok := p.c.byName[name]; ok && o != p.from && o != p.to {
+				p.meets[int32(o)] |= 1 << i
+				found = true
+			}
+		}
+		if !found {
+			return &Refusal{Reason: UnknownName, Subject: q.Label, Text: fmt.Sprintf("nothing is %s", q.Label)}
+		}
+	}
+	return nil
+}
+
+// limitNodes applies the domains and the exclusions.
+func (p *problem) limitNodes() {
+	p.allowed, p.util = make([]bool, len(p.c.nodes)), make([]float64, len(p.c.nodes))
+	without := make(map[string]bool, len(p.req.Without))
+	for _, id := range p.req.Without {
+		without[id] = true
+	}
+	for i := range p.c.nodes {
+		n := &p.c.nodes[i]
+		domains := p.req.Bounds.Domains
+		p.allowed[i] = !without[string(n.ID)] && (len(domains) == 0 || slices.Contains(domains, n.ID.Domain()))
+		p.util[i] = n.Load / max(n.Cores, 1)
+	}
+}
+
+// stepVector is what an operator takes at a node.
+func (p *problem) stepVector(op int, node int32) vector {
+	k := p.c.ops[op].Spec.Cost
+	if o := p.c.override[op]; o != nil {
+		if own, ok := o[node]; ok {
+			k = own
+		}
+	}
+	return costVector(k, p.c.ops[op].Fixed)
+}
+
+func costVector(k operators.Cost, fixed bool) vector {
+	v := vector{resLatency: float64(k.Latency) / 1e9, resCPU: k.CPU, resMemory: float64(k.Memory), resPrice: k.Price}
+	if fixed {
+		v[resMemory] = 0
+	}
+	if k.Quality > 0 {
+		v[resLoss] = -math.Log(k.Quality)
+	}
+	return v
+}
+
+// stepCost is the objective's share for a step at a node.
+func (p *problem) stepCost(op int, node int32, v *vector) float64 {
+	cost := p.w.of(*v) + p.w.Load*p.util[node]*(v[resCPU]+crowd) + p.w.Steps
+	for _, ref := range p.c.ops[op].Data {
+		if !p.c.holders[ref][node] {
+			cost += p.w.Data * float64(p.c.dataSize[ref]) / (1 << 20)
+		}
+	}
+	return cost
+}
+
+// fits reports whether a node has room for a step, alone.
+func (p *problem) fits(node int32, v *vector) bool {
+	n := &p.c.nodes[node]
+	return p.allowed[node] && (n.Cores == 0 || v[resCPU] <= n.Cores-n.Load+1e-12) && (n.Memory == 0 || v[resMemory] <= float64(n.Memory))
+}
+
+// weighOperators finds the least that each operator can take at any of its places.
+func (p *problem) weighOperators() {
+	n := len(p.c.ops)
+	p.cands, p.minimum, p.minCost, p.opMask = make([][]int32, n), make([]vector, n), make([]float64, n), make([]uint32, n)
+	sorted := make(map[*int32][]int32) // place lists are shared: order each by load once
+	for op := range p.c.ops {
+		p.opMask[op] = p.c.opMask[op]
+		p.minCost[op] = math.Inf(1)
+		places := p.c.places[op]
+		if len(places) == 0 || !p.dataReachable(op) {
+			continue
+		}
+		if p.c.override[op] != nil || len(p.c.ops[op].Data) > 0 {
+			p.weighEach(op)
+			continue
+		}
+		list, ok := sorted[&places[0]]
+		if !ok {
+			list = p.byLoad(places)
+			sorted[&places[0]] = list
+		}
+		v := p.stepVector(op, places[0])
+		for _, node := range list {
+			if p.fits(node, &v) {
+				p.minimum[op], p.minCost[op] = v, p.stepCost(op, node, &v)
+				break
+			}
+		}
+	}
+}
+
+func (p *problem) weighEach(op int) {
+	first := true
+	for _, node := range p.c.places[op] {
+		v := p.stepVector(op, node)
+		if !p.fits(node, &v) {
+			continue
+		}
+		p.minCost[op] = min(p.minCost[op], p.stepCost(op, node, &v))
+		if first {
+			p.minimum[op], first = v, false
+		}
+		for d := range v {
+			p.minimum[op][d] = min(p.minimum[op][d], v[d])
+		}
+	}
+}
+
+func (p *problem) dataReachable(op int) bool {
+	for _, ref := range p.c.ops[op].Data {
+		if len(p.c.holders[ref]) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *problem) byLoad(places []int32) []int32 {
+	list := make([]int32, 0, len(places))
+	for _, n := range places {
+		if p.allowed[n] {
+			list = append(list, n)
+		}
+	}
+	slices.SortFunc(list, func(a, b int32) int {
+		switch {
+		case p.util[a] < p.util[b]:
+			return -1
+		case p.util[a] > p.util[b]:
+			return 1
+		}
+		return int(a - b)
+	})
+	return list
+}
+
+// candidates are the nodes at which a step is tried.
+func (p *problem) candidates(op int) []int32 {
+	if p.cands[op] == nil {
+		list := make([]int32, 0, len(p.c.places[op]))
+		for _, node := range p.c.places[op] {
+			v := p.stepVector(op, node)
+			if p.fits(node, &v) {
+				list = append(list, node)
+			}
+		}
+		p.cands[op] = list
+	}
+	return p.cands[op]
+}
+
+// available are the requirements that a step with an operator may be there for, at some progress.
+func (p *problem) available(op int32, mask uint32) uint32 {
+	m := p.meets[op] &^ mask
+	for r := range p.after {
+		if m&(1<<r) != 0 && p.after[r]&^mask != 0 {
+			m &^= 1 << r
+		}
+	}
+	return m
+}

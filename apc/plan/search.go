@@ -1,0 +1,361 @@
+package plan
+
+import (
+	"container/heap"
+	"context"
+	"math"
+)
+
+// entry is an unfinished chain in the search: its last operator behind a parent's chain.
+type entry struct {
+	parent *entry
+	op     int32
+	open   int32 // the open type behind it, of no meaning when done
+	mask   uint32
+	req    int8 // the requirement the step is there for, or -1
+	length int8
+	done   bool    // the last operator is the end
+	least  float64 // what no plan that begins so can be below
+	seq    int64
+	labels *labels // nil until it is first taken from the queue
+	net    float64 // the least of the labels with the hops left
+	left   float64 // the operators left, of the objective
+}
+
+type queue []*entry
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	a, b := q[i], q[j]
+	switch {
+	case a.least != b.least:
+		return a.least < b.least
+	case a.done != b.done:
+		return a.done
+	case a.length != b.length:
+		return a.length > b.length
+	}
+	return a.seq < b.seq
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(*entry)) }
+func (q *queue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*q = old[:len(old)-1]
+	return e
+}
+
+// search is one run of A* over chains.
+type search struct {
+	p        *problem
+	q        queue
+	seq      int64
+	seen     map[frontKey]*frontier
+	examined int
+	upper    float64 // the cost of the best plan known
+	best     *placed
+	deepest  *entry // for refusals: the chain that came furthest
+	groups   map[uint64][]int32
+}
+
+// outcome of a search: the best placed chain, if any, and what no plan is below.
+type outcome struct {
+	best     *placed
+	cost     float64
+	bound    float64 // +Inf when the search ended without leaving anything out
+	examined int
+}
+
+// solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
+// at nodes where it was found to matter: leaving a limit out never raises a bound, so what the last round proves holds.
+func (p *problem) solve(ctx context.Context) outcome {
+	p.makeBounds()
+	var total outcome
+	total.cost = math.Inf(1)
+	for {
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best}
+		crowded := s.run(ctx)
+		total.examined += s.examined
+		total.cost, total.best = s.upper, s.best
+		if len(crowded) > 0 {
+			p.tracked = append(p.tracked, crowded...)
+			continue
+		}
+		total.bound = total.cost
+		if len(s.q) > 0 {
+			total.bound = min(total.cost, s.q[0].least)
+		}
+		return total
+	}
+}
+
+// run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
+func (s *search) run(ctx context.Context) (crowded []int32) {
+	p := s.p
+	p.t.mu.Lock()
+	defer p.t.mu.Unlock()
+	s.begin()
+	for len(s.q) > 0 && s.q[0].least < s.upper {
+		if s.examined++; s.examined%64 == 0 && ctx.Err() != nil {
+			return nil
+		}
+		e := heap.Pop(&s.q).(*entry)
+		if e.labels == nil && !s.place(e) {
+			continue
+		}
+		if len(s.q) > 0 && s.q.less(e) {
+			heap.Push(&s.q, e)
+			continue
+		}
+		if e.done {
+			if c := s.finish(e); c != nil {
+				return c
+			}
+			continue
+		}
+		if s.dominated(e) {
+			continue
+		}
+		s.expand(e)
+	}
+	s.q = nil
+	return nil
+}
+
+// less reports whether the head of the queue comes before e.
+func (q queue) less(e *entry) bool { return q[0].least < e.least }
+
+func (s *search) begin() {
+	p := s.p
+	o, err := p.c.start(p.from)
+	if err != nil || math.IsInf(p.minCost[p.from], 1) || math.IsInf(p.minCost[p.to], 1) {
+		return
+	}
+	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
+	t := &p.t.opens[o]
+	e.left = p.bounds.operatorsLeft(0, t.media, t.about, 0)
+	if math.IsInf(e.left, 1) {
+		return
+	}
+	e.labels = p.begin(p.from)
+	s.bound(e)
+	s.push(e)
+}
+
+func (s *search) push(e *entry) {
+	s.seq++
+	e.seq = s.seq
+	heap.Push(&s.q, e)
+}
+
+// bound makes an entry's lower bound out of its labels; false says that there are none.
+func (s *search) bound(e *entry) bool {
+	p, st := s.p, s.p.stride()
+	least := math.Inf(1)
+	for i, n := range e.labels.nodes {
+		net := 0.0
+		if !e.done {
+			net = p.bounds.net[0].at(p, n, e.mask)
+		}
+		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
+			least = min(least, e.labels.val[j*st]+net)
+		}
+	}
+	e.net = least
+	e.least = max(e.least, least+e.left)
+	return !math.IsInf(least, 1)
+}
+
+// place makes an entry's labels when it is first taken.
+func (s *search) place(e *entry) bool {
+	p := s.p
+	parent := e.parent
+	var media, about int32
+	if !e.done {
+		media, about = p.t.opens[e.open].media, p.t.opens[e.open].about
+	}
+	left := func(metric int, node int32) float64 {
+		if e.done {
+			return 0
+		}
+		return p.bounds.operatorsLeft(metric, media, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
+	}
+	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.t.opens[parent.open].o.Media(), left)
+	return s.bound(e)
+}
+
+// finish takes a chain that is complete and the best of all that are left. The nodes that it crowds are returned.
+func (s *search) finish(e *entry) []int32 {
+	p := s.p
+	node, label, ok := e.labels.best(p.stride())
+	if !ok {
+		return nil
+	}
+	pl := p.trace(e, node, label)
+	if c := p.crowds(&pl); len(c) > 0 {
+		return c
+	}
+	if label[0] < s.upper {
+		s.upper, s.best = label[0], &pl
+	}
+	return nil
+}
+
+// crowds lists the nodes on which the steps of a plan together take more than there is.
+func (p *problem) crowds(pl *placed) (crowded []int32) {
+	type use struct{ cpu, memory float64 }
+	taken := make(map[int32]use)
+	for i, node := range pl.nodes {
+		v := p.stepVector(int(pl.ops[i]), node)
+		u := taken[node]
+		u.cpu, u.memory = u.cpu+v[resCPU], u.memory+v[resMemory]
+		taken[node] = u
+	}
+	for _, node := range pl.nodes {
+		u, there := taken[node]
+		n := &p.c.nodes[node]
+		if there && (n.Cores > 0 && u.cpu > n.Cores-n.Load+1e-12 || n.Memory > 0 && u.memory > float64(n.Memory)) {
+			crowded = append(crowded, node)
+		}
+		delete(taken, node)
+	}
+	return crowded
+}
+
+// expand puts the chains with one more operator into the queue.
+func (s *search) expand(e *entry) {
+	p := s.p
+	if int(e.length) >= p.steps {
+		return
+	}
+	from := &p.t.opens[e.open]
+	for _, sig := range p.t.byMedia[from.o.Media()] {
+		next := p.c.then(e.open, sig)
+		if next < 0 {
+			continue
+		}
+		for _, op := range p.t.opsOf[sig] {
+			if math.IsInf(p.minCost[op], 1) {
+				continue
+			}
+			if int(op) == p.to {
+				if e.mask == p.need {
+					s.child(e, op, next, -1)
+				}
+				continue
+			}
+			if p.t.opens[next].media < 0 || int(e.length) >= p.steps-1 {
+				continue
+			}
+			free := p.available(op, e.mask)
+			if free == 0 {
+				s.child(e, op, next, -1)
+			}
+			for r := 0; free>>r != 0; r++ {
+				if free&(1<<r) != 0 {
+					s.child(e, op, next, int8(r))
+				}
+			}
+		}
+	}
+}
+
+func (s *search) child(e *entry, op, next int32, req int8) {
+	p := s.p
+	c := &entry{parent: e, op: op, open: next, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
+	if req >= 0 {
+		c.mask |= 1 << req
+	}
+	if !c.done {
+		t := &p.t.opens[next]
+		for m := range p.metrics() {
+			left := p.bounds.operatorsLeft(m, t.media, t.about, c.mask)
+			if math.IsInf(left, 1) {
+				return
+			}
+			if m == 0 {
+				c.left = left
+			}
+		}
+	}
+	c.least = max(e.least, e.net+p.minCost[op]+c.left)
+	if c.least >= s.upper {
+		return
+	}
+	s.push(c)
+}
+
+// frontKey is what the future of an unfinished chain depends on, beside its labels.
+type frontKey struct {
+	open  int32
+	mask  uint32
+	rides uint32
+}
+
+// frontier holds, by node, labels of chains with the same future that were taken before.
+type frontier struct {
+	at map[int32]*reached
+}
+
+type reached struct {
+	val    []float64
+	length []int8
+}
+
+// dominated drops the labels of an entry that an earlier one with the same future is at least as good as, at the same
+// node with no more steps; it reports whether none is left.
+func (s *search) dominated(e *entry) bool {
+	p, st := s.p, s.p.stride()
+	key := frontKey{e.open, e.mask, p.opMask[e.op]}
+	f := s.seen[key]
+	if f == nil {
+		f = &frontier{at: make(map[int32]*reached)}
+		s.seen[key] = f
+	}
+	l := e.labels
+	kept := &labels{}
+	for i, n := range l.nodes {
+		r := f.at[n]
+		if r == nil {
+			r = &reached{}
+			f.at[n] = r
+		}
+		first := len(kept.val)
+		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			if x := l.val[j*st : (j+1)*st]; r.add(x, e.length, st) {
+				kept.val = append(kept.val, x...)
+			}
+		}
+		if len(kept.val) > first {
+			kept.nodes, kept.off = append(kept.nodes, n), append(kept.off, int32(first/st))
+		}
+	}
+	if len(kept.nodes) == 0 {
+		return true
+	}
+	kept.off = append(kept.off, int32(len(kept.val)/st))
+	e.labels = kept
+	return !s.bound(e) // the bound of what is kept may be higher; it is used for the children
+}
+
+// add keeps a label unless an earlier one is at least as good.
+func (r *reached) add(x []float64, length int8, st int) bool {
+	for i := range r.length {
+		if r.length[i] <= length && noWorse(r.val[i*st:(i+1)*st], x) {
+			return false
+		}
+	}
+	n := 0
+	for i := range r.length {
+		if length <= r.length[i] && noWorse(x, r.val[i*st:(i+1)*st]) {
+			continue
+		}
+		copy(r.val[n*st:], r.val[i*st:(i+1)*st])
+		r.length[n] = r.length[i]
+		n++
+	}
+	r.val, r.length = append(r.val[:n*st], x...), append(r.length[:n], length)
+	return true
+}

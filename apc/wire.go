@@ -1,0 +1,96 @@
+package apc
+
+import (
+	"time"
+
+	"ninja/apc/apcpb"
+	"ninja/ca"
+	"ninja/connectors"
+	"ninja/operators"
+)
+
+// wireVersion is the version of every message; a peer one version away is understood.
+const wireVersion = 1
+
+func toWire(i Info) *apcpb.PathInfo {
+	w := &apcpb.PathInfo{
+		Path: i.Path, Request: i.Request, Owner: string(i.Owner), State: string(i.State), Why: i.Why, Epoch: i.Epoch,
+		CreatedUnixMs: i.Created.UnixMilli(), PlanUs: i.PlanTime.Microseconds(), SetupUs: i.SetUp.Microseconds(),
+		Explanation: i.Explanation, Cost: costToWire(i.Cost),
+	}
+	for _, s := range i.Steps {
+		w.Steps = append(w.Steps, &apcpb.Step{
+			Stage: s.Stage, Operator: s.Operator, Service: s.Service, Node: string(s.Node), Program: s.Program,
+			Cost: costToWire(s.Cost), AdusIn: s.In, AdusOut: s.Out,
+			ProcessP50Us: s.ProcessP50.Microseconds(), ProcessP99Us: s.ProcessP99.Microseconds(),
+		})
+	}
+	for _, h := range i.Hops {
+		w.Hops = append(w.Hops, &apcpb.Hop{
+			Hop: h.Hop, Type: h.Type.String(), Transport: h.Transport, Adus: h.Stats.ADUs, Bytes: h.Stats.Bytes,
+			Lost: h.Stats.Lost, LinkUs: h.Stats.Link.Microseconds(), JitterUs: h.Stats.Jitter.Microseconds(),
+		})
+	}
+	return w
+}
+
+func costToWire(c Cost) *apcpb.Cost {
+	return &apcpb.Cost{Cpu: c.CPU, Memory: c.Memory, LatencyUs: c.Latency.Microseconds(), Price: c.Price, Quality: c.Quality}
+}
+
+func fromWire(w *apcpb.PathInfo) Info {
+	i := Info{
+		Path: w.GetPath(), Request: w.GetRequest(), Owner: ca.ID(w.GetOwner()), State: State(w.GetState()), Why: w.GetWhy(),
+		Epoch: w.GetEpoch(), Created: time.UnixMilli(w.GetCreatedUnixMs()), PlanTime: us(w.GetPlanUs()), SetUp: us(w.GetSetupUs()),
+		Explanation: w.GetExplanation(), Cost: costFromWire(w.GetCost()),
+	}
+	for _, s := range w.GetSteps() {
+		i.Steps = append(i.Steps, Step{
+			Stage: s.GetStage(), Operator: s.GetOperator(), Service: s.GetService(), Node: ca.ID(s.GetNode()),
+			Program: s.GetProgram(), Cost: costFromWire(s.GetCost()), In: s.GetAdusIn(), Out: s.GetAdusOut(),
+			ProcessP50: us(s.GetProcessP50Us()), ProcessP99: us(s.GetProcessP99Us()),
+		})
+	}
+	for _, h := range w.GetHops() {
+		t, _ := connectors.ParseType(h.GetType()) // a type that this version cannot read is shown as none
+		i.Hops = append(i.Hops, Hop{Hop: h.GetHop(), Type: t, Transport: h.GetTransport(), Stats: connectors.Stats{
+			ADUs: h.GetAdus(), Bytes: h.GetBytes(), Lost: h.GetLost(), Link: us(h.GetLinkUs()), Jitter: us(h.GetJitterUs()),
+		}})
+	}
+	return i
+}
+
+func costFromWire(c *apcpb.Cost) Cost {
+	return Cost{CPU: c.GetCpu(), Memory: c.GetMemory(), Latency: us(c.GetLatencyUs()), Price: c.GetPrice(), Quality: c.GetQuality()}
+}
+
+func us(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
+func eventToWire(e Event) *apcpb.PathEvent {
+	return &apcpb.PathEvent{
+		UnixUs: e.Time.UnixMicro(), Kind: e.Kind, Stage: e.Stage, Node: string(e.Node), NoteKind: e.NoteKind, Text: e.Text,
+	}
+}
+
+func eventFromWire(w *apcpb.PathEvent) Event {
+	return Event{
+		Time: time.UnixMicro(w.GetUnixUs()), Kind: w.GetKind(), Stage: w.GetStage(), Node: ca.ID(w.GetNode()),
+		NoteKind: w.GetNoteKind(), Text: w.GetText(),
+	}
+}
+
+func requestToWire(r Request) *apcpb.PathRequest {
+	w := &apcpb.PathRequest{Version: wireVersion, Path: r.Path, Request: r.Line, Capability: r.Capability}
+	if r.Position != nil {
+		w.Position = &apcpb.Position{Lat: r.Position.Lat, Lon: r.Position.Lon}
+	}
+	return w
+}
+
+func requestFromWire(w *apcpb.PathRequest) Request {
+	r := Request{Path: w.GetPath(), Line: w.GetRequest(), Capability: w.GetCapability()}
+	if p := w.GetPosition(); p != nil {
+		r.Position = &operators.Position{Lat: p.GetLat(), Lon: p.GetLon()}
+	}
+	return r
+}

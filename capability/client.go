@@ -1,0 +1,261 @@
+package capability
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"ninja/ca"
+	pb "ninja/capability/capabilitypb"
+	"ninja/internal/world"
+)
+
+// dial makes a connection to the manager, which is opened when it is first needed and again whenever it is lost.
+func dial(w world.World, id *ca.Identity, address string, manager func(ca.Peer) error) (*grpc.ClientConn, error) {
+	if manager == nil {
+		manager = ca.KindIs(ca.KindCapability)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(ca.ClientCredentials(id, manager)),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return w.Net.Dial(ctx, "tcp", address)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("capability manager at %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// ClientConfig configures a Client.
+type ClientConfig struct {
+	// World and Identity are the caller's. Required.
+	World    world.World
+	Identity *ca.Identity
+	// Address of the manager, host:port. Required.
+	Address string
+	// Manager accepts the manager's identity; nil is ca.KindIs(ca.KindCapability).
+	Manager func(ca.Peer) error
+}
+
+// Client asks the manager, and keeps the identity's own capability. It is safe for use by many goroutines.
+type Client struct {
+	id   *ca.Identity
+	conn *grpc.ClientConn
+	rpc  pb.ManagerClient
+
+	issuing chan struct{} // holds one: only one asks at a time
+	mu      sync.Mutex
+	token   []byte
+	renew   time.Time // when to get the next
+	expires time.Time
+}
+
+// NewClient makes a Client; it connects when it is first asked for something.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	if cfg.Identity == nil || cfg.Address == "" {
+		return nil, errors.New("capability client: an identity and the manager's address are required")
+	}
+	conn, err := dial(cfg.World, cfg.Identity, cfg.Address, cfg.Manager)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{id: cfg.Identity, conn: conn, rpc: pb.NewManagerClient(conn), issuing: make(chan struct{}, 1)}, nil
+}
+
+// Close ends the connection to the manager.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Capability returns the identity's capability. It is fetched once and again after two thirds of its life; when that
+// fails the old one is given for as long as it is good.
+func (c *Client) Capability(ctx context.Context) ([]byte, error) {
+	if token, ok := c.cached(false); ok {
+		return token, nil
+	}
+	select {
+	case c.issuing <- struct{}{}:
+		defer func() { <-c.issuing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if token, ok := c.cached(false); ok { // someone else fetched it meanwhile
+		return token, nil
+	}
+	r, err := c.rpc.Issue(ctx, &pb.IssueRequest{Version: 1})
+	if err != nil {
+		if token, ok := c.cached(true); ok {
+			return token, nil
+		}
+		return nil, fmt.Errorf("get a capability for %s: %w", c.id.ID(), err)
+	}
+	now, expires := c.id.Now(), time.Unix(r.Expires, 0)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.token, c.expires, c.renew = r.Token, expires, now.Add(expires.Sub(now)*2/3)
+	return c.token, nil
+}
+
+// cached returns the capability that is there, if it need not be renewed yet or, as a last resort, still holds.
+func (c *Client) cached(lastResort bool) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	until := c.renew
+	if lastResort {
+		until = c.expires
+	}
+	return c.token, c.token != nil && c.id.Now().Before(until)
+}
+
+// Forget makes the next Capability fetch a new one: after it was refused, or to make use of a new group at once.
+func (c *Client) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.token = nil
+}
+
+// SetACL replaces the ACL of one of the identity's own services, which need not exist yet.
+func (c *Client) SetACL(ctx context.Context, service string, entries []Entry) (*ACL, error) {
+	p := aclTo(&ACL{Entries: entries})
+	return aclResult(c.rpc.SetACL(ctx, &pb.SetACLRequest{Version: 1, Service: service, Entries: p.Entries}))
+}
+
+// GetACL reads the ACL of one of the identity's own services; version 0 means that it has none.
+func (c *Client) GetACL(ctx context.Context, service string) (*ACL, error) {
+	return aclResult(c.rpc.GetACL(ctx, &pb.GetACLRequest{Version: 1, Service: service}))
+}
+
+// Grant adds operations for someone to the ACL of one of the identity's own services.
+func (c *Client) Grant(ctx context.Context, service string, who Who, ops Operations) (*ACL, error) {
+	return aclResult(c.rpc.Grant(ctx, entryRequest(service, who, ops)))
+}
+
+// Revoke takes operations of someone from the ACL of one of the identity's own services.
+func (c *Client) Revoke(ctx context.Context, service string, who Who, ops Operations) (*ACL, error) {
+	return aclResult(c.rpc.Revoke(ctx, entryRequest(service, who, ops)))
+}
+
+func entryRequest(service string, who Who, ops Operations) *pb.EntryRequest {
+	return &pb.EntryRequest{Version: 1, Service: service, Entry: &pb.Entry{Who: string(who), Operations: uint32(ops)}}
+}
+
+func aclResult(p *pb.ACL, err error) (*ACL, error) {
+	if err != nil {
+		return nil, err
+	}
+	return aclFrom(p), nil
+}
+
+// SetGroup replaces the members of a group; only user/admin may.
+func (c *Client) SetGroup(ctx context.Context, name string, members []ca.ID) error {
+	r := &pb.SetGroupRequest{Version: 1, Name: name}
+	for _, m := range members {
+		r.Members = append(r.Members, string(m))
+	}
+	_, err := c.rpc.SetGroup(ctx, r)
+	return err
+}
+
+// GetGroup reads the members of a group; only user/admin may. A group that does not exist has none.
+func (c *Client) GetGroup(ctx context.Context, name string) ([]ca.ID, error) {
+	g, err := c.rpc.GetGroup(ctx, &pb.GetGroupRequest{Version: 1, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return ids(g.Members), nil
+}
+
+// RevokePrincipal ends every capability that the principal holds; only user/admin may. The principal can get a new one:
+// to shut it out, take it from its groups and ACLs too.
+func (c *Client) RevokePrincipal(ctx context.Context, principal ca.ID) error {
+	_, err := c.rpc.RevokePrincipal(ctx, &pb.RevokePrincipalRequest{Version: 1, Principal: string(principal)})
+	return err
+}
+
+// FollowerConfig configures a Follower.
+type FollowerConfig struct {
+	// World and Identity are the follower's own. Required.
+	World    world.World
+	Identity *ca.Identity
+	// Address of the manager, host:port. Required.
+	Address string
+	// Manager accepts the manager's identity; nil is ca.KindIs(ca.KindCapability).
+	Manager func(ca.Peer) error
+	// Hold is how long the last ACLs rule when the manager cannot be reached; 0 is DefaultHold.
+	Hold time.Duration
+	// Log is told when the manager is lost and found; nil is slog.Default().
+	Log *slog.Logger
+}
+
+// NewFollower makes a Follower that knows nothing, and so lets only owners pass, until Run has heard the manager.
+func NewFollower(cfg FollowerConfig) (*Follower, error) {
+	if cfg.Identity == nil || cfg.Address == "" {
+		return nil, errors.New("capability follower: an identity and the manager's address are required")
+	}
+	if cfg.Hold == 0 {
+		cfg.Hold = DefaultHold
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Follower{cfg: cfg, acls: map[string]*ACL{}, revoked: map[ca.ID]uint64{}, changed: make(chan struct{})}, nil
+}
+
+// Retries of a lost watch, and how long one may be silent before it counts as lost.
+const (
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 2 * time.Second
+	silence    = 4 * Heartbeat
+)
+
+// Run follows the manager until ctx ends.
+func (f *Follower) Run(ctx context.Context) error {
+	conn, err := dial(f.cfg.World, f.cfg.Identity, f.cfg.Address, f.cfg.Manager)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	wait, told := retryFirst, false
+	for ctx.Err() == nil {
+		heard, err := f.follow(ctx, pb.NewManagerClient(conn))
+		if heard {
+			wait, told = retryFirst, false
+		}
+		if ctx.Err() == nil && !told {
+			told = true
+			f.cfg.Log.Warn("capability manager lost; the last ACLs hold", "address", f.cfg.Address, "for", f.cfg.Hold, "error", err)
+		}
+		if world.Sleep(ctx, f.cfg.World.Jitter(wait)) != nil {
+			break
+		}
+		conn.ResetConnectBackoff() // we wait ourselves
+		wait = min(2*wait, retryMost)
+	}
+	return nil
+}
+
+// follow runs one watch to its end and says whether it brought anything.
+func (f *Follower) follow(ctx context.Context, rpc pb.ManagerClient) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watchdog := time.AfterFunc(silence, cancel)
+	defer watchdog.Stop()
+	stream, err := rpc.Watch(ctx, &pb.WatchRequest{Version: 1})
+	if err != nil {
+		return false, err
+	}
+	var begun *snapshot
+	for {
+		r, err := stream.Recv()
+		if err != nil {
+			return heard, err
+		}
+		watchdog.Reset(silence)
+		heard = true
+		begun = f.apply(begun, r)
+	}
+}

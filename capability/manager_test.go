@@ -1,0 +1,175 @@
+package capability
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"ninja/ca"
+	pb "ninja/capability/capabilitypb"
+)
+
+func TestIssueAndVerify(t *testing.T) {
+	s := newSite(t).serve()
+	alice := s.identity(ca.KindUser, "alice")
+	c := s.client(alice)
+	token, err := c.Capability(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.Capability(t.Context())
+	if err != nil || &again[0] != &token[0] {
+		t.Errorf("the capability is not kept: %v", err)
+	}
+	claims, err := s.verifier().Verify(token, alice.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claims.Principal != alice.ID() || claims.Ops != All || !slices.Equal(claims.Grants, []Who{Who(alice.ID()), Everyone}) {
+		t.Errorf("%+v", claims)
+	}
+	if c.Forget(); true {
+		if fresh, err := c.Capability(t.Context()); err != nil || &fresh[0] == &token[0] {
+			t.Errorf("not fetched anew: %v", err)
+		}
+	}
+}
+
+// "Only its owner edits its ACL", and an ACL can be set before the service exists.
+func TestOnlyTheOwnerEditsAnACL(t *testing.T) {
+	s := newSite(t).serve()
+	owner, other := s.identity(ca.KindBase, "maps"), s.identity(ca.KindUser, "mallory")
+	admin := s.identity(ca.KindUser, "admin")
+	service := ServiceID(owner.ID(), "directions")
+	ctx := t.Context()
+	if _, err := s.client(owner).Grant(ctx, service, Everyone, Find); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.client(owner).Grant(ctx, service, Everyone, Use); err != nil || a.Version != 2 || a.Entries[0].Ops != Find|Use {
+		t.Fatal(a, err)
+	}
+	if a, err := s.client(owner).Revoke(ctx, service, Everyone, Find); err != nil || a.Entries[0].Ops != Use {
+		t.Fatal(a, err)
+	}
+	for _, id := range []*ca.Identity{other, admin} {
+		c := s.client(id)
+		_, denied := c.SetACL(ctx, service, nil)
+		_, absent := c.SetACL(ctx, ServiceID(owner.ID(), "no-such"), nil)
+		if status.Code(denied) != codes.PermissionDenied || denied.Error() != absent.Error() {
+			t.Errorf("%s: %v, %v", id.ID(), denied, absent)
+		}
+		if _, err := c.GetACL(ctx, service); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("%s: %v", id.ID(), err)
+		}
+	}
+	if err := s.client(other).SetGroup(ctx, "staff", nil); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+	if _, err := s.client(owner).SetACL(ctx, service, []Entry{{"nobody", Use}}); status.Code(err) != codes.InvalidArgument {
+		t.Error(err)
+	}
+}
+
+func TestFollowerHearsChanges(t *testing.T) {
+	s := newSite(t).serve()
+	owner := s.identity(ca.KindBase, "maps")
+	service := ServiceID(owner.ID(), "directions")
+	c := s.client(owner)
+	if _, err := c.Grant(t.Context(), service, Everyone, Find); err != nil {
+		t.Fatal(err)
+	}
+	f := s.follower(time.Minute)
+	until(t, f, "the snapshot", func() bool { return f.ACL(service) != nil })
+	if _, err := c.Revoke(t.Context(), service, Everyone, All); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, "the revocation", func() bool { a := f.ACL(service); return a != nil && len(a.Entries) == 0 })
+}
+
+// Threats, row 7: from revoking to the last acceptance at most 5 s when connected. A capability ends when its principal
+// leaves a group.
+func TestLeavingAGroupEndsCapabilities(t *testing.T) {
+	s := newSite(t).serve()
+	admin, bob := s.client(s.identity(ca.KindUser, "admin")), s.identity(ca.KindUser, "bob")
+	if err := admin.SetGroup(t.Context(), "staff", []ca.ID{bob.ID()}); err != nil {
+		t.Fatal(err)
+	}
+	f := s.follower(time.Minute)
+	v := NewVerifier(s.identity(ca.KindSDS, "v"), nil).WithRevocations(f)
+	token := s.token(bob)
+	claims, err := v.Verify(token, bob.Public())
+	if err != nil || !slices.Contains(claims.Grants, Group("staff")) {
+		t.Fatal(claims, err)
+	}
+	if err := admin.SetGroup(t.Context(), "staff", nil); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	until(t, f, "bob's capability refused", func() bool { _, err := v.Verify(token, bob.Public()); return err != nil })
+	t.Logf("refused after %v", time.Since(begun))
+	claims, err = v.Verify(s.token(bob), bob.Public())
+	if err != nil || slices.Contains(claims.Grants, Group("staff")) {
+		t.Error(claims, err)
+	}
+}
+
+func TestAFollowerFailsClosed(t *testing.T) {
+	s := newSite(t).serve()
+	owner := s.identity(ca.KindBase, "maps")
+	service := ServiceID(owner.ID(), "directions")
+	if _, err := s.client(owner).Grant(t.Context(), service, Everyone, Find); err != nil {
+		t.Fatal(err)
+	}
+	f := s.follower(1500 * time.Millisecond)
+	until(t, f, "the snapshot", func() bool { return f.ACL(service) != nil })
+	s.server.Stop()
+	if !f.Fresh() || f.ACL(service) == nil {
+		t.Error("it does not hold")
+	}
+	until(t, f, "closed", func() bool { return !f.Fresh() && f.ACL(service) == nil })
+	s.serve()
+	until(t, f, "open again", func() bool { return f.Fresh() && f.ACL(service) != nil })
+}
+
+func TestOnlyCheckersFollow(t *testing.T) {
+	s := newSite(t).serve()
+	conn, err := dial(s.world, s.identity(ca.KindUser, "nosy"), s.address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	f, _ := NewFollower(FollowerConfig{World: s.world, Identity: s.id, Address: s.address, Log: quiet()})
+	f.cfg.Identity = s.identity(ca.KindUser, "nosy")
+	if heard, err := f.follow(t.Context(), pb.NewManagerClient(conn)); heard || status.Code(err) != codes.PermissionDenied {
+		t.Error(heard, err)
+	}
+}
+
+func TestManagerKeepsItsState(t *testing.T) {
+	s := newSite(t).serve()
+	admin, bob := s.client(s.identity(ca.KindUser, "admin")), s.identity(ca.KindUser, "bob")
+	service := ServiceID(bob.ID(), "phone")
+	_, err := s.client(bob).SetACL(t.Context(), service, []Entry{{Group("staff"), SendTo}})
+	if err == nil {
+		err = admin.SetGroup(t.Context(), "staff", []ca.ID{bob.ID(), "spiffe://test/user/eve"})
+	}
+	if err == nil {
+		err = admin.SetGroup(t.Context(), "staff", []ca.ID{bob.ID()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := NewManager(t.Context(), ManagerConfig{Identity: s.id, Store: s.manager.store, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := again.state.acls[service]; a == nil || a.Version != 1 || a.Entries[0] != (Entry{Group("staff"), SendTo}) {
+		t.Errorf("%+v", a)
+	}
+	if !slices.Equal(again.state.groups["staff"], []ca.ID{bob.ID()}) || again.state.epoch != 1 || again.state.revoked["spiffe://test/user/eve"] != 1 {
+		t.Errorf("%+v", again.state)
+	}
+}

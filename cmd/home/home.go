@@ -1,0 +1,198 @@
+// Package home is where the command-line tools find who their user is and where the servers are: a directory with an
+// identity, made by `ninjactl join`, and a line of settings. The SDS server is found by listening, all else through it.
+package home
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"ninja/apc"
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/internal/world"
+	"ninja/operators"
+	"ninja/sds"
+	"ninja/sds/announce"
+)
+
+// Settings say how the user's servers are found.
+type Settings struct {
+	// Group is the well-known channel of server announcements, Via the address of the interface to listen on; empty are
+	// the defaults.
+	Group string `json:"group,omitempty"`
+	Via   string `json:"via,omitempty"`
+}
+
+// Home is an opened directory.
+type Home struct {
+	Dir      string
+	Identity *ca.Identity
+	World    world.World
+	Settings Settings
+
+	server *announce.ServerInfo
+	rights *capability.Client
+}
+
+// Default is the directory to use: dir itself, NINJA_HOME, or ~/.ninja.
+func Default(dir string) (string, error) {
+	if dir == "" {
+		dir = os.Getenv("NINJA_HOME")
+	}
+	if dir != "" {
+		return dir, nil
+	}
+	user, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(user, ".ninja"), nil
+}
+
+// settingsFile is the name of the settings within the directory.
+const settingsFile = "settings.json"
+
+// Save writes the settings beside the identity.
+func (s Settings) Save(dir string) error {
+	if _, _, err := s.channel(); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, settingsFile), append(b, '\n'), 0o600)
+}
+
+func (s Settings) channel() (group netip.AddrPort, via netip.Addr, err error) {
+	if s.Group != "" {
+		if group, err = netip.ParseAddrPort(s.Group); err != nil || !group.Addr().IsMulticast() {
+			return group, via, fmt.Errorf("group %q is not a multicast address with a port, such as 239.255.77.1:7701", s.Group)
+		}
+	}
+	if s.Via != "" {
+		if via, err = netip.ParseAddr(s.Via); err != nil {
+			return group, via, fmt.Errorf("via %q is not the address of a network interface", s.Via)
+		}
+	}
+	return group, via, nil
+}
+
+// Open loads the identity and the settings of a directory, and renews the identity when it is near its end.
+func Open(ctx context.Context, dir string) (*Home, error) {
+	dir, err := Default(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &Home{Dir: dir, World: world.Real()}
+	h.Identity, err = load(ctx, dir, h.World)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no identity in %s: get a token from whoever runs the servers and run `ninjactl join TOKEN`, or set NINJA_HOME", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, settingsFile))
+	if err == nil {
+		err = json.Unmarshal(b, &h.Settings)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("settings in %s: %w", dir, err)
+	}
+	return h, nil
+}
+
+// listenTime is how long to wait for a server to be heard; servers announce themselves every second.
+const listenTime = 5 * time.Second
+
+// Server finds the SDS server by listening, once.
+func (h *Home) Server(ctx context.Context) (announce.ServerInfo, error) {
+	if h.server != nil {
+		return *h.server, nil
+	}
+	group, via, err := h.Settings.channel()
+	if err != nil {
+		return announce.ServerInfo{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, listenTime)
+	defer cancel()
+	info, err := announce.Listen(ctx, announce.ListenConfig{Identity: h.Identity, World: h.World, Servers: group, Via: via})
+	if err != nil {
+		return info, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group and via in %s right?): %w",
+			listenTime, filepath.Join(h.Dir, settingsFile), err)
+	}
+	h.server = &info
+	return info, nil
+}
+
+// Rights is the client of the capability manager.
+func (h *Home) Rights(ctx context.Context) (*capability.Client, error) {
+	if h.rights != nil {
+		return h.rights, nil
+	}
+	info, err := h.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(info.Capability) == 0 {
+		return nil, fmt.Errorf("SDS server %s names no capability manager", info.ID)
+	}
+	h.rights, err = capability.NewClient(capability.ClientConfig{World: h.World, Identity: h.Identity, Address: info.Capability[0]})
+	return h.rights, err
+}
+
+// SDS is a client of the SDS server, with the user's capability.
+func (h *Home) SDS(ctx context.Context) (*sds.Client, error) {
+	rights, err := h.Rights(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sds.Dial(sds.ClientConfig{
+		Identity: h.Identity, World: h.World, Address: h.server.Addresses[0], Capability: rights.Capability,
+	})
+}
+
+// Creator is a client of a path creator, found in the SDS.
+func (h *Home) Creator(ctx context.Context) (*apc.Client, error) {
+	found, err := h.Find(ctx, apc.Kind, "")
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no path creator is published that you may find")
+	}
+	return apc.NewClient(h.Identity, found[0].Node.Control, h.rights.Capability)
+}
+
+// Find returns the descriptions of a kind and, unless name is "", of that name, that say where they run.
+func (h *Home) Find(ctx context.Context, kind, name string) ([]*operators.Description, error) {
+	client, err := h.SDS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	found, err := client.Query(ctx, sds.Query{Template: apc.Template(kind, name)})
+	if err != nil {
+		return nil, err
+	}
+	var all []*operators.Description
+	for _, f := range found {
+		if d, err := operators.ParseDescription(f.Description); err == nil && d.Node != nil {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// Announcing is how the user announces services: by datagrams, and through the client what does not fit into one.
+func (h *Home) Announcing(client *sds.Client) (announce.Config, error) {
+	group, via, err := h.Settings.channel()
+	return announce.Config{Identity: h.Identity, World: h.World, Servers: group, Via: via, Stream: client}, err
+}

@@ -1,0 +1,37 @@
+// Command ninjactl is the hand tool: it joins, publishes, grants, and makes paths.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type commands struct {
+	Home string `help:"Directory with your identity." env:"NINJA_HOME" type:"path" placeholder:"~/.ninja"`
+
+	Join    joinCommand    `cmd:"" help:"Redeem a join token: make your identity."`
+	Token   tokenCommand   `cmd:"" help:"Make a join token for somebody or something (the administrator only)."`
+	Whoami  whoamiCommand  `cmd:"" help:"Print your identity and how long it holds."`
+	Publish publishCommand `cmd:"" help:"Announce a description until interrupted."`
+	ACL     aclCommand     `cmd:"" name:"acl" help:"Say who may find and use your services."`
+	Group   groupCommand   `cmd:"" help:"Keep groups of principals (the administrator only)."`
+	Path    pathCommand    `cmd:"" help:"Plan, make, watch and take down paths."`
+	Base    baseCommand    `cmd:"" help:"Start, list and stop services on a base node (the administrator only)."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c commands
+	k := kong.Parse(&c, kong.Name("ninjactl"), kong.Description("The hand tool of Ninja."), kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	if err := k.Run(&c); err != nil {
+		fmt.Fprintln(os.Stderr, "ninjactl:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"ninja/apc"
+	"ninja/cmd/home"
+	"ninja/operators"
+)
+
+type pathCommand struct {
+	Plan   pathPlan   `cmd:"" help:"Say what would be made, and at what cost; make nothing."`
+	Create pathCreate `cmd:"" help:"Make a path; it runs until it is deleted or its source ends."`
+	List   pathList   `cmd:"" help:"List your paths."`
+	Show   pathShow   `cmd:"" help:"Show a path and what was measured in it."`
+	Watch  pathWatch  `cmd:"" help:"Print what happens in a path until it has ended."`
+	Delete pathDelete `cmd:"" help:"Take a path down."`
+}
+
+// output is how results are printed.
+type output struct {
+	Output string `enum:"text,json" default:"text" help:"text or json."`
+}
+
+// print writes v as JSON, or has it written for a person.
+func (o output) print(v any, person func(io.Writer)) error {
+	if o.Output == "json" {
+		e := json.NewEncoder(os.Stdout)
+		return e.Encode(v)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	person(w)
+	return w.Flush()
+}
+
+type request struct {
+	Request string `arg:"" help:"Two ends and what must lie between, as in 'phone:lobby ! ?map-directions ! phone:lobby latency<2s'."`
+	From    string `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	output
+}
+
+func (r *request) request() (apc.Request, error) {
+	q := apc.Request{Line: r.Request}
+	if r.From == "" {
+		return q, nil
+	}
+	lat, lon, ok := strings.Cut(r.From, ",")
+	a, errA := strconv.ParseFloat(lat, 64)
+	b, errB := strconv.ParseFloat(lon, 64)
+	if !ok || errA != nil || errB != nil || a < -90 || a > 90 || b < -180 || b > 180 {
+		return q, fmt.Errorf("--from %q: want LATITUDE,LONGITUDE in degrees, as in 39.16,-75.52", r.From)
+	}
+	q.Position = &operators.Position{Lat: a, Lon: b}
+	return q, nil
+}
+
+type pathPlan struct{ request }
+
+func (p *pathPlan) Run(ctx context.Context, c *commands) error {
+	q, err := p.request.request()
+	if err != nil {
+		return err
+	}
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	info, err := creator.Plan(ctx, q)
+	if err != nil {
+		return err
+	}
+	return p.print(info, func(w io.Writer) { printPlan(w, info) })
+}
+
+func openCreator(ctx context.Context, c *commands) (*apc.Client, error) {
+	h, err := home.Open(ctx, c.Home)
+	if err != nil {
+		return nil, err
+	}
+	return h.Creator(ctx)
+}
+
+// printPlan shows the chain with types and costs.
+func printPlan(w io.Writer, i apc.Info) {
+	fmt.Fprintln(w, "STEP\tNODE\tLATENCY\tCPU\tQUALITY\tTHEN BY\tTYPE")
+	for n, s := range i.Steps {
+		by, kind := "", ""
+		if n < len(i.Hops) {
+			by, kind = i.Hops[n].Transport, i.Hops[n].Type.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, kind)
+	}
+	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v\n%s\n",
+		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Explanation)
+}
+
+type pathCreate struct {
+	request
+	Watch bool `help:"Print what happens until the path has ended; an interrupt takes it down."`
+}
+
+func (p *pathCreate) Run(ctx context.Context, c *commands) error {
+	q, err := p.request.request()
+	if err != nil {
+		return err
+	}
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	var name [8]byte
+	_, _ = rand.Read(name[:]) // never fails
+	q.Path = hex.EncodeToString(name[:])
+	info, err := creator.Create(ctx, q)
+	if err != nil {
+		return err
+	}
+	err = p.print(info, func(w io.Writer) {
+		fmt.Fprintf(w, "path %s runs: planned in %v, set up in %v\n", info.Path, info.PlanTime.Round(10*time.Microsecond), info.SetUp.Round(10*time.Microsecond))
+	})
+	if err != nil || !p.Watch {
+		return err
+	}
+	if err := watch(ctx, creator, info.Path, p.output); ctx.Err() == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	_, err = creator.Delete(ctx, info.Path)
+	return err
+}
+
+func watch(ctx context.Context, creator *apc.Client, path string, o output) error {
+	return creator.Watch(ctx, path, func(e apc.Event) error {
+		return o.print(e, func(w io.Writer) {
+			who := e.Stage
+			if who == "" {
+				who = "path"
+			}
+			fmt.Fprintf(w, "%s  %s  %s %s: %s\n", e.Time.Format("15:04:05.000"), who, e.Kind, e.NoteKind, e.Text)
+		})
+	})
+}
+
+type pathList struct{ output }
+
+func (p *pathList) Run(ctx context.Context, c *commands) error {
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	all, err := creator.List(ctx)
+	if err != nil {
+		return err
+	}
+	return p.print(all, func(w io.Writer) {
+		fmt.Fprintln(w, "PATH\tSTATE\tSINCE\tREQUEST")
+		for _, i := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Path, i.State, i.Created.Format(time.DateTime), i.Request)
+		}
+	})
+}
+
+// one names a path.
+type one struct {
+	Path string `arg:"" help:"The path's name, as path list prints it."`
+	output
+}
+
+type pathShow struct{ one }
+
+func (p *pathShow) Run(ctx context.Context, c *commands) error {
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	info, err := creator.Show(ctx, p.Path)
+	if err != nil {
+		return err
+	}
+	return p.print(info, func(w io.Writer) { printPath(w, info) })
+}
+
+// printPath shows what was measured of a path.
+func printPath(w io.Writer, i apc.Info) {
+	fmt.Fprintf(w, "path %s of %s: %s %s\n%s\n\n", i.Path, i.Owner, i.State, i.Why, i.Request)
+	fmt.Fprintln(w, "STEP\tNODE\tIN\tOUT\tTIME p50\tp99\tTHEN BY\tLINK\tLOST\tTYPE")
+	for n, s := range i.Steps {
+		by, link, lost, kind := "", "", "", ""
+		if n < len(i.Hops) {
+			h := i.Hops[n]
+			by, kind, lost = h.Transport, h.Type.String(), strconv.FormatUint(h.Stats.Lost, 10)
+			link = h.Stats.Link.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%v\t%s\t%s\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.In, s.Out,
+			s.ProcessP50, s.ProcessP99, by, link, lost, kind)
+	}
+}
+
+type pathWatch struct{ one }
+
+func (p *pathWatch) Run(ctx context.Context, c *commands) error {
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	return watch(ctx, creator, p.Path, p.output)
+}
+
+type pathDelete struct{ one }
+
+func (p *pathDelete) Run(ctx context.Context, c *commands) error {
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	info, err := creator.Delete(ctx, p.Path)
+	if err != nil {
+		return err
+	}
+	return p.print(info, func(w io.Writer) { fmt.Fprintf(w, "path %s is gone: %s\n", info.Path, info.Why) })
+}

@@ -1,0 +1,397 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"ninja/capability"
+	"ninja/operators"
+)
+
+// config is the daemon's file: where it stands, and the roles it plays. `ninjad example` prints one with every key.
+type config struct {
+	// State is the directory that the daemon keeps everything in.
+	State string `yaml:"state"`
+	// Host is the address that sockets are opened at when a role names none.
+	Host string `yaml:"host"`
+	// HTTP is where /healthz and /metrics are served; empty is nowhere.
+	HTTP string `yaml:"http"`
+	// Ready is a file that is written when every role is ready, with the addresses it can be reached at, as JSON.
+	Ready string    `yaml:"ready"`
+	Log   logConfig `yaml:"log"`
+	// Discovery says how the SDS is found.
+	Discovery discoveryConfig `yaml:"discovery"`
+	// Join is the join token of the roles that have none of their own, or @FILE.
+	Join  string `yaml:"join"`
+	Roles roles  `yaml:"roles"`
+}
+
+type logConfig struct {
+	Level  string `yaml:"level" allowed:"debug,info,warn,error"`
+	Format string `yaml:"format" allowed:"text,json"`
+}
+
+type discoveryConfig struct {
+	// Group is the well-known multicast channel of server announcements, Via the address of the interface to use.
+	Group string `yaml:"group"`
+	Via   string `yaml:"via"`
+}
+
+type roles struct {
+	CA         *caRole      `yaml:"ca"`
+	Capability *serviceRole `yaml:"capability"`
+	SDS        *sdsRole     `yaml:"sds"`
+	APC        *serviceRole `yaml:"apc"`
+	Proxy      *proxyRole   `yaml:"proxy"`
+	Base       *baseRole    `yaml:"base"`
+	Unit       *unitRole    `yaml:"unit"`
+}
+
+// serviceRole is what every role has.
+type serviceRole struct {
+	Name   string `yaml:"name"`
+	Listen string `yaml:"listen"`
+	Join   string `yaml:"join"`
+}
+
+type caRole struct {
+	serviceRole `yaml:",inline"`
+	Domain      string `yaml:"domain"`
+}
+
+type sdsRole struct {
+	serviceRole `yaml:",inline"`
+	// Channel is the multicast group that services announce themselves on.
+	Channel string `yaml:"channel"`
+	// Networks and Kinds are the server's extent; empty is all.
+	Networks []string `yaml:"networks"`
+	Kinds    []string `yaml:"kinds"`
+	// Period is how often services announce themselves, a power of two in seconds.
+	Period time.Duration `yaml:"period"`
+	// CA and Capability are the addresses of the certificate authority and of the capability manager; empty are those
+	// that this daemon plays itself.
+	CA         string `yaml:"ca"`
+	Capability string `yaml:"capability"`
+}
+
+type proxyRole struct {
+	serviceRole `yaml:",inline"`
+	Region      string  `yaml:"region"`
+	Cores       float64 `yaml:"cores"`
+	Memory      int64   `yaml:"memory"`
+	// Without names built-in operators that the proxy does not offer.
+	Without []string `yaml:"without"`
+	ACL     []string `yaml:"acl"`
+}
+
+type baseRole struct {
+	serviceRole `yaml:",inline"`
+	Region      string          `yaml:"region"`
+	Services    []serviceConfig `yaml:"services"`
+}
+
+type serviceConfig struct {
+	Component string            `yaml:"component"`
+	Name      string            `yaml:"name"`
+	Args      map[string]string `yaml:"args"`
+	ACL       []string          `yaml:"acl"`
+}
+
+type unitRole struct {
+	serviceRole `yaml:",inline"`
+	Kind        string `yaml:"kind" allowed:"phone"`
+	// Microphone is the WAV file that the unit says, Speaker the one it writes what it hears to.
+	Microphone string          `yaml:"microphone"`
+	Speaker    string          `yaml:"speaker"`
+	HangUp     string          `yaml:"hang-up" allowed:"never,after-answer,at-first-sample"`
+	Position   *positionConfig `yaml:"position"`
+	ACL        []string        `yaml:"acl"`
+}
+
+type positionConfig struct {
+	Lat float64 `yaml:"lat"`
+	Lon float64 `yaml:"lon"`
+}
+
+func (p *positionConfig) position() *operators.Position {
+	if p == nil {
+		return nil
+	}
+	return &operators.Position{Lat: p.Lat, Lon: p.Lon}
+}
+
+// defaultConfig is what a file need not say.
+func defaultConfig() config {
+	return config{
+		Host:      "127.0.0.1",
+		Log:       logConfig{Level: "info", Format: "text"},
+		Discovery: discoveryConfig{Group: "239.255.77.1:7701", Via: "127.0.0.1"},
+	}
+}
+
+// maxConfig bounds the file.
+const maxConfig = 1 << 20
+
+// loadConfig reads and checks a file. Every error names the file, the line where there is one, and what is allowed.
+func loadConfig(path string) (config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return config{}, err
+	}
+	if len(b) > maxConfig {
+		return config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
+	}
+	c, err := parseConfig(b)
+	if err != nil {
+		return config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func parseConfig(b []byte) (config, error) {
+	c := defaultConfig()
+	var doc yaml.Node
+	if err := yaml.NewDecoder(bytes.NewReader(b)).Decode(&doc); err != nil {
+		return c, err
+	}
+	if err := checkKeys(doc.Content[0], reflect.TypeOf(c), ""); err != nil {
+		return c, err
+	}
+	if err := doc.Decode(&c); err != nil {
+		return c, err
+	}
+	c.fillDefaults()
+	return c, c.check()
+}
+
+// checkKeys compares a mapping with the fields of a type: unknown keys and values that are not allowed are errors with
+// their line.
+func checkKeys(n *yaml.Node, t reflect.Type, where string) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode:
+		for _, item := range n.Content {
+			if err := checkKeys(item, t.Elem(), where); err != nil {
+				return err
+			}
+		}
+	case t.Kind() == reflect.Struct && n.Kind == yaml.MappingNode:
+		fields := fieldsOf(t)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			f, ok := fields[key.Value]
+			if !ok {
+				var names []string
+				for name := range fields {
+					names = append(names, name)
+				}
+				slices.Sort(names)
+				return fmt.Errorf("line %d: unknown key %q in %s; allowed: %s", key.Line, key.Value, place(where), strings.Join(names, ", "))
+			}
+			if allowed := f.Tag.Get("allowed"); allowed != "" && !slices.Contains(strings.Split(allowed, ","), value.Value) {
+				return fmt.Errorf("line %d: %s%s: %q is not one of %s", value.Line, where, key.Value, value.Value, strings.ReplaceAll(allowed, ",", ", "))
+			}
+			if err := checkKeys(value, f.Type, where+key.Value+"."); err != nil {
+				return err
+			}
+		}
+	case t.Kind() == reflect.Struct && n.Kind == yaml.ScalarNode && n.Value != "" && n.Tag != "!!null":
+		return fmt.Errorf("line %d: %s: want keys and values in place of %q", n.Line, place(where), n.Value)
+	}
+	return nil
+}
+
+func place(where string) string {
+	if where == "" {
+		return "the file"
+	}
+	return strings.TrimSuffix(where, ".")
+}
+
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	fields := make(map[string]reflect.StructField)
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if option == "inline" {
+			for k, v := range fieldsOf(f.Type) {
+				fields[k] = v
+			}
+			continue
+		}
+		fields[name] = f
+	}
+	return fields
+}
+
+// fillDefaults fills what depends on other keys.
+func (c *config) fillDefaults() {
+	r := &c.Roles
+	named := func(s *serviceRole, name string) {
+		if s.Name == "" {
+			s.Name = name
+		}
+		if s.Listen == "" {
+			s.Listen = net.JoinHostPort(c.Host, "0")
+		}
+		if s.Join == "" {
+			s.Join = c.Join
+		}
+	}
+	if r.CA != nil {
+		named(&r.CA.serviceRole, "ca")
+		if r.CA.Domain == "" {
+			r.CA.Domain = "ninja.local"
+		}
+	}
+	if r.Capability != nil {
+		named(r.Capability, "capability")
+	}
+	if r.SDS != nil {
+		named(&r.SDS.serviceRole, "sds")
+		if r.SDS.Channel == "" {
+			r.SDS.Channel = "239.255.77.2:7702"
+		}
+		if r.SDS.Period == 0 {
+			r.SDS.Period = 8 * time.Second
+		}
+	}
+	if r.APC != nil {
+		named(r.APC, "apc")
+	}
+	if r.Proxy != nil {
+		named(&r.Proxy.serviceRole, "proxy")
+		if r.Proxy.Cores == 0 {
+			r.Proxy.Cores = 1
+		}
+	}
+	if r.Base != nil {
+		named(&r.Base.serviceRole, "base")
+	}
+	if r.Unit != nil {
+		named(&r.Unit.serviceRole, "unit")
+		if r.Unit.Kind == "" {
+			r.Unit.Kind = "phone"
+		}
+		if r.Unit.HangUp == "" {
+			r.Unit.HangUp = "after-answer"
+		}
+	}
+}
+
+// check says what is wrong beyond single keys.
+func (c *config) check() error {
+	if c.State == "" {
+		return errors.New("state: name the directory that the daemon keeps its state in")
+	}
+	if c.Roles == (roles{}) {
+		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit")
+	}
+	for key, address := range map[string]string{"discovery.group": c.Discovery.Group, "roles.sds.channel": c.channel()} {
+		if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsMulticast() {
+			return fmt.Errorf("%s: %q is not a multicast address with a port, such as 239.255.77.1:7701", key, address)
+		}
+	}
+	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {
+		return fmt.Errorf("discovery.via: %q is not the address of a network interface", c.Discovery.Via)
+	}
+	for _, acl := range [][]string{c.proxyACL(), c.unitACL()} {
+		if _, err := parseACL(acl); err != nil {
+			return err
+		}
+	}
+	if c.Roles.Base != nil {
+		for _, s := range c.Roles.Base.Services {
+			if s.Component == "" || s.Name == "" {
+				return errors.New("roles.base.services: every service wants a component and a name")
+			}
+			if _, err := parseACL(s.ACL); err != nil {
+				return err
+			}
+		}
+	}
+	return c.checkFiles()
+}
+
+func (c *config) checkFiles() error {
+	if u := c.Roles.Unit; u != nil {
+		if u.Microphone != "" {
+			if _, err := os.Stat(u.Microphone); err != nil {
+				return fmt.Errorf("roles.unit.microphone: %w", err)
+			}
+		}
+		if _, err := os.Stat(filepath.Dir(u.Speaker)); u.Speaker != "" && err != nil {
+			return fmt.Errorf("roles.unit.speaker: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *config) channel() string {
+	if c.Roles.SDS == nil {
+		return "239.255.77.2:7702"
+	}
+	return c.Roles.SDS.Channel
+}
+
+func (c *config) proxyACL() []string {
+	if c.Roles.Proxy == nil {
+		return nil
+	}
+	return c.Roles.Proxy.ACL
+}
+
+func (c *config) unitACL() []string {
+	if c.Roles.Unit == nil {
+		return nil
+	}
+	return c.Roles.Unit.ACL
+}
+
+// parseACL reads lines such as "everyone: find, use" and "spiffe://DOMAIN/user/ann: listen-from, send-to".
+func parseACL(lines []string) ([]capability.Entry, error) {
+	var entries []capability.Entry
+	for _, line := range lines {
+		i := strings.LastIndex(line, ":")
+		if i < 0 {
+			return nil, fmt.Errorf("acl %q: want WHO: OPERATION, ... with the operations find, use, listen-from, send-to", line)
+		}
+		ops, err := capability.ParseOperations(strings.ReplaceAll(line[i+1:], " ", ""))
+		if err != nil {
+			return nil, fmt.Errorf("acl %q: %w", line, err)
+		}
+		who, err := capability.ParseWho(strings.TrimSpace(line[:i]))
+		if err != nil {
+			return nil, fmt.Errorf("acl %q: %w", line, err)
+		}
+		entries = append(entries, capability.Entry{Who: who, Ops: ops})
+	}
+	return entries, nil
+}
+
+// logger makes the daemon's log.
+func (c *config) logger() *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"ninja/apc"
+	"ninja/base/dds"
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/operators"
+	"ninja/operators/host"
+	"ninja/sds"
+	"ninja/sds/announce"
+)
+
+// startCapability plays the capability manager.
+func (d *daemon) startCapability(ctx context.Context) error {
+	role := *d.cfg.Roles.Capability
+	id, err := d.identity(ctx, ca.KindCapability, role)
+	if err != nil {
+		return err
+	}
+	n, err := d.newNode(ctx, id, role)
+	if err != nil {
+		return err
+	}
+	tables, err := dds.Open(d.dir("rights.db"))
+	if err != nil {
+		return err
+	}
+	manager, err := capability.NewManager(ctx, capability.ManagerConfig{Identity: id, Store: tables, Log: n.log})
+	if err != nil {
+		return errors.Join(err, tables.Close())
+	}
+	manager.Register(n.server)
+	n.serve()
+	d.keep(n.log, "tables", func(ctx context.Context) error {
+		<-ctx.Done()
+		return tables.Close()
+	})
+	return nil
+}
+
+// startSDS plays an SDS server: the store, what fills it, and what announces it.
+func (d *daemon) startSDS(ctx context.Context) error {
+	role := *d.cfg.Roles.SDS
+	id, err := d.identity(ctx, ca.KindSDS, role.serviceRole)
+	if err != nil {
+		return err
+	}
+	n, err := d.newNode(ctx, id, role.serviceRole, sds.ServerOptions()...)
+	if err != nil {
+		return err
+	}
+	authority, manager := role.CA, role.Capability
+	if authority == "" {
+		authority = d.ready[ca.KindCA]
+	}
+	if manager == "" {
+		manager = d.ready[ca.KindCapability]
+	}
+	if authority == "" || manager == "" {
+		return errors.New("play the roles ca and capability here too, or name where they are: roles.sds.ca, roles.sds.capability")
+	}
+	if err := n.follow(manager); err != nil {
+		return err
+	}
+	server, err := sds.NewServer(sds.Config{Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Log: n.log})
+	if err != nil {
+		return err
+	}
+	extent, err := role.extent()
+	if err != nil {
+		return err
+	}
+	announcer, err := announce.NewServerAnnouncer(announce.ServerAnnouncerConfig{
+		Identity: id, World: d.world, Log: n.log, Servers: d.group(), Services: netip.MustParseAddrPort(role.Channel), Via: d.via(),
+		Extent: extent, Addresses: []string{n.address()}, CA: []string{authority}, Capability: []string{manager},
+		Period: role.Period, Every: time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	receiver, err := announce.NewReceiver(announce.ReceiverConfig{Identity: id, World: d.world, Log: n.log, Announcer: announcer, Sink: server})
+	if err != nil {
+		return err
+	}
+	server.Register(n.server)
+	d.keep(n.log, "store", server.Run)
+	d.keep(n.log, "acl changes", func(ctx context.Context) error { return followACLs(ctx, n.follower, server) })
+	d.keep(n.log, "announcements", receiver.Run)
+	d.keep(n.log, "server announcements", announcer.Run)
+	n.serve()
+	return nil
+}
+
+// followACLs tells the server whenever who may find what has changed.
+func followACLs(ctx context.Context, f *capability.Follower, s *sds.Server) error {
+	for {
+		_, _, changed := f.All()
+		s.ACLChanged()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (r *sdsRole) extent() (announce.Extent, error) {
+	e := announce.Extent{Kinds: r.Kinds}
+	for _, text := range r.Networks {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return e, err
+		}
+		e.Networks = append(e.Networks, p)
+	}
+	return e, nil
+}
+
+// startAPC plays the path creator.
+func (d *daemon) startAPC(ctx context.Context) error {
+	role := *d.cfg.Roles.APC
+	id, err := d.identity(ctx, ca.KindAPC, role)
+	if err != nil {
+		return err
+	}
+	n, err := d.newNode(ctx, id, role)
+	if err != nil {
+		return err
+	}
+	info, err := n.meet(ctx)
+	if err != nil {
+		return err
+	}
+	if err := n.follow(info.Capability[0]); err != nil {
+		return err
+	}
+	finder, err := n.find(info.Addresses[0])
+	if err != nil {
+		return err
+	}
+	dialer := host.NewDialer(id, d.world, n.log)
+	creator, err := apc.New(apc.Config{
+		World: d.world, Log: n.log, Self: id, Find: finder,
+		Open: func(ctx context.Context, address string, node ca.ID) (apc.Session, error) {
+			s, err := dialer.Open(ctx, address, node)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		Claims: func(token []byte) (capability.Claims, error) { return n.verifier.Verify(token, id.Public()) },
+	})
+	if err != nil {
+		return err
+	}
+	creator.Register(n.server)
+	d.keep(n.log, "creator", creator.Run)
+	n.serve()
+	if err := n.allow(ctx, role.Name, []string{"everyone: find, use"}); err != nil {
+		return err
+	}
+	if err := n.announce(finder); err != nil {
+		return err
+	}
+	self := operators.Description{Kind: apc.Kind, Name: role.Name, Summary: "path creator", Node: &operators.Node{Control: n.address(), Data: n.address()}}
+	b, err := self.Marshal()
+	if err != nil {
+		return err
+	}
+	return n.announcer.Publish(role.Name, b)
+}

@@ -1,0 +1,49 @@
+package connectorstest
+
+import (
+	"context"
+	"testing"
+
+	"ninja/ca"
+	"ninja/connectors/hop"
+	"ninja/internal/world"
+)
+
+// Process is one end: an identity, its surroundings and its hop server.
+type Process struct {
+	Identity *ca.Identity
+	World    world.World
+	Hops     *hop.Server
+}
+
+// Processes makes processes that know each other, each with a running hop server at the address in its world; they stop
+// when the test ends.
+func Processes(t testing.TB, address string, worlds ...world.World) []Process {
+	t.Helper()
+	authority, err := ca.NewAuthority(worlds[0], "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]Process, len(worlds))
+	for i, w := range worlds {
+		id, err := authority.NewIdentity(ca.KindProxy, string(rune('a'+i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		t.Cleanup(func() {
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+		out[i] = Process{Identity: id, World: w, Hops: s}
+	}
+	return out
+}

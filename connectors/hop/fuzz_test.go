@@ -1,0 +1,49 @@
+package hop
+
+import (
+	"bytes"
+	"testing"
+
+	"ninja/connectors"
+)
+
+// FuzzFrame reads any bytes as a session would; what is understood is said back in the same bytes.
+func FuzzFrame(f *testing.F) {
+	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeHop, epoch: 3, scheme: "tcp", path: "p", name: "a->b", typ: "text/plain"}.append))
+	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeData, max: 4 << 20}.append))
+	f.Add(appendFrame(nil, kindWelcome, welcome{status: WrongEpoch, text: "no"}.append))
+	f.Add(appendADU(nil, connectors.ADU{Payload: []byte("hello"), Seq: 9, Mark: connectors.EndOfUtterance}))
+	f.Add(appendNumber(nil, kindPing, 7))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		k, body, err := readFrame(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		var again []byte
+		switch k {
+		case kindHello:
+			h, err := parseHello(body)
+			if err != nil {
+				return
+			}
+			again = h.append(nil)
+		case kindWelcome:
+			w, err := parseWelcome(body)
+			if err != nil {
+				return
+			}
+			again = w.append(nil)
+		case kindADU:
+			a, err := parseADU(body)
+			if err != nil {
+				return
+			}
+			again = appendADU(nil, a)[headerSize:]
+		default:
+			again = body
+		}
+		if !bytes.Equal(again, body) {
+			t.Errorf("kind %d: %x was read and said back as %x", k, body, again)
+		}
+	})
+}

@@ -1,0 +1,341 @@
+// Package hop is what the hops between processes stand on: one listening mutual-TLS address a process, and one TLS
+// session a hop. The sending end dials and says hello with the stream, the path's epoch and the type; the receiving end
+// knows what it waits for and refuses everything else with a reason. The session then carries the ADUs (package tcp), or
+// keys the packets that carry them (package rtp), and in both cases the events, the end of the stream and the probes of
+// the round trip.
+//
+// The same address serves external data by its hash to any peer with a valid identity.
+package hop
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"ninja/ca"
+	"ninja/connectors"
+	"ninja/internal/world"
+)
+
+// alpn is the protocol that both ends name in the TLS handshake.
+const alpn = "ninja-hop/1"
+
+// Reason says why a hello was refused.
+type Reason uint8
+
+// Reasons.
+const (
+	// UnknownStream is for a stream that nobody waits for: never made, already taken, or given up.
+	UnknownStream Reason = 1 + iota
+	// WrongPeer is for a peer that is not the one the hop is for.
+	WrongPeer
+	// WrongEpoch is for an epoch that is not the hop's, as that of a path since repaired.
+	WrongEpoch
+	// WrongType is for another type or another transport than the hop's.
+	WrongType
+	// UnknownData is for data that this process does not serve.
+	UnknownData
+	// TooLarge is for data that is larger than was asked for.
+	TooLarge
+	// Malformed is for a hello that cannot be read.
+	Malformed
+)
+
+// Refused is the error of a Dial or Fetch that the other end refused. It wraps connectors.ErrRefused.
+type Refused struct {
+	Reason Reason
+	Text   string
+}
+
+// Error implements error.
+func (r *Refused) Error() string { return fmt.Sprintf("%v: %s", connectors.ErrRefused, r.Text) }
+
+// Unwrap gives connectors.ErrRefused.
+func (r *Refused) Unwrap() error { return connectors.ErrRefused }
+
+// Config of a Server.
+type Config struct {
+	// Identity is who the process is; required.
+	Identity *ca.Identity
+	// World is required.
+	World world.World
+	// Address is the host and port to listen at; a port of 0 is a free one. Required.
+	Address string
+	// Advertise is the host and port that others reach the address by; "" is the address itself.
+	Advertise string
+	// HelloTimeout bounds the handshake and the hello; 0 is 5 s.
+	HelloTimeout time.Duration
+	// MaxSessions bounds the sessions and those that have not said hello yet; 0 is 1024.
+	MaxSessions int
+	// MaxPending bounds the hops that wait for their senders; 0 is 4096.
+	MaxPending int
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Server is the one hop address of a process.
+type Server struct {
+	cfg       Config
+	tls       *tls.Config
+	listener  net.Listener
+	advertise string
+	slots     chan struct{}
+	handlers  sync.WaitGroup
+	stop      chan struct{}
+	stopOnce  sync.Once
+
+	mu      sync.Mutex
+	pending map[connectors.StreamID]*Pending
+	data    map[[32]byte][]byte
+}
+
+// NewServer listens; Run serves.
+func NewServer(cfg Config) (*Server, error) {
+	if cfg.HelloTimeout == 0 {
+		cfg.HelloTimeout = 5 * time.Second
+	}
+	if cfg.MaxSessions == 0 {
+		cfg.MaxSessions = 1024
+	}
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = 4096
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l, err := cfg.World.Net.Listen(context.Background(), "tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for hops at %s: %w", cfg.Address, err)
+	}
+	c := cfg.Identity.ServerTLS(nil) // who may speak on a hop is decided by its hello
+	c.NextProtos = []string{alpn}
+	c.DynamicRecordSizingDisabled = true
+	s := &Server{
+		cfg: cfg, tls: c, listener: l, advertise: cfg.Advertise, stop: make(chan struct{}),
+		slots:   make(chan struct{}, cfg.MaxSessions),
+		pending: make(map[connectors.StreamID]*Pending), data: make(map[[32]byte][]byte),
+	}
+	if s.advertise == "" {
+		s.advertise = l.Addr().String()
+	}
+	return s, nil
+}
+
+// Addr is the host and port that others dial.
+func (s *Server) Addr() string { return s.advertise }
+
+// Host is the local address without its port: where a transport opens sockets of its own.
+func (s *Server) Host() string {
+	host, _, err := net.SplitHostPort(s.listener.Addr().String())
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// Run accepts hops until ctx ends; then it ends every session, waits for them, and returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.handlers.Wait()
+	defer context.AfterFunc(ctx, s.close)()
+	defer s.close()
+	for {
+		conn, err := s.listener.Accept()
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			s.cfg.Log.Warn("accept a hop", "err", err)
+			if world.Sleep(ctx, s.cfg.World.Jitter(100*time.Millisecond)) != nil {
+				return nil
+			}
+			continue
+		}
+		select {
+		case s.slots <- struct{}{}:
+			s.handlers.Go(func() {
+				defer func() { <-s.slots }()
+				s.serve(ctx, conn)
+			})
+		default:
+			s.cfg.Log.Warn("hop refused: too many sessions", "from", conn.RemoteAddr(), "max", s.cfg.MaxSessions)
+			conn.Close()
+		}
+	}
+}
+
+func (s *Server) close() {
+	s.stopOnce.Do(func() {
+		close(s.stop)
+		s.listener.Close()
+	})
+}
+
+// serve does one connection from handshake to end.
+func (s *Server) serve(ctx context.Context, raw net.Conn) {
+	defer raw.Close()
+	unwatch := context.AfterFunc(ctx, func() { raw.Close() })
+	defer unwatch()
+	conn := tls.Server(raw, s.tls)
+	conn.SetDeadline(time.Now().Add(s.cfg.HelloTimeout))
+	log := s.cfg.Log.With("from", raw.RemoteAddr().String())
+	err := conn.HandshakeContext(ctx)
+	var peer ca.Peer
+	if err == nil {
+		peer, err = s.cfg.Identity.PeerOf(conn.ConnectionState())
+	}
+	if err != nil {
+		log.Info("hop handshake failed", "err", err)
+		return
+	}
+	log = log.With("peer", peer.ID)
+	in := newBuffer(conn)
+	k, body, err := readFrame(in)
+	var h hello
+	if err == nil && k == kindHello {
+		h, err = parseHello(body)
+	}
+	if err != nil || k != kindHello {
+		s.answer(conn, welcome{status: Malformed, text: "the hello cannot be read"})
+		log.Info("hop hello cannot be read", "err", err)
+		return
+	}
+	if h.purpose == purposeData {
+		s.serveData(conn, h)
+		return
+	}
+	p, refused := s.match(h, peer)
+	if refused != nil {
+		s.answer(conn, welcome{status: refused.Reason, text: refused.Text})
+		log.Warn("hop refused", "reason", refused.Text, "path", h.path, "hop", h.name, "epoch", h.epoch)
+		return
+	}
+	if err := s.answer(conn, welcome{extra: p.extra}); err != nil {
+		log.Info("hop lost before it began", "err", err) // its reader will see that too
+	}
+	conn.SetDeadline(time.Time{})
+	session := newSession(conn, in, peer, s.cfg.World, h.stream, h.epoch, h.extra)
+	unwatch()
+	s.hold(p, session)
+}
+
+// hold hands a session to whoever accepts it and waits for its end.
+func (s *Server) hold(p *Pending, session *Session) {
+	p.arrived <- session // room for one, and one alone was matched
+	closed := p.closed
+	for {
+		select {
+		case <-session.done:
+			session.wait()
+			return
+		case <-s.stop:
+			session.fail(errStopped)
+		case <-closed:
+			closed = nil
+			select {
+			case <-p.arrived: // nobody took it
+				session.fail(connectors.ErrClosed)
+			default:
+			}
+		}
+	}
+}
+
+var errStopped = errors.New("this process is stopping")
+
+func (s *Server) answer(conn net.Conn, w welcome) error {
+	_, err := conn.Write(appendFrame(nil, kindWelcome, w.append))
+	return err
+}
+
+// match finds the hop that a hello is for and takes it, or says why not.
+func (s *Server) match(h hello, peer ca.Peer) (*Pending, *Refused) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.pending[h.stream]
+	switch {
+	case !ok:
+		return nil, &Refused{UnknownStream, "no hop with this stream waits here; it may be taken or given up"}
+	case p.hop.Peer != "" && p.hop.Peer != string(peer.ID):
+		return nil, &Refused{WrongPeer, "the hop is for another peer than " + string(peer.ID)}
+	case p.hop.Epoch != h.epoch:
+		return nil, &Refused{WrongEpoch, fmt.Sprintf("the hop is of epoch %d, the hello of %d", p.hop.Epoch, h.epoch)}
+	case p.scheme != h.scheme || p.hop.Type.String() != h.typ:
+		return nil, &Refused{WrongType, fmt.Sprintf("the hop carries %s over %s", p.hop.Type, p.scheme)}
+	}
+	delete(s.pending, h.stream)
+	return p, nil
+}
+
+// Pending is a hop that waits for its sender.
+type Pending struct {
+	server  *Server
+	scheme  string
+	hop     connectors.Hop
+	extra   string
+	arrived chan *Session
+	closed  chan struct{}
+	once    sync.Once
+}
+
+// Expect makes the server wait for the sender of h over the transport with the scheme; extra is what the sender is told
+// in the welcome, at most 256 bytes. A zero stream is drawn.
+func (s *Server) Expect(scheme string, h connectors.Hop, extra string) (*Pending, error) {
+	if len(extra) > maxExtra {
+		return nil, fmt.Errorf("listen for %s: %d bytes of parameters, at most %d are allowed", h.Name, len(extra), maxExtra)
+	}
+	if h.Stream == (connectors.StreamID{}) {
+		s.cfg.World.Fill(h.Stream[:])
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.pending[h.Stream]; taken {
+		return nil, fmt.Errorf("listen for %s: stream %s is taken", h.Name, h.Stream)
+	}
+	if len(s.pending) >= s.cfg.MaxPending {
+		return nil, fmt.Errorf("listen for %s: %d hops wait for their senders already", h.Name, len(s.pending))
+	}
+	p := &Pending{server: s, scheme: scheme, hop: h, extra: extra,
+		arrived: make(chan *Session, 1), closed: make(chan struct{})}
+	s.pending[h.Stream] = p
+	return p, nil
+}
+
+// Address is what the sender dials.
+func (p *Pending) Address() string {
+	return connectors.Address{Scheme: p.scheme, Host: p.server.advertise, Stream: p.hop.Stream}.String()
+}
+
+// Accept waits for the sender. The caller must Begin the session.
+func (p *Pending) Accept(ctx context.Context) (*Session, error) {
+	select {
+	case s := <-p.arrived:
+		return s, nil
+	case <-p.closed:
+		return nil, connectors.ErrClosed
+	case <-p.server.stop:
+		return nil, fmt.Errorf("wait for the sender of %s: %w", p.hop.Name, errStopped)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the sender of %s: %w", p.hop.Name, ctx.Err())
+	}
+}
+
+// Close gives up waiting.
+func (p *Pending) Close() error {
+	p.once.Do(func() {
+		p.server.mu.Lock()
+		if p.server.pending[p.hop.Stream] == p {
+			delete(p.server.pending, p.hop.Stream)
+		}
+		p.server.mu.Unlock()
+		close(p.closed)
+	})
+	return nil
+}

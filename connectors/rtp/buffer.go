@@ -1,0 +1,212 @@
+package rtp
+
+import (
+	"time"
+
+	"ninja/connectors"
+)
+
+// Bounds of what the receiving end holds.
+const (
+	span     = 512 // packets
+	maxMarks = 64
+)
+
+// slot is a packet that waits for its turn.
+type slot struct {
+	packet
+	present bool
+	arrived time.Time
+}
+
+// buffer puts packets in order and decides when each is delivered. It is pure: the time is handed in.
+//
+// Without playout delay a packet is delivered as soon as it is its turn, and one that is missing is waited for as long
+// as reorder says after a later one has come. With it every packet is held until its media time, counted from the first
+// packet's arrival, plus the delay.
+type buffer struct {
+	format           format
+	reorder, playout time.Duration
+
+	slots [span]slot
+	next  uint64 // position to deliver next
+	known uint64 // one past the highest position that is known to exist
+	// ended says that end is final; endAt is when that was learnt.
+	ended bool
+	end   uint64
+	endAt time.Time
+	// marks are those said on the session for positions not delivered yet; marked is one past the last position
+	// delivered with its mark, owed a mark whose packet was lost.
+	marks    map[uint64]connectors.Mark
+	marked   uint64
+	owed     connectors.Mark
+	flushing bool
+
+	base    time.Time // when media time zero is delivered, less the delay
+	based   bool
+	mediaAt int64 // sample after the last one delivered
+
+	lost, late uint64
+}
+
+// put takes a packet, whose payload the buffer keeps.
+func (b *buffer) put(p packet, now time.Time) {
+	if p.position < b.next {
+		b.late++
+		return
+	}
+	if p.position >= b.next+span { // the reader is too slow: the oldest give way
+		b.lost += p.position - span + 1 - b.next
+		b.skipTo(p.position - span + 1)
+	}
+	s := &b.slots[p.position%span]
+	if s.present {
+		return
+	}
+	*s = slot{packet: p, present: true, arrived: now}
+	b.known = max(b.known, p.position+1)
+	if b.playout > 0 {
+		start := now.Add(-b.format.span(p.time))
+		if !b.based || start.After(b.base.Add(b.playout)) {
+			b.based, b.base = true, start
+		}
+	}
+}
+
+// mark takes a mark said on the session.
+func (b *buffer) mark(m connectors.Mark, position uint64) {
+	switch {
+	case position < b.marked: // delivered, or so old that it does not matter any more
+	case position < b.next:
+		b.owed |= m
+	case len(b.marks) < maxMarks && position < b.next+1<<20:
+		if b.marks == nil {
+			b.marks = make(map[uint64]connectors.Mark)
+		}
+		b.marks[position] = m
+	}
+}
+
+// finish takes the end of the stream.
+func (b *buffer) finish(position uint64, now time.Time) {
+	b.ended, b.end, b.endAt = true, position, now
+}
+
+// flush drops what is held, and what still comes until flushed says from where on it counts again.
+func (b *buffer) flush() {
+	b.flushing = true
+	b.skipTo(b.known)
+}
+
+func (b *buffer) flushed(position uint64) {
+	b.skipTo(position)
+	b.flushing = false
+	b.owed = 0
+	b.based = false
+}
+
+// skipTo gives up the positions before the given one; their marks are owed, unless a flush drops them.
+func (b *buffer) skipTo(position uint64) {
+	if position > b.next+span { // nothing is held that far
+		clear(b.slots[:])
+		b.next = position - span
+	}
+	for b.next < position {
+		b.owed |= b.step()
+	}
+	for at, m := range b.marks {
+		if at < b.next {
+			b.owed |= m
+			delete(b.marks, at)
+		}
+	}
+	if b.flushing {
+		b.owed = 0
+	}
+}
+
+// step goes on by one position and returns its mark.
+func (b *buffer) step() connectors.Mark {
+	s := &b.slots[b.next%span]
+	m := s.mark
+	if said, ok := b.marks[b.next]; ok {
+		m |= said
+		delete(b.marks, b.next)
+	}
+	*s = slot{}
+	b.next++
+	return m
+}
+
+// verdict is what take decided.
+type verdict int
+
+const (
+	wait    verdict = iota // until the time given, or for more to come when that is zero
+	deliver                // the ADU
+	eof
+)
+
+// take returns the next ADU when it is due.
+func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
+	for !b.flushing {
+		if b.owed != 0 {
+			a := connectors.ADU{Seq: b.next, MediaTime: b.format.span(b.mediaAt), Mark: b.owed}
+			b.owed = 0
+			return a, deliver, time.Time{}
+		}
+		if b.ended && b.next >= b.end {
+			return connectors.ADU{}, eof, time.Time{}
+		}
+		s := &b.slots[b.next%span]
+		if s.present {
+			if due := b.due(s); due.After(now) {
+				return connectors.ADU{}, wait, due
+			}
+			return b.deliver(), deliver, time.Time{}
+		}
+		until, missing := b.gap()
+		if !missing || until.After(now) {
+			return connectors.ADU{}, wait, until
+		}
+		b.lost++
+		b.owed |= b.step()
+	}
+	if b.ended { // the sender has left without taking the flush: all of it is dropped
+		return connectors.ADU{}, eof, time.Time{}
+	}
+	return connectors.ADU{}, wait, time.Time{}
+}
+
+func (b *buffer) deliver() connectors.ADU {
+	p := b.slots[b.next%span].packet
+	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step()}
+	b.mediaAt = p.time + int64(len(p.payload)/b.format.sample)
+	if a.Mark != 0 {
+		b.marked = b.next
+	}
+	return a
+}
+
+func (b *buffer) due(s *slot) time.Time {
+	if b.playout == 0 {
+		return s.arrived
+	}
+	return b.base.Add(b.format.span(s.time) + b.playout)
+}
+
+// gap reports whether the next position is known to be missing, and until when to wait for it.
+func (b *buffer) gap() (until time.Time, missing bool) {
+	for at := b.next + 1; at < b.known; at++ {
+		if s := &b.slots[at%span]; s.present {
+			if b.playout > 0 {
+				return b.due(s), true
+			}
+			return s.arrived.Add(b.reorder), true
+		}
+	}
+	if b.ended && b.next < b.end {
+		return b.endAt.Add(b.reorder), true
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,173 @@
+package rtp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ninja/connectors"
+	"ninja/connectors/hop"
+)
+
+// writer is the sending end. It keeps no queue: Write itself waits until the last packet of its ADU may leave, so that
+// nothing is left to drop or to send at Close, and a flush has only the ADU being written to drop.
+type writer struct {
+	session *hop.Session
+	conn    net.Conn
+	linger  time.Duration
+	events  *connectors.EventQueue
+	timer   *time.Timer
+	flushed chan struct{} // wakes a Write that waits
+
+	adus, bytes atomic.Uint64
+	once        sync.Once
+	result      error
+
+	mu       sync.Mutex // what the session's goroutine shares with Write
+	sealer   sealer
+	pacer    pacer
+	position uint64 // of the next packet
+	flushes  uint64
+}
+
+func newWriter(s *hop.Session, conn net.Conn, f format, linger time.Duration) (*writer, error) {
+	k, err := deriveKeys(s)
+	if err != nil {
+		return nil, err
+	}
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &writer{
+		session: s, conn: conn, linger: linger, events: connectors.NewEventQueue(), timer: t,
+		flushed: make(chan struct{}, 1), sealer: sealer{keys: k, format: f}, pacer: pacer{format: f},
+	}, nil
+}
+
+// event takes an event on the session's goroutine.
+func (w *writer) event(e connectors.Event) (position uint64) {
+	w.events.Put(e)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Kind == connectors.Flush {
+		w.flushes++
+		w.pacer.flush()
+		select {
+		case w.flushed <- struct{}{}:
+		default:
+		}
+	}
+	return w.position
+}
+
+// Write implements connectors.Writer. It blocks until the last of the ADU is due within 60 ms by the media's own time.
+func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
+	size := w.sealer.format.sample
+	if len(a.Payload) > connectors.MaxPayload || len(a.Payload)%size != 0 {
+		return fmt.Errorf("ADU of %d bytes: want whole samples of %d bytes, at most %d bytes", len(a.Payload), size, connectors.MaxPayload)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	at, pause := w.pacer.place(time.Now(), a.MediaTime)
+	flushes := w.flushes
+	w.mu.Unlock()
+	most := maxPayload / size * size
+	for rest := a.Payload; ; {
+		p := packet{time: at, talkspurt: pause, payload: rest[:min(len(rest), most)]}
+		rest, pause = rest[len(p.payload):], false
+		if len(rest) == 0 {
+			p.mark = a.Mark
+		}
+		dropped, err := w.send(ctx, p, flushes)
+		if err != nil {
+			return err
+		}
+		if dropped {
+			return nil
+		}
+		if len(rest) == 0 {
+			break
+		}
+		at += int64(len(p.payload) / size)
+	}
+	w.adus.Add(1)
+	w.bytes.Add(uint64(len(a.Payload)))
+	return nil
+}
+
+// send sends a packet when it may leave, unless a flush comes before.
+func (w *writer) send(ctx context.Context, p packet, flushes uint64) (dropped bool, err error) {
+	for {
+		wait, err := w.trySend(&p, flushes)
+		if wait < 0 || err != nil {
+			return wait < 0, err
+		}
+		if wait == 0 {
+			break
+		}
+		w.timer.Reset(wait)
+		select {
+		case <-w.timer.C:
+		case <-w.flushed:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-w.session.Done():
+			return false, w.session.Err()
+		}
+	}
+	if p.mark == 0 {
+		return false, nil
+	}
+	return false, w.session.SendMark(ctx, p.mark, p.position)
+}
+
+// trySend sends p and returns 0, or how long it must wait, or a negative wait when a flush has dropped it.
+func (w *writer) trySend(p *packet, flushes uint64) (time.Duration, error) {
+	select {
+	case <-w.session.Done():
+		return 0, w.session.Err()
+	default:
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.flushes != flushes {
+		return -1, nil
+	}
+	if wait := w.pacer.wait(time.Now(), p.time); wait > 0 {
+		return wait, nil
+	}
+	p.position = w.position
+	datagram, err := w.sealer.seal(*p)
+	if err != nil {
+		return 0, err
+	}
+	// A datagram that the network refuses is a datagram lost; when the peer is gone the session says so.
+	w.conn.Write(datagram)
+	w.position++
+	w.pacer.sent(p.time, int64(len(p.payload)/w.sealer.format.sample))
+	return 0, nil
+}
+
+// Events implements connectors.Writer.
+func (w *writer) Events() <-chan connectors.Event { return w.events.C() }
+
+// Close implements connectors.Writer.
+func (w *writer) Close() error {
+	w.once.Do(func() {
+		w.mu.Lock()
+		position := w.position
+		w.mu.Unlock()
+		w.result = w.session.Finish(position, w.linger)
+		w.conn.Close()
+	})
+	return w.result
+}
+
+// Stats implements connectors.Measured.
+func (w *writer) Stats() connectors.Stats {
+	return connectors.Stats{ADUs: w.adus.Load(), Bytes: w.bytes.Load(), Link: w.session.Link()}
+}

@@ -1,0 +1,194 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ninja/connectors"
+)
+
+// meter measures one stage. It is shared by the wrappers of the stage's two ends, which operators may use from
+// different goroutines.
+type meter struct {
+	start    time.Time
+	lastRead atomic.Int64 // since start, 0 when a write came after it
+	busy     atomic.Int64 // sum of all samples
+
+	mu      sync.Mutex
+	samples [512]time.Duration
+	taken   uint64
+	// what beat has seen last, and the share of the time between that was spent working
+	beatAt   time.Time
+	beatBusy int64
+	share    float64
+}
+
+func newMeter() *meter { return &meter{start: time.Now()} }
+
+// read notes that the stage has got an ADU to work on.
+func (m *meter) read() { m.lastRead.Store(int64(time.Since(m.start)) + 1) }
+
+// write notes that the stage has made something; only the first write after a read is a sample.
+func (m *meter) write() {
+	began := m.lastRead.Swap(0)
+	if began == 0 {
+		return
+	}
+	d := time.Since(m.start) + 1 - time.Duration(began)
+	m.busy.Add(int64(d))
+	m.mu.Lock()
+	m.samples[m.taken%uint64(len(m.samples))] = d
+	m.taken++
+	m.mu.Unlock()
+}
+
+// process returns the median and the 99th percentile of the kept samples.
+func (m *meter) process() (p50, p99 time.Duration) {
+	m.mu.Lock()
+	kept := slices.Clone(m.samples[:min(m.taken, uint64(len(m.samples)))])
+	m.mu.Unlock()
+	if len(kept) == 0 {
+		return 0, 0
+	}
+	slices.Sort(kept)
+	return kept[len(kept)/2], kept[len(kept)*99/100]
+}
+
+// beat takes the share of the time since the last beat that the stage was working, at most 1.
+func (m *meter) beat(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	busy := m.busy.Load()
+	if since := now.Sub(m.beatAt); !m.beatAt.IsZero() && since > 0 {
+		m.share = min(1, float64(busy-m.beatBusy)/float64(since))
+	}
+	m.beatAt, m.beatBusy = now, busy
+}
+
+// working is the share taken by the last beat.
+func (m *meter) working() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.share
+}
+
+// end is what the wrappers of both directions have in common.
+type end struct {
+	spec        HopEnd
+	adus, bytes atomic.Uint64
+	broke       atomic.Pointer[error]               // the first error of the hop itself
+	measured    atomic.Pointer[connectors.Measured] // the hop, when it measures itself
+}
+
+// measures takes note of a hop that measures itself.
+func (e *end) measures(hop any) {
+	if m, ok := hop.(connectors.Measured); ok {
+		e.measured.Store(&m)
+	}
+}
+
+// passed counts an ADU.
+func (e *end) passed(bytes int) {
+	e.adus.Add(1)
+	e.bytes.Add(uint64(bytes))
+}
+
+// failed remembers an error of the hop. The end of the stream and of the caller's context are none.
+func (e *end) failed(ctx context.Context, err error) error {
+	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		e.broke.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// stats joins what was counted here with what the hop measures itself.
+func (e *end) stats() connectors.Stats {
+	var s connectors.Stats
+	if m := e.measured.Load(); m != nil {
+		s = (*m).Stats()
+	}
+	s.ADUs, s.Bytes = e.adus.Load(), e.bytes.Load()
+	return s
+}
+
+// reader is the receiving end that an operator is given.
+type reader struct {
+	end
+	inner connectors.Reader
+	meter *meter
+}
+
+// join sets the hop, which may come later than the reader.
+func (r *reader) join(hop connectors.Reader) {
+	r.inner = hop
+	r.measures(hop)
+}
+
+func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
+	a, err := r.inner.Read(ctx)
+	if err != nil {
+		return a, r.failed(ctx, err)
+	}
+	r.passed(len(a.Payload))
+	r.meter.read()
+	return a, nil
+}
+
+func (r *reader) Signal(e connectors.Event) error { return r.inner.Signal(e) }
+
+// Close does nothing: an operator closes neither end.
+func (r *reader) Close() error { return nil }
+
+// writer is the sending end that an operator is given. See forward for its events.
+type writer struct {
+	end
+	inner connectors.Writer
+	meter *meter
+	// events carries what comes up from below to an operator that takes events.
+	events *connectors.EventQueue
+	taken  atomic.Bool
+}
+
+func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
+	w.meter.write()
+	size := len(a.Payload) // the payload is the hop's after Write
+	if err := w.inner.Write(ctx, a); err != nil {
+		return w.failed(ctx, err)
+	}
+	w.passed(size)
+	return nil
+}
+
+func newWriter(hop connectors.Writer, m *meter) *writer {
+	w := &writer{inner: hop, meter: m, events: connectors.NewEventQueue()}
+	w.measures(hop)
+	return w
+}
+
+// Events tells the host that the operator takes the events from now on.
+func (w *writer) Events() <-chan connectors.Event {
+	w.taken.Store(true)
+	return w.events.C()
+}
+
+// Close does nothing: an operator closes neither end.
+func (w *writer) Close() error { return nil }
+
+// forward brings the events of the hop below to where they belong until the hop ends: to the operator once it has
+// called Events, and before that, or when it never does, past it to the hop above. The operator is asked for nothing: to
+// call Events is to take them. up is nil for a source, whose events nobody else can use.
+func (w *writer) forward(up connectors.Reader) {
+	defer w.events.Close()
+	for e := range w.inner.Events() {
+		if w.taken.Load() {
+			w.events.Put(e)
+		} else if up != nil {
+			_ = up.Signal(e) // the hop above reports its own failure by its reads
+		}
+	}
+}

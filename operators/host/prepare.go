@@ -1,0 +1,254 @@
+package host
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"ninja/connectors"
+	"ninja/connectors/mem"
+	"ninja/operators"
+)
+
+// prepare makes the operators, joins those that are neighbours here, and listens on the inbound hops.
+func (p *path) prepare(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.host.cfg.SetupTimeout)
+	defer cancel()
+	stages := make([]*stage, len(p.assignment.Stages))
+	for i, spec := range p.assignment.Stages {
+		stages[i] = &stage{
+			spec: spec, state: Prepared, meter: newMeter(), accept: p.host.cfg.SetupTimeout, log: p.log.With("stage", spec.ID),
+		}
+	}
+	p.mu.Lock()
+	p.stages = stages
+	p.mu.Unlock()
+	p.joinInside()
+	if err := p.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.makeOperators(ctx); err != nil {
+		return nil, err
+	}
+	if given := p.given(); len(given) > 0 {
+		if err := p.connect(ctx, given); err != nil {
+			return nil, err
+		}
+	}
+	return p.addresses(), nil
+}
+
+// memDepth is how many ADUs a hop inside the process holds: 160 ms of audio in the usual 20 ms ADUs.
+const memDepth = 8
+
+// joinInside joins the stages whose hops do not leave the process.
+func (p *path) joinInside() {
+	senders := make(map[string]*stage)
+	for _, s := range p.stages {
+		if s.spec.Out != nil && s.spec.Out.Transport == Mem {
+			senders[s.spec.Out.Hop] = s
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.stages {
+		if s.spec.In != nil && s.spec.In.Transport == Mem {
+			w, r := mem.Pair(memDepth)
+			s.in = &reader{meter: s.meter}
+			s.in.join(r)
+			from := senders[s.spec.In.Hop] // there: check has seen to it
+			from.out = newWriter(w, from.meter)
+		}
+	}
+}
+
+// listen prepares the receiving ends of the hops from other nodes.
+func (p *path) listen(ctx context.Context) error {
+	for _, s := range p.stages {
+		end := s.spec.In
+		if end == nil || end.Transport == Mem {
+			continue
+		}
+		t, err := p.transport(end)
+		if err != nil {
+			return err
+		}
+		hop := p.hop(end)
+		p.host.cfg.World.Fill(hop.Stream[:])
+		pending, err := t.Listen(ctx, hop)
+		if err != nil {
+			return fmt.Errorf("hop %q: listen by %s: %w", end.Hop, end.Transport, err)
+		}
+		s.inbound = &inbound{pending: pending}
+		s.inbound.wait()
+		p.mu.Lock()
+		s.in = &reader{meter: s.meter}
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+func (p *path) transport(end *HopEnd) (connectors.Transport, error) {
+	t, ok := p.host.transports[end.Transport]
+	if !ok {
+		return nil, fmt.Errorf("%w: hop %q wants the transport %q; this node has %v",
+			ErrInvalid, end.Hop, end.Transport, slices.Sorted(maps.Keys(p.host.transports)))
+	}
+	return t, nil
+}
+
+func (p *path) hop(end *HopEnd) connectors.Hop {
+	return connectors.Hop{
+		Path: p.assignment.Path, Name: end.Hop, Epoch: p.assignment.Epoch, Type: end.Type, Peer: string(end.Peer),
+	}
+}
+
+// addresses lists where the inbound hops listen.
+func (p *path) addresses() map[string]string {
+	addresses := make(map[string]string)
+	for _, s := range p.stages {
+		if s.inbound != nil {
+			addresses[s.spec.In.Hop] = s.inbound.pending.Address()
+		}
+	}
+	return addresses
+}
+
+// given lists the addresses that the assignment has already.
+func (p *path) given() map[string]string {
+	addresses := make(map[string]string)
+	for _, s := range p.stages {
+		if s.spec.Out != nil && s.spec.Out.Address != "" {
+			addresses[s.spec.Out.Hop] = s.spec.Out.Address
+		}
+	}
+	return addresses
+}
+
+// connect dials the outbound hops that have an address and no connection yet, all at once.
+func (p *path) connect(ctx context.Context, addresses map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, p.host.cfg.SetupTimeout)
+	defer cancel()
+	var dialled sync.WaitGroup
+	errs := make([]error, len(p.stages))
+	for i, s := range p.stages {
+		if s.spec.Out == nil || s.out != nil {
+			continue
+		}
+		address, ok := addresses[s.spec.Out.Hop]
+		if !ok {
+			continue
+		}
+		dialled.Go(func() {
+			if err := p.dial(ctx, s, address); err != nil {
+				errs[i] = fmt.Errorf("hop %q: dial %s at %.80q: %w", s.spec.Out.Hop, s.spec.Out.Peer, address, err)
+			}
+		})
+	}
+	dialled.Wait()
+	return errors.Join(errs...)
+}
+
+func (p *path) dial(ctx context.Context, s *stage, address string) error {
+	t, err := p.transport(s.spec.Out)
+	if err != nil {
+		return err
+	}
+	hop := p.hop(s.spec.Out)
+	parsed, err := connectors.ParseAddress(s.spec.Out.Transport, address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	hop.Stream = parsed.Stream
+	w, err := t.Dial(ctx, address, hop)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.out = newWriter(w, s.meter)
+	return nil
+}
+
+// made is the outcome of one factory.
+type made struct {
+	stage *stage
+	op    operators.Operator
+	err   error
+}
+
+// makeOperators makes all operators at once, because their factories may fetch data or start a program. What a factory
+// delivers after ctx has ended is closed.
+func (p *path) makeOperators(ctx context.Context) error {
+	results := make(chan made)
+	for _, s := range p.stages {
+		go func() {
+			m := made{stage: s}
+			m.err = s.guard(func() (err error) {
+				m.op, err = p.host.cfg.Registry.Make(ctx, s.spec.Program, p.env(s))
+				return err
+			})
+			select {
+			case results <- m:
+			case <-ctx.Done():
+				closeOperator(m.op)
+			}
+		}()
+	}
+	var errs []error
+	for range p.stages {
+		select {
+		case m := <-results:
+			m.stage.op = m.op
+			if m.err != nil {
+				errs = append(errs, fmt.Errorf("stage %q: %w", m.stage.spec.ID, m.err))
+			}
+		case <-ctx.Done():
+			errs = append(errs, fmt.Errorf("the operators were not made in time: %w", ctx.Err()))
+			return errors.Join(errs...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// env is what a stage's operator is made in.
+func (p *path) env(s *stage) operators.Env {
+	env := operators.Env{
+		World: p.host.cfg.World, Log: s.log, Args: s.spec.Args, Position: p.assignment.Position,
+		Data: p.data,
+		Note: func(kind, text string) { p.note(s.spec.ID, kind, text) },
+	}
+	if s.spec.In != nil {
+		env.In = s.spec.In.Type
+	}
+	if s.spec.Out != nil {
+		env.Out = s.spec.Out.Type
+	}
+	return env
+}
+
+// data fetches external data from where the assignment says, and checks it against the hash in the reference.
+func (p *path) data(ctx context.Context, ref string) ([]byte, error) {
+	want, ok := operators.ParseRef(ref)
+	if !ok {
+		return nil, fmt.Errorf("data %q: want a reference SERVICE@sha256:HASH", clip(ref, MaxName))
+	}
+	source, ok := p.assignment.Data[ref]
+	if !ok || p.host.cfg.Fetch == nil {
+		return nil, fmt.Errorf("data %s: the assignment does not say where to fetch it, or this node fetches none", ref)
+	}
+	b, err := p.host.cfg.Fetch(ctx, ref, source)
+	if err != nil {
+		return nil, fmt.Errorf("data %s from %s at %s: %w", ref, source.Peer, source.Address, err)
+	}
+	if sum := sha256.Sum256(b); len(b) > MaxData || hex.EncodeToString(sum[:]) != want.SHA256 {
+		return nil, fmt.Errorf("data %s from %s at %s: %d bytes that do not have that hash, or more than %d",
+			ref, source.Peer, source.Address, len(b), MaxData)
+	}
+	return b, nil
+}

@@ -1,0 +1,335 @@
+package sds
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"ninja/ca"
+	"ninja/internal/world"
+	"ninja/sds/announce"
+	"ninja/sds/check"
+	"ninja/sds/sdspb"
+)
+
+// ClientConfig is what a Client needs.
+type ClientConfig struct {
+	// Identity proves who asks, and its roots are what servers and publishers are checked against. Required.
+	Identity *ca.Identity
+	// World is the client's surroundings. Required.
+	World world.World
+	// Address is the server's gRPC address, HOST:PORT. Required; announce.Listen finds it.
+	Address string
+	// Capability returns the capability to ask with, and is called before every query: let it keep what is still good.
+	// nil asks for what everyone may find.
+	Capability func(context.Context) ([]byte, error)
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Client asks one SDS server. It is safe for use by many goroutines, which share one session.
+type Client struct {
+	cfg  ClientConfig
+	conn *grpc.ClientConn
+	rpc  sdspb.DiscoveryClient
+	// life ends with Close, and all sessions with it.
+	life context.Context
+	end  context.CancelFunc
+	all  sync.WaitGroup
+
+	mu       sync.Mutex
+	session  *clientSession
+	verified map[[32]byte]time.Time // bodies whose signature held, until when their chain does
+}
+
+var _ announce.Stream = (*Client)(nil)
+
+// Bounds of the client.
+const (
+	verifiedMost   = 4096
+	defaultTimeout = 15 * time.Second // of a call whose context has no deadline
+	backoffLeast   = 50 * time.Millisecond
+	backoffMost    = 5 * time.Second
+	announceMost   = 1 << 20 // bytes of one Announce
+)
+
+// Dial makes a client. It connects when it is first asked, and again whenever it has to; it does not fail because the
+// server is away.
+func Dial(cfg ClientConfig) (*Client, error) {
+	if cfg.Identity == nil || cfg.World.Net == nil || cfg.Address == "" {
+		return nil, errors.New("sds: the client wants an identity, a world and the server's address")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
+		grpc.WithTransportCredentials(ca.ClientCredentials(cfg.Identity, ca.KindIs(ca.KindSDS))),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return cfg.World.Net.Dial(ctx, "tcp", address)
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("sds: server address %q: %w", cfg.Address, err)
+	}
+	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), verified: make(map[[32]byte]time.Time)}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close ends the session and waits for its goroutines. Calls under way fail.
+func (c *Client) Close() error {
+	c.end()
+	err := c.conn.Close()
+	c.all.Wait()
+	if errors.Is(err, grpc.ErrClientConnClosing) {
+		return nil
+	}
+	return err
+}
+
+// Query returns what matches, with publishers' signatures checked. Nothing found is no error. What is not signed by
+// its owner is left out and logged.
+func (c *Client) Query(ctx context.Context, q Query) ([]Found, error) {
+	return c.QueryAs(ctx, nil, q)
+}
+
+// QueryAs is Query with another capability, which must be held by the client's key; nil is the client's own.
+func (c *Client) QueryAs(ctx context.Context, capability []byte, q Query) ([]Found, error) {
+	a, err := c.ask(ctx, capability, q.message(false))
+	if err != nil {
+		return nil, c.failed("query", err)
+	}
+	return c.open(a.found), nil
+}
+
+// Count is how many services match, of those that the client may find.
+func (c *Client) Count(ctx context.Context, q Query) (int, error) {
+	a, err := c.ask(ctx, nil, q.message(true))
+	if err != nil {
+		return 0, c.failed("count", err)
+	}
+	return int(a.count), nil
+}
+
+func (c *Client) failed(what string, err error) error {
+	return fmt.Errorf("%s at the SDS server %s: %w", what, c.cfg.Address, err)
+}
+
+func (q Query) message(count bool) *sdspb.Question {
+	return &sdspb.Question{
+		Version: 1, Template: q.Template, Xpath: q.XPath, Namespaces: q.Namespaces, By: string(q.By), Limit: uint32(max(0, q.Limit)),
+		OrderBy: q.OrderBy, Descending: q.Descending, CountOnly: count,
+	}
+}
+
+// ask asks on the present session, and again on a new one when that breaks.
+func (c *Client) ask(ctx context.Context, capability []byte, q *sdspb.Question) (*answer, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	wait := backoffLeast
+	for {
+		a, err := c.askOnce(ctx, capability, q)
+		if err == nil || !errors.Is(err, errBroken) {
+			return a, err
+		}
+		c.cfg.Log.Debug("sds session broke", "server", c.cfg.Address, "error", err)
+		if world.Sleep(ctx, c.cfg.World.Jitter(wait)) != nil || c.life.Err() != nil {
+			return nil, err
+		}
+		wait = min(2*wait, backoffMost)
+	}
+}
+
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, defaultTimeout)
+}
+
+func (c *Client) askOnce(ctx context.Context, capability []byte, q *sdspb.Question) (*answer, error) {
+	own, err := c.capability(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.present()
+	if err != nil {
+		return nil, err
+	}
+	return s.ask(ctx, own, capability, q)
+}
+
+// capability is the client's own, or nothing.
+func (c *Client) capability(ctx context.Context) ([]byte, error) {
+	if c.cfg.Capability == nil {
+		return nil, nil
+	}
+	token, err := c.cfg.Capability(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("get a capability: %w", err)
+	}
+	return token, nil
+}
+
+// open verifies what the server sent.
+func (c *Client) open(messages []*sdspb.Found) []Found {
+	out := make([]Found, 0, len(messages))
+	for _, m := range messages {
+		f, err := c.verify(m)
+		if err != nil {
+			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", m.GetOwner(), "name", m.GetName(), "error", err)
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// verify checks the owner's chain, signature and document, once for each body while it is remembered.
+func (c *Client) verify(m *sdspb.Found) (Found, error) {
+	b := announce.Body{
+		Owner: ca.ID(m.GetOwner()), Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(),
+		Signature: m.GetSignature(), Chain: m.GetChain(),
+	}
+	key := digest(b)
+	now := c.cfg.World.Now()
+	c.mu.Lock()
+	until, known := c.verified[key]
+	c.mu.Unlock()
+	if !known || now.After(until) {
+		peer, err := b.Verify(c.cfg.Identity)
+		if err != nil {
+			return Found{}, err
+		}
+		if _, err := check.Parse(b.Description); err != nil {
+			return Found{}, err
+		}
+		c.remember(key, peer.Leaf.NotAfter)
+	}
+	return Found{
+		ID: b.ID(), Owner: b.Owner, Name: b.Name, Version: b.Version, Description: b.Description, Numbers: m.GetNumbers(),
+		Age: time.Duration(m.GetAgeMs()) * time.Millisecond,
+	}, nil
+}
+
+func (c *Client) remember(key [32]byte, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.verified) >= verifiedMost {
+		for forgotten := range c.verified { // any one: maps are walked at random
+			delete(c.verified, forgotten)
+			break
+		}
+	}
+	c.verified[key] = until
+}
+
+// digest is the hash of all that Verify looks at.
+func digest(b announce.Body) (sum [32]byte) {
+	h := sha256.New()
+	put := func(p []byte) {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(p))))
+		h.Write(p)
+	}
+	put([]byte(b.Owner))
+	put([]byte(b.Name))
+	put(binary.BigEndian.AppendUint64(nil, b.Version))
+	put(b.Description)
+	put(b.Signature)
+	for _, c := range b.Chain {
+		put(c)
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// Send publishes over TLS in the name of the client's identity. It returns the names of pairs that the server lacks the
+// body of. The error joins a *announce.Refused for everything that was refused; what was not is published.
+func (c *Client) Send(ctx context.Context, bodies []announce.Body, pairs, withdrawn []announce.Pair) (unknown []string, err error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	req, size := &sdspb.AnnounceRequest{Version: 1}, 0
+	flush := func() error {
+		if size == 0 {
+			return nil
+		}
+		res, err := c.rpc.Announce(ctx, req, grpc.WaitForReady(true))
+		if err != nil {
+			return c.failed("announce", err)
+		}
+		unknown = append(unknown, res.GetUnknown()...)
+		var refused []error
+		for _, r := range res.GetRefused() {
+			refused = append(refused, &announce.Refused{Reason: announce.Reason(r.GetReason()), Detail: r.GetName() + ": " + r.GetDetail()})
+		}
+		req, size = &sdspb.AnnounceRequest{Version: 1}, 0
+		return errors.Join(refused...)
+	}
+	var failures []error
+	add := func(n int) {
+		if size += n; size > announceMost {
+			failures = append(failures, flush())
+		}
+	}
+	for _, b := range bodies {
+		req.Bodies = append(req.Bodies, &sdspb.Body{Name: b.Name, Version: b.Version, Description: b.Description, Signature: b.Signature, Chain: b.Chain, Numbers: b.Numbers})
+		add(len(b.Description) + 2048)
+	}
+	for _, p := range pairs {
+		req.Pairs = append(req.Pairs, pairMessage(p))
+		add(len(p.Name) + 32 + 48*len(p.Numbers))
+	}
+	for _, p := range withdrawn {
+		req.Withdrawn = append(req.Withdrawn, pairMessage(p))
+		add(len(p.Name) + 32)
+	}
+	failures = append(failures, flush())
+	return unknown, errors.Join(failures...)
+}
+
+func pairMessage(p announce.Pair) *sdspb.Pair {
+	return &sdspb.Pair{Name: p.Name, Version: p.Version, Numbers: p.Numbers}
+}
+
+// ServerStatus is what a server says of itself.
+type ServerStatus struct {
+	Server       ca.ID
+	Started, Now time.Time
+	// Refused are the latest refusals of the client's own announcements.
+	Refused []announce.Refused
+}
+
+// Status asks who answers.
+func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	m, err := c.rpc.Status(ctx, &sdspb.StatusRequest{Version: 1}, grpc.WaitForReady(true))
+	if err != nil {
+		return ServerStatus{}, c.failed("status", err)
+	}
+	out := ServerStatus{Server: ca.ID(m.GetServer()), Started: time.UnixMilli(m.GetStartedUnixMs()), Now: time.UnixMilli(m.GetNowUnixMs())}
+	for _, r := range m.GetRefused() {
+		out.Refused = append(out.Refused, announce.Refused{Reason: announce.Reason(r.GetReason()), Detail: r.GetName() + ": " + r.GetDetail()})
+	}
+	return out, nil
+}
+
+// permanent reports whether asking again cannot help.
+func permanent(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.ResourceExhausted, codes.PermissionDenied, codes.Unimplemented:
+		return true
+	}
+	return false
+}

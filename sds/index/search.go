@@ -1,0 +1,246 @@
+package index
+
+import (
+	"math"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// Search calls found for every document of the class that meets the query, and, when by is not empty, whose owner is
+// by, until found says false. Work is charged to fuel, which starts as Fuel and serves all classes of one question.
+// Its cost follows what the rarest term of the query leaves, not the size of the class.
+func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (Effort, error) {
+	var effort Effort
+	if c.Len() == 0 {
+		return effort, nil
+	}
+	f := q.filter
+	if by != "" {
+		owned := &terms{kind: owner, from: bound{text: by}, to: bound{text: by}}
+		if f == nil {
+			f = owned
+		} else {
+			f = allOf{f, owned}
+		}
+	}
+	set := c.everything
+	if f != nil {
+		set = c.candidates(f)
+	}
+	var failed error
+	set(func(slot uint32) bool {
+		d := c.doc(slot)
+		if d == nil || by != "" && d.Owner != by {
+			return true
+		}
+		effort.Verified++
+		e := evaluator{Document: d.Tree, fuel: *fuel}
+		ok := q.where.holds(&e, ref{-1, -1})
+		if *fuel = e.fuel; e.fuel < 0 {
+			failed = ErrTooExpensive
+			return false
+		}
+		if !ok {
+			return true
+		}
+		effort.Found++
+		return found(d)
+	})
+	return effort, failed
+}
+
+// Effort says what a search did.
+type Effort struct {
+	Verified int // candidates that postings could not rule out
+	Found    int
+}
+
+// slots calls f with slots in rising order until it says false.
+type slots func(f func(uint32) bool)
+
+func (c *Class) everything(f func(uint32) bool) {
+	for s := range c.size {
+		if !f(s) {
+			return
+		}
+	}
+}
+
+// candidates are the slots of a filter.
+func (c *Class) candidates(f filter) slots {
+	f = c.cheapest(f)
+	if t, ok := f.(*terms); ok {
+		if p := c.single(t); p != nil {
+			return p.each
+		}
+	}
+	if a, ok := f.(allOf); ok {
+		return c.intersection(a)
+	}
+	set := c.materialise(f)
+	return func(f func(uint32) bool) { set.Iterate(f) }
+}
+
+func (p *posting) each(f func(uint32) bool) {
+	if p.many != nil {
+		p.many.Iterate(f)
+		return
+	}
+	for _, s := range p.few {
+		if !f(s) {
+			return
+		}
+	}
+}
+
+// cheapest brings the smallest part of a conjunction to its front and drops what is known to be not worth opening.
+func (c *Class) cheapest(f filter) filter {
+	a, ok := f.(allOf)
+	if !ok {
+		return f
+	}
+	flat := flatten(a, nil)
+	best, least := 0, math.MaxInt
+	for i, g := range flat { // single postings first: they cost nothing to measure and limit the measuring of ranges
+		if t, ok := g.(*terms); ok {
+			if p := c.single(t); p != nil && p.len() < least {
+				best, least = i, p.len()
+			}
+		}
+	}
+	for i, g := range flat {
+		if n := c.estimate(g, min(least, c.Len())); n < least {
+			best, least = i, n
+		}
+	}
+	flat[0], flat[best] = flat[best], flat[0]
+	return flat
+}
+
+func flatten(a allOf, out allOf) allOf {
+	for _, f := range a {
+		if inner, ok := f.(allOf); ok {
+			out = flatten(inner, out)
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// intersection takes the first part, which is the smallest, and rules out by those others that are one posting.
+func (c *Class) intersection(a allOf) slots {
+	first := c.candidates(a[0])
+	var others []*posting
+	for _, f := range a[1:] {
+		if t, ok := f.(*terms); ok {
+			if p := c.single(t); p != nil {
+				others = append(others, p)
+			}
+		}
+	}
+	// Two large postings are cheaper to intersect whole.
+	if t, ok := a[0].(*terms); ok && len(others) > 0 {
+		if p := c.single(t); p != nil && p.many != nil && p.len() > 1024 {
+			set := p.many
+			for _, o := range others {
+				if o.many != nil {
+					set = roaring.And(set, o.many)
+				}
+			}
+			first = func(f func(uint32) bool) { set.Iterate(f) }
+		}
+	}
+	return func(f func(uint32) bool) {
+		first(func(s uint32) bool {
+			for _, o := range others {
+				if !o.contains(s) {
+					return true
+				}
+			}
+			return f(s)
+		})
+	}
+}
+
+// estimate is the size of what the filter leaves, or something above limit as soon as it is known to be above.
+func (c *Class) estimate(f filter, limit int) int {
+	n := 0
+	switch f := f.(type) {
+	case allOf:
+		n = math.MaxInt
+		for _, g := range f {
+			n = min(n, c.estimate(g, limit))
+		}
+	case oneOfThem:
+		for _, g := range f {
+			if n += c.estimate(g, limit-n); n > limit {
+				break
+			}
+		}
+	case *terms:
+		c.scan(f, func(p *posting) bool {
+			n += p.len()
+			return n <= limit
+		})
+	}
+	return n
+}
+
+// materialise makes the set of a filter.
+func (c *Class) materialise(f filter) *roaring.Bitmap {
+	set := roaring.New()
+	switch f := f.(type) {
+	case allOf:
+		c.candidates(f)(func(s uint32) bool { set.Add(s); return true })
+	case oneOfThem:
+		for _, g := range f {
+			set.Or(c.materialise(g))
+		}
+	case *terms:
+		c.scan(f, func(p *posting) bool { p.addTo(set); return true })
+	}
+	return set
+}
+
+// none is the posting of a term that no document has.
+var none = &posting{}
+
+// single is the posting of a filter that is one term at one path, none when no document has it, nil when it is more.
+func (c *Class) single(t *terms) *posting {
+	path, ok := t.at.exact()
+	if !ok || t.from != t.to {
+		return nil
+	}
+	if found, ok := c.terms.Get(term{path: path, kind: t.kind, number: t.from.number, text: t.from.text}); ok {
+		return found.posting
+	}
+	return none
+}
+
+// scan calls f with every posting of a filter's terms until it says false.
+func (c *Class) scan(t *terms, f func(*posting) bool) {
+	if path, ok := t.at.exact(); ok {
+		c.scanPath(path, t, f)
+		return
+	}
+	last, _ := t.at.last()
+	c.names.Ascend(name{last: last}, func(n name) bool {
+		if n.last != last {
+			return false
+		}
+		return !t.at.matches(n.path) || c.scanPath(n.path, t, f)
+	})
+}
+
+func (c *Class) scanPath(path string, t *terms, f func(*posting) bool) bool {
+	more := true
+	c.terms.Ascend(term{path: path, kind: t.kind, number: t.from.number, text: t.from.text}, func(found term) bool {
+		if found.path != path || found.kind != t.kind || found.number > t.to.number || found.text > t.to.text {
+			return false
+		}
+		more = f(found.posting)
+		return more
+	})
+	return more
+}

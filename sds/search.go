@@ -1,0 +1,197 @@
+package sds
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/sds/index"
+	"ninja/sds/sdspb"
+)
+
+// rights are what a capability lets its holder find.
+type rights struct {
+	grants []capability.Who
+	extra  *index.Query // what the capability is narrowed to; nil is not
+}
+
+// public are the rights of those who show no capability that holds.
+var public = rights{grants: []capability.Who{capability.Everyone}}
+
+// holder is one peer with the capability that it shows.
+type holder struct {
+	peer  ca.Peer
+	token []byte
+	extra *index.Query // compiled from the token's templates; nil when not compiled yet, or none
+}
+
+// rights checks the holder's capability, which may have expired or been revoked since it was last looked at; the
+// Verifier remembers what cannot change. With an error, what is returned are the public rights: a bad capability finds
+// what everyone may find.
+func (s *Server) rights(h *holder) (rights, time.Time, error) {
+	if len(h.token) == 0 {
+		return public, time.Time{}, nil
+	}
+	claims, err := s.cfg.Verifier.Verify(h.token, h.peer.Key)
+	if err != nil {
+		return public, time.Time{}, fmt.Errorf("the capability does not hold: %w", err)
+	}
+	if claims.Ops&capability.Find == 0 {
+		return rights{}, claims.Expires, nil
+	}
+	if len(claims.Templates) > 0 && h.extra == nil {
+		var parts []*index.Query
+		for _, t := range claims.Templates {
+			q, err := index.Template(t)
+			if err != nil {
+				return public, time.Time{}, fmt.Errorf("the capability is narrowed to what cannot be read: %w", err)
+			}
+			parts = append(parts, q)
+		}
+		h.extra = index.And(parts...)
+	}
+	return rights{claims.Grants, h.extra}, claims.Expires, nil
+}
+
+// question is a compiled Question.
+type question struct {
+	query      *index.Query
+	by         string
+	limit      int
+	number     string          // order by this number, if services have it
+	order      *index.Selector // else by this place; nil is by id
+	descending bool
+	countOnly  bool
+}
+
+// compile checks what is asked. Errors carry codes.InvalidArgument.
+func compile(q *sdspb.Question) (*question, error) {
+	out := &question{by: q.GetBy(), limit: int(q.GetLimit()), descending: q.GetDescending(), countOnly: q.GetCountOnly()}
+	if out.limit <= 0 || out.limit > MaxResults {
+		out.limit = MaxResults
+	}
+	var parts []*index.Query
+	if len(q.GetTemplate()) > 0 {
+		t, err := index.Template(q.GetTemplate())
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		parts = append(parts, t)
+	}
+	if q.GetXpath() != "" {
+		x, err := index.XPath(q.GetXpath(), q.GetNamespaces())
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		parts = append(parts, x)
+	}
+	out.query = index.And(parts...)
+	if o := q.GetOrderBy(); o != "" {
+		out.number = o
+		var err error
+		if out.order, err = index.Select(o, q.GetNamespaces()); err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+	}
+	return out, nil
+}
+
+// hit is a record that matches, with what it is ordered by.
+type hit struct {
+	*record
+	id    string
+	text  string
+	value float64
+	rank  int // 0: value counts, 1: text counts, 2: neither
+}
+
+// search answers a question from one snapshot, from what r may find and nothing else.
+func (s *Server) search(ctx context.Context, r rights, q *question) (hits []hit, count int, err error) {
+	query := q.query
+	if r.extra != nil {
+		query = index.And(query, r.extra)
+	}
+	fuel := index.Fuel
+	s.store.snapshot.Load().open(r.grants, func(c *index.Class) bool {
+		_, err = c.Search(query, q.by, &fuel, func(d *index.Doc) bool {
+			if count++; count%256 == 0 && ctx.Err() != nil {
+				return false
+			}
+			if !q.countOnly {
+				hits = append(hits, q.hit(d.Item.(*record)))
+			}
+			return true
+		})
+		return err == nil && ctx.Err() == nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, 0, status.FromContextError(ctx.Err()).Err()
+	case err != nil:
+		return nil, 0, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	q.sort(hits)
+	return hits[:min(len(hits), q.limit)], count, nil
+}
+
+func (q *question) hit(r *record) hit {
+	h := hit{record: r, id: r.id(), rank: 2}
+	if q.order == nil {
+		return h
+	}
+	if n, ok := r.live.Load().numbers[q.number]; ok {
+		h.value, h.rank = n, 0
+	} else if text, ok := q.order.Value(r.tree); ok {
+		if n, ok := index.Number(text); ok {
+			h.value, h.rank = n, 0
+		} else {
+			h.text, h.rank = text, 1
+		}
+	}
+	return h
+}
+
+// sort puts hits in the order asked for: numbers before texts before what has neither; equals by id.
+func (q *question) sort(hits []hit) {
+	slices.SortFunc(hits, func(a, b hit) int {
+		c := cmp.Compare(a.rank, b.rank)
+		if c == 0 {
+			if c = cmp.Compare(a.value, b.value); c == 0 {
+				c = strings.Compare(a.text, b.text)
+			}
+			if q.descending {
+				c = -c
+			}
+		}
+		if c == 0 {
+			c = strings.Compare(a.id, b.id)
+		}
+		return c
+	})
+}
+
+// message is how a record travels.
+func (r *record) message(now time.Time) *sdspb.Found {
+	live := r.live.Load()
+	return &sdspb.Found{
+		Owner: string(r.owner), Name: r.name, Version: r.version, Description: r.description, Signature: r.signature,
+		Chain: live.chain, Numbers: live.numbers, AgeMs: uint64(max(0, now.Sub(live.heard)).Milliseconds()),
+	}
+}
+
+// messageSize is about how many bytes a found service takes in a message.
+func messageSize(f *sdspb.Found) int {
+	n := len(f.Owner) + len(f.Name) + len(f.Description) + len(f.Signature) + 32 + 48*len(f.Numbers)
+	for _, c := range f.Chain {
+		n += len(c) + 4
+	}
+	return n
+}

@@ -1,0 +1,293 @@
+package sds
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/internal/world"
+	"ninja/sds/announce"
+	"ninja/sds/check"
+	"ninja/sds/sdspb"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	// Identity is the server's; its roots are what publishers are checked against. Required.
+	Identity *ca.Identity
+	// World is the server's surroundings. Required.
+	World world.World
+	// Verifier checks capabilities; nil means that no capability holds, so that only what everyone may find is found.
+	Verifier Verifier
+	// ACLs say who may find what; nil means that there are none: only owners find anything. Changes hide and show
+	// services at once.
+	ACLs ACLs
+	// Lifetime is how long a service lives without a refresh, where the announcement does not say; 0 is 30 s.
+	Lifetime time.Duration
+	// MaxServices and MaxPerOwner bound the store; 0 are 1,000,000 and 100,000.
+	MaxServices, MaxPerOwner int
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Verifier checks a capability for the holder of a key. capability.Verifier is one.
+type Verifier interface {
+	Verify(token []byte, holder ed25519.PublicKey) (capability.Claims, error)
+}
+
+// ACLs are the access lists as they are known now. capability.Follower is one. Calls must not block.
+type ACLs interface {
+	// ACL is the list of a service (OWNER-ID#name); nil when it has none.
+	ACL(service string) *capability.ACL
+	// Fresh reports whether the lists are still to be trusted. While they are not, services are hidden from all but
+	// their owners.
+	Fresh() bool
+	// All returns every list, and a channel that is closed at the next change.
+	All() (acls map[string]*capability.ACL, version uint64, changed <-chan struct{})
+}
+
+// freshPeriod is how often the freshness of the ACLs is looked at.
+const freshPeriod = time.Second
+
+// Server is an SDS server: an announce.Sink that answers queries over gRPC. Run owns its store.
+type Server struct {
+	sdspb.UnimplementedDiscoveryServer
+	cfg     Config
+	store   *store
+	started time.Time
+	refused refusals
+}
+
+var _ announce.Sink = (*Server)(nil)
+
+// NewServer makes a server. It answers nothing before Run.
+func NewServer(cfg Config) (*Server, error) {
+	if cfg.Identity == nil || cfg.World.Now == nil {
+		return nil, errors.New("sds: the server wants an identity and a world")
+	}
+	if cfg.Lifetime == 0 {
+		cfg.Lifetime = 30 * time.Second
+	}
+	if cfg.MaxServices == 0 {
+		cfg.MaxServices = 1_000_000
+	}
+	if cfg.MaxPerOwner == 0 {
+		cfg.MaxPerOwner = 100_000
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Verifier == nil {
+		cfg.Verifier = noVerifier{}
+	}
+	return &Server{cfg: cfg, store: newStore(cfg), started: cfg.World.Now()}, nil
+}
+
+type noVerifier struct{}
+
+func (noVerifier) Verify([]byte, ed25519.PublicKey) (capability.Claims, error) {
+	return capability.Claims{}, errors.New("this server checks no capabilities: it was started without a capability manager")
+}
+
+// Register adds the service to a gRPC server, which must use ca.ServerCredentials and ServerOptions.
+func (s *Server) Register(r grpc.ServiceRegistrar) { sdspb.RegisterDiscoveryServer(r, s) }
+
+// ServerOptions are what the gRPC server must be made with, beside credentials.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(256)}
+}
+
+// Run keeps the store and follows the ACLs until ctx ends, whose error it returns.
+func (s *Server) Run(ctx context.Context) error {
+	var followers sync.WaitGroup
+	if s.cfg.ACLs != nil {
+		followers.Go(func() { s.follow(ctx) })
+	}
+	s.store.run(ctx)
+	followers.Wait()
+	return ctx.Err()
+}
+
+// follow moves services to other classes as their ACLs change.
+func (s *Server) follow(ctx context.Context) {
+	known, _, changed := s.cfg.ACLs.All()
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		var next map[string]*capability.ACL
+		next, _, changed = s.cfg.ACLs.All()
+		var moved []string
+		for id, acl := range next {
+			if known[id] != acl { // lists are never changed, only replaced
+				moved = append(moved, id)
+			}
+		}
+		for id := range known {
+			if next[id] == nil {
+				moved = append(moved, id)
+			}
+		}
+		slices.Sort(moved)
+		if known = next; len(moved) > 0 && s.store.do(func() { s.store.reclass(moved) }) != nil {
+			known = nil // the store was too busy: at the next change everything is looked at
+		}
+	}
+}
+
+// Put takes a verified body from an announcement. Its error is a *announce.Refused.
+func (s *Server) Put(b announce.Body) error {
+	tree, err := check.Parse(b.Description)
+	if err != nil {
+		err = &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
+	} else {
+		err = s.store.put(b, tree)
+	}
+	if err != nil {
+		s.refuse(b.Owner, b.Name, err)
+	}
+	return err
+}
+
+// Refresh tells that the owner's services still live, and returns the names whose body is not known at the version.
+func (s *Server) Refresh(owner ca.ID, lifetime time.Duration, pairs []announce.Pair) (unknown []string) {
+	return s.store.refresh(owner, lifetime, pairs)
+}
+
+// Withdraw removes a service at once.
+func (s *Server) Withdraw(owner ca.ID, name string, version uint64) {
+	s.store.withdraw(owner, name, version)
+}
+
+// Stats are counts of the server for its operator. They speak of hidden services too: keep them from others.
+type Stats struct{ Services, Expired, Refused, Queries, Watches int64 }
+
+// Stats reads the counts.
+func (s *Server) Stats() Stats {
+	c := &s.store.stats
+	return Stats{c.services.Load(), c.expired.Load(), c.refused.Load(), c.queries.Load(), c.watches.Load()}
+}
+
+type counters struct{ services, expired, refused, queries, watches atomic.Int64 }
+
+// refuse counts and remembers a refusal.
+func (s *Server) refuse(owner ca.ID, name string, err error) *sdspb.Refusal {
+	r := &sdspb.Refusal{Name: name, Reason: string(announce.ReasonMalformed), Detail: err.Error()}
+	var refused *announce.Refused
+	if errors.As(err, &refused) {
+		r.Reason, r.Detail = string(refused.Reason), refused.Detail
+	}
+	s.store.stats.refused.Add(1)
+	s.refused.add(owner, r)
+	s.cfg.Log.Info("announcement refused", "owner", owner, "name", name, "reason", r.Reason, "detail", r.Detail)
+	return r
+}
+
+// Announce takes what a publisher sends over TLS.
+func (s *Server) Announce(ctx context.Context, req *sdspb.AnnounceRequest) (*sdspb.AnnounceResponse, error) {
+	peer, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &sdspb.AnnounceResponse{LifetimeMs: uint64(s.cfg.Lifetime.Milliseconds())}
+	for _, b := range req.GetBodies() {
+		if err := s.announce(peer, b); err != nil {
+			out.Refused = append(out.Refused, s.refuse(peer.ID, b.GetName(), err))
+		}
+	}
+	var pairs []announce.Pair
+	for _, p := range req.GetPairs() {
+		if err := announce.CheckNumbers(p.GetNumbers()); err != nil {
+			out.Refused = append(out.Refused, s.refuse(peer.ID, p.GetName(), err))
+			continue
+		}
+		pairs = append(pairs, announce.Pair{Name: p.GetName(), Version: p.GetVersion(), Numbers: p.GetNumbers()})
+	}
+	if len(pairs) > 0 {
+		out.Unknown = s.Refresh(peer.ID, s.cfg.Lifetime, pairs)
+	}
+	for _, p := range req.GetWithdrawn() {
+		s.Withdraw(peer.ID, p.GetName(), p.GetVersion())
+	}
+	return out, nil
+}
+
+// announce takes one body of peer's.
+func (s *Server) announce(peer ca.Peer, m *sdspb.Body) error {
+	b := announce.Body{
+		Owner: peer.ID, Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(), Signature: m.GetSignature(),
+		Chain: m.GetChain(), Numbers: m.GetNumbers(), Lifetime: s.cfg.Lifetime,
+	}
+	if _, err := b.Verify(s.cfg.Identity); err != nil {
+		return err
+	}
+	tree, err := check.Parse(b.Description)
+	if err != nil {
+		return &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
+	}
+	return s.store.put(b, tree)
+}
+
+// Status says who answers.
+func (s *Server) Status(ctx context.Context, _ *sdspb.StatusRequest) (*sdspb.StatusResponse, error) {
+	peer, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &sdspb.StatusResponse{
+		Version: 1, Server: string(s.cfg.Identity.ID()), StartedUnixMs: s.started.UnixMilli(), NowUnixMs: s.cfg.World.Now().UnixMilli(),
+		Refused: s.refused.of(peer.ID),
+	}, nil
+}
+
+// Query answers one question.
+func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.QueryResponse, error) {
+	peer, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q, err := compile(req.GetQuestion())
+	if err != nil {
+		return nil, err
+	}
+	r, _, _ := s.rights(&holder{peer: peer, token: req.GetCapability()})
+	s.store.stats.queries.Add(1)
+	hits, count, err := s.search(ctx, r, q)
+	if err != nil {
+		return nil, err
+	}
+	out := &sdspb.QueryResponse{Count: uint64(count), More: !q.countOnly && count > len(hits)}
+	size, now := 0, time.Now()
+	for _, h := range hits {
+		m := h.message(now)
+		if size += messageSize(m); size > maxMessage/2 {
+			out.More = true
+			break
+		}
+		out.Found = append(out.Found, m)
+	}
+	return out, nil
+}
+
+// caller is who made the call.
+func caller(ctx context.Context) (ca.Peer, error) {
+	peer, err := ca.PeerFromContext(ctx)
+	if err != nil {
+		return ca.Peer{}, status.Error(codes.Unauthenticated, fmt.Sprintf("who calls is not known: %v", err))
+	}
+	return peer, nil
+}

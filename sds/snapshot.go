@@ -1,0 +1,93 @@
+package sds
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tidwall/btree"
+
+	"ninja/capability"
+	"ninja/sds/index"
+)
+
+// class is a visibility class: the services that exactly the same principals may find.
+type class struct {
+	key string // who, joined
+	who []capability.Who
+}
+
+// visible reports whether one of the grants opens the class.
+func (c *class) visible(grants []capability.Who) bool {
+	return c != nil && slices.ContainsFunc(c.who, func(w capability.Who) bool { return slices.Contains(grants, w) })
+}
+
+// snapshot is everything that queries read. It is immutable.
+type snapshot struct {
+	classes *btree.BTreeG[door]
+}
+
+// door lists a class under one of those who may see it.
+type door struct {
+	who   capability.Who
+	key   string
+	index *index.Class
+}
+
+func doorLess(a, b door) bool {
+	if c := strings.Compare(string(a.who), string(b.who)); c != 0 {
+		return c < 0
+	}
+	return a.key < b.key
+}
+
+func emptySnapshot() *snapshot {
+	return &snapshot{btree.NewBTreeGOptions(doorLess, btree.Options{NoLocks: true})}
+}
+
+// class is the documents of a class.
+func (s *snapshot) class(c *class) *index.Class {
+	if d, ok := s.classes.Get(door{who: c.who[0], key: c.key}); ok {
+		return d.index
+	}
+	return &index.Class{}
+}
+
+// with is the snapshot after a batch.
+func (s *snapshot) with(editors map[string]*editing) *snapshot {
+	next := &snapshot{s.classes.Copy()}
+	for key, e := range editors {
+		done := e.Done()
+		for _, w := range e.who {
+			if done.Len() == 0 {
+				next.classes.Delete(door{who: w, key: key})
+				continue
+			}
+			next.classes.Set(door{w, key, done})
+		}
+	}
+	return next
+}
+
+// open calls f with every class that one of the grants opens, once each, until f says false.
+func (s *snapshot) open(grants []capability.Who, f func(*index.Class) bool) {
+	var seen map[string]bool
+	if len(grants) > 1 {
+		seen = make(map[string]bool)
+	}
+	for _, g := range grants {
+		more := true
+		s.classes.Ascend(door{who: g}, func(d door) bool {
+			if d.who != g || seen[d.key] {
+				return d.who == g
+			}
+			if seen != nil {
+				seen[d.key] = true
+			}
+			more = f(d.index)
+			return more
+		})
+		if !more {
+			return
+		}
+	}
+}

@@ -1,0 +1,411 @@
+package sds
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/sds/announce"
+	"ninja/sds/check"
+	"ninja/sds/index"
+)
+
+// record is one version of a service. What refreshes change is behind live; all else never changes.
+type record struct {
+	owner       ca.ID
+	name        string
+	version     uint64
+	description []byte
+	signature   []byte
+	tree        *check.Document
+	live        *atomic.Pointer[liveness]
+}
+
+// liveness is what a refresh renews; it is replaced whole.
+type liveness struct {
+	numbers map[string]float64
+	chain   [][]byte
+	heard   time.Time // monotonic
+}
+
+func (r *record) id() string { return string(r.owner) + "#" + r.name }
+
+// entry is the owner goroutine's view of a service.
+type entry struct {
+	*record
+	class   *class
+	slot    uint32
+	serial  uint64    // of its deadline
+	expires time.Time // monotonic: a jump of the wall clock expires nothing
+}
+
+// change is one service that a batch changed. A nil record is one that was not there, or is no more.
+type change struct {
+	id              string
+	before, after   *record
+	closed, visible *class // its class before and after
+}
+
+// store is the soft state. All of its fields but snapshot and log belong to the goroutine that runs it.
+type store struct {
+	cfg      Config
+	services map[string]*entry
+	owned    map[ca.ID]int
+	gone     map[string]tombstone
+	expiry   deadlines
+	serial   uint64 // of the last service that was new
+	editors  map[string]*editing
+	changes  []change
+	open     bool // ACLs are fresh: what they grant holds
+	stats    counters
+	history  history
+
+	commands chan command
+	stopped  chan struct{}
+	snapshot atomic.Pointer[snapshot]
+}
+
+// editing is a class that the present batch changes.
+type editing struct {
+	*class
+	*index.Editor
+}
+
+// tombstone keeps a withdrawn version from coming back by a late datagram.
+type tombstone struct {
+	version uint64
+	until   time.Time
+}
+
+// command is work for the owner goroutine; done is closed when its effects are published.
+type command struct {
+	apply func()
+	done  chan struct{}
+}
+
+// Bounds of the store.
+const (
+	commandQueue   = 1024
+	batchMost      = 256
+	minLifetime    = time.Second
+	maxLifetime    = time.Hour
+	tombstoneLife  = 5 * time.Minute
+	tombstonesMost = 100_000
+)
+
+func newStore(cfg Config) *store {
+	s := &store{
+		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]int), gone: make(map[string]tombstone),
+		editors: make(map[string]*editing), commands: make(chan command, commandQueue), stopped: make(chan struct{}),
+	}
+	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
+	s.snapshot.Store(emptySnapshot())
+	s.history.init()
+	return s
+}
+
+// run applies commands in batches and expires what is due, until ctx ends.
+func (s *store) run(ctx context.Context) {
+	defer close(s.stopped)
+	fresh := time.NewTicker(freshPeriod)
+	defer fresh.Stop()
+	due := time.NewTimer(maxLifetime)
+	defer due.Stop()
+	var done []chan struct{}
+	for {
+		done = done[:0]
+		select {
+		case <-ctx.Done():
+			return
+		case <-fresh.C:
+			s.checkFresh()
+			s.sweep(time.Now())
+		case <-due.C:
+		case c := <-s.commands:
+			done = s.batch(c, done)
+		}
+		s.expire(time.Now())
+		s.publish()
+		for _, d := range done {
+			close(d)
+		}
+		if len(s.expiry) > 0 {
+			due.Reset(time.Until(s.expiry[0].at))
+		}
+	}
+}
+
+// batch applies c and what waits behind it.
+func (s *store) batch(c command, done []chan struct{}) []chan struct{} {
+	for {
+		c.apply()
+		if done = append(done, c.done); len(done) == batchMost {
+			return done
+		}
+		select {
+		case c = <-s.commands:
+		default:
+			return done
+		}
+	}
+}
+
+// do has the owner goroutine apply f and waits until its effects are published.
+func (s *store) do(f func()) error {
+	c := command{f, make(chan struct{})}
+	wait := time.NewTimer(commandWait)
+	defer wait.Stop()
+	select {
+	case s.commands <- c:
+	case <-s.stopped:
+		return &announce.Refused{Reason: announce.ReasonFull, Detail: "the server is stopping: announce again later"}
+	case <-wait.C:
+		return &announce.Refused{Reason: announce.ReasonFull, Detail: "the server has too many changes waiting: announce again later"}
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-s.stopped:
+		return &announce.Refused{Reason: announce.ReasonFull, Detail: "the server is stopping: announce again later"}
+	}
+}
+
+// commandWait is how long a change waits for its turn.
+const commandWait = 5 * time.Second
+
+// put takes a verified body whose document has been parsed.
+func (s *store) put(b announce.Body, tree *check.Document) (err error) {
+	failed := s.do(func() { err = s.applyPut(b, tree, time.Now()) })
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) error {
+	id := b.ID()
+	old := s.services[id]
+	if t, ok := s.gone[id]; ok && now.Before(t.until) && b.Version <= t.version {
+		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d was withdrawn: announce a newer version", id, t.version)}
+	}
+	live := &liveness{numbers: b.Numbers, chain: b.Chain, heard: now}
+	switch {
+	case old == nil:
+		if len(s.services) >= s.cfg.MaxServices || s.owned[b.Owner] >= s.cfg.MaxPerOwner {
+			return &announce.Refused{Reason: announce.ReasonFull, Detail: fmt.Sprintf("the server keeps %d services, and %d of one owner: withdraw some, or announce to another server", s.cfg.MaxServices, s.cfg.MaxPerOwner)}
+		}
+	case b.Version < old.version:
+		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d: version %d is known: announce a newer version", id, b.Version, old.version)}
+	case b.Version == old.version && !bytes.Equal(b.Description, old.description):
+		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d is known with other bytes: a changed description wants a new version", id, b.Version)}
+	case b.Version == old.version:
+		if len(b.Numbers) == 0 {
+			live.numbers = old.live.Load().numbers
+		}
+		old.live.Store(live)
+		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
+		return nil
+	}
+	r := &record{owner: b.Owner, name: b.Name, version: b.Version, description: b.Description, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
+	r.live.Store(live)
+	next := &entry{record: r, expires: now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))}
+	next.class = s.classOf(r)
+	c := change{id: id, after: r, visible: next.class}
+	if old != nil {
+		c.before, c.closed, next.serial = old.record, old.class, old.serial
+		s.editor(old.class).Remove(old.slot)
+	} else {
+		s.owned[b.Owner]++
+		s.serial++
+		next.serial = s.serial
+		heap.Push(&s.expiry, deadline{next.expires, id, next.serial})
+	}
+	next.slot = s.editor(next.class).Add(&index.Doc{Owner: string(r.owner), Tree: tree, Item: r})
+	s.services[id] = next
+	delete(s.gone, id)
+	s.changes = append(s.changes, c)
+	return nil
+}
+
+// lifetime holds what was asked for within the bounds.
+func lifetime(asked, standard time.Duration) time.Duration {
+	if asked <= 0 {
+		return standard
+	}
+	return min(max(asked, minLifetime), maxLifetime)
+}
+
+func (s *store) refresh(owner ca.ID, life time.Duration, pairs []announce.Pair) (unknown []string) {
+	err := s.do(func() {
+		now := time.Now()
+		for _, p := range pairs {
+			e := s.services[string(owner)+"#"+p.Name]
+			if e == nil || e.version != p.Version {
+				unknown = append(unknown, p.Name)
+				continue
+			}
+			old := e.live.Load()
+			e.live.Store(&liveness{numbers: p.Numbers, chain: old.chain, heard: now})
+			e.expires = now.Add(lifetime(life, s.cfg.Lifetime))
+		}
+	})
+	if err != nil {
+		return nil // nothing is known to be unknown: the owner refreshes again next period
+	}
+	return unknown
+}
+
+func (s *store) withdraw(owner ca.ID, name string, version uint64) {
+	_ = s.do(func() {
+		id := string(owner) + "#" + name
+		e := s.services[id]
+		if e != nil && e.version > version {
+			return
+		}
+		if len(s.gone) < tombstonesMost {
+			s.gone[id] = tombstone{version, time.Now().Add(tombstoneLife)}
+		}
+		if e != nil {
+			s.remove(id, e)
+		}
+	})
+}
+
+func (s *store) remove(id string, e *entry) {
+	s.editor(e.class).Remove(e.slot)
+	delete(s.services, id)
+	if s.owned[e.owner]--; s.owned[e.owner] == 0 {
+		delete(s.owned, e.owner)
+	}
+	s.changes = append(s.changes, change{id: id, before: e.record, closed: e.class})
+}
+
+// expire removes what was not refreshed in time.
+func (s *store) expire(now time.Time) {
+	for len(s.expiry) > 0 && !s.expiry[0].at.After(now) {
+		d := s.expiry[0]
+		e := s.services[d.id]
+		switch {
+		case e == nil || e.serial != d.serial: // withdrawn meanwhile
+			heap.Pop(&s.expiry)
+		case e.expires.After(now): // refreshed meanwhile: due later
+			s.expiry[0].at = e.expires
+			heap.Fix(&s.expiry, 0)
+		default:
+			heap.Pop(&s.expiry)
+			s.stats.expired.Add(1)
+			s.remove(d.id, e)
+		}
+	}
+}
+
+// sweep forgets old withdrawals.
+func (s *store) sweep(now time.Time) {
+	for id, t := range s.gone {
+		if !now.Before(t.until) {
+			delete(s.gone, id)
+		}
+	}
+}
+
+// reclass moves services whose ACL has changed to the class that they now belong to.
+func (s *store) reclass(ids []string) {
+	for _, id := range ids {
+		e := s.services[id]
+		if e == nil {
+			continue
+		}
+		to := s.classOf(e.record)
+		if to.key == e.class.key {
+			continue
+		}
+		from := e.class
+		s.editor(from).Remove(e.slot)
+		e.slot = s.editor(to).Add(&index.Doc{Owner: string(e.owner), Tree: e.tree, Item: e.record})
+		e.class = to
+		s.changes = append(s.changes, change{id: id, before: e.record, after: e.record, closed: from, visible: to})
+	}
+}
+
+// checkFresh closes everything to its owner when the ACLs are too old, and opens it again when they are not.
+func (s *store) checkFresh() {
+	if s.cfg.ACLs == nil || s.cfg.ACLs.Fresh() == s.open {
+		return
+	}
+	s.open = !s.open
+	s.cfg.Log.Warn("access lists", "fresh", s.open)
+	s.reclass(slices.Sorted(maps.Keys(s.services)))
+}
+
+// classOf is the class that a service belongs to under its present ACL.
+func (s *store) classOf(r *record) *class {
+	who := []capability.Who{capability.Who(r.owner)}
+	if s.open && s.cfg.ACLs != nil {
+		if acl := s.cfg.ACLs.ACL(r.id()); acl != nil {
+			for _, e := range acl.Entries {
+				if e.Ops&capability.Find != 0 {
+					who = append(who, e.Who)
+				}
+			}
+		}
+	}
+	if slices.Contains(who, capability.Everyone) {
+		who = []capability.Who{capability.Everyone}
+	}
+	slices.Sort(who)
+	who = slices.Compact(who)
+	parts := make([]string, len(who))
+	for i, w := range who {
+		parts[i] = string(w)
+	}
+	return &class{key: strings.Join(parts, "\n"), who: who}
+}
+
+// editor is the class's editor in the present batch.
+func (s *store) editor(c *class) *editing {
+	e := s.editors[c.key]
+	if e == nil {
+		e = &editing{c, s.snapshot.Load().class(c).Edit()}
+		s.editors[c.key] = e
+	}
+	return e
+}
+
+// publish makes the batch visible.
+func (s *store) publish() {
+	if len(s.changes) == 0 {
+		return
+	}
+	s.snapshot.Store(s.snapshot.Load().with(s.editors))
+	clear(s.editors)
+	s.history.add(s.changes)
+	s.changes = nil
+	s.stats.services.Store(int64(len(s.services)))
+}
+
+// deadlines is a heap of when services may expire, one for each service.
+type deadlines []deadline
+
+type deadline struct {
+	at     time.Time
+	id     string
+	serial uint64
+}
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+func (d deadlines) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+func (d *deadlines) Push(x any)        { *d = append(*d, x.(deadline)) }
+func (d *deadlines) Pop() any {
+	last := (*d)[len(*d)-1]
+	*d = (*d)[:len(*d)-1]
+	return last
+}
