@@ -3,7 +3,9 @@ package announce
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -80,7 +82,7 @@ func TestRefillAfterRestart(t *testing.T) {
 	for _, lossOf := range []int{0, 5} { // percent
 		t.Run(fmt.Sprintf("loss=%d%%", lossOf), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const senders, each = 20, 5
+				const senders, each = 10, 5
 				net := newWire()
 				w := net.world()
 				net.drop = func([]byte, netip.AddrPort) bool { return int(w.Uint64()%100) < lossOf }
@@ -308,4 +310,50 @@ func TestListen(t *testing.T) {
 			t.Fatalf("%+v, %v", info, err)
 		}
 	})
+}
+
+// A description that the server refuses is not sent again and again; its owner is told why, the others live, and a
+// corrected one is taken. By datagrams and by the stream.
+func TestRefusedDescription(t *testing.T) {
+	for _, byStream := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			net := newWire()
+			w := net.world()
+			domain := authority(t, w)
+			id := identity(t, domain, ca.KindSDS, "one")
+			server := startServer(t, w, id, nil)
+			defer server.stop()
+			server.shelf.mu.Lock()
+			server.shelf.hates = "bad"
+			server.shelf.mu.Unlock()
+			owner := identity(t, domain, ca.KindUnit, "u")
+			var log strings.Builder
+			a, stop := startAnnouncer(t, w, owner, func(c *Config) {
+				c.Log = slog.New(slog.NewTextHandler(&log, nil))
+				if byStream {
+					c.NoMulticast, c.Stream = true, &toShelf{shelf: server.shelf, owner: owner.ID(), id: id}
+				}
+			})
+			defer stop()
+			publish(t, a, "good", document)
+			publish(t, a, "bad", document)
+			time.Sleep(20 * testPeriod)
+			server.shelf.mu.Lock()
+			tried := server.shelf.hated
+			server.shelf.hates = ""
+			server.shelf.mu.Unlock()
+			if server.live() != 1 || tried == 0 || tried > 3 {
+				t.Errorf("%d live; the bad one came %d times", server.live(), tried)
+			}
+			publish(t, a, "bad", document+" ")
+			time.Sleep(2 * testPeriod)
+			if server.live() != 2 {
+				t.Errorf("%d live after the correction", server.live())
+			}
+			stop()
+			if n := strings.Count(log.String(), "line 3"); n != 1 {
+				t.Errorf("the owner was told %d times:\n%s", n, log.String())
+			}
+		})
+	}
 }

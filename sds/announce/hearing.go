@@ -49,7 +49,7 @@ type heardEpoch struct {
 	reply   netip.AddrPort
 	checked time.Time
 	pairs   []Pair
-	// verified are digests of the bodies whose signature held, by name: a body that is repeated is not verified again.
+	// verified are digests of the bodies that the Sink took, by name: one that is repeated is a refresh and costs no more.
 	verified map[string][32]byte
 }
 
@@ -381,13 +381,17 @@ func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error
 	return answer{}, refuse(ReasonMalformed, "a record of the unknown type %d of %s", payload[0], e.owner)
 }
 
-// verifyBody checks a body's signature unless the very same was checked last.
-func (e *heardEpoch) verifyBody(b Body) error {
-	digest := sha256.Sum256(append(b.signed(), b.Signature...))
-	if e.verified[b.Name] == digest {
+// put checks a body's signature and hands it to the Sink, unless it was the last that came under its name.
+func (h *hearing) put(e *heardEpoch, b Body) error {
+	digest := sha256.Sum256(append(append(b.signed(), b.Signature...), e.told[:]...))
+	pair := []Pair{{Name: b.Name, Version: b.Version, Numbers: b.Numbers}}
+	if e.verified[b.Name] == digest && len(h.sink.Refresh(e.owner, b.Lifetime, pair)) == 0 {
 		return nil
 	}
 	if err := b.verifyBy(e.peer); err != nil {
+		return err
+	}
+	if err := h.sink.Put(b); err != nil {
 		return err
 	}
 	if len(e.verified) >= maxVerified || e.verified == nil {
@@ -403,13 +407,9 @@ func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) 
 	if err != nil && body.Name == "" {
 		return answer{}, err
 	}
-	body.Owner, body.Chain = e.owner, e.chain
+	body.Owner, body.Chain, body.Lifetime = e.owner, e.chain, h.server.lifetime(period)
 	if err == nil {
-		err = e.verifyBody(body)
-	}
-	if err == nil {
-		body.Lifetime = h.server.lifetime(period)
-		err = h.sink.Put(body)
+		err = h.put(e, body)
 	}
 	if err == nil {
 		return answer{}, nil
