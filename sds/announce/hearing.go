@@ -17,6 +17,7 @@ const (
 	epochsPerSender = 4               // two processes of one identity, each with the next epoch
 	maxEpochLife    = 24 * time.Hour  // a key block for longer is refused
 	checkEvery      = 1 * time.Second // a sender's renewed chain or next epoch is checked at most so often
+	maxVerified     = 256             // digests of bodies
 )
 
 // hearing is what a server knows of those that announce services to it, and what it does with their datagrams. It is
@@ -48,6 +49,8 @@ type heardEpoch struct {
 	reply   netip.AddrPort
 	checked time.Time
 	pairs   []Pair
+	// verified are digests of the bodies that the Sink took, by name: one that is repeated is a refresh and costs no more.
+	verified map[string][32]byte
 }
 
 // answer is a datagram to send and where to.
@@ -378,19 +381,35 @@ func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error
 	return answer{}, refuse(ReasonMalformed, "a record of the unknown type %d of %s", payload[0], e.owner)
 }
 
+// put checks a body's signature and hands it to the Sink, unless it was the last that came under its name.
+func (h *hearing) put(e *heardEpoch, b Body) error {
+	digest := sha256.Sum256(append(append(b.signed(), b.Signature...), e.told[:]...))
+	pair := []Pair{{Name: b.Name, Version: b.Version, Numbers: b.Numbers}}
+	if e.verified[b.Name] == digest && len(h.sink.Refresh(e.owner, b.Lifetime, pair)) == 0 {
+		return nil
+	}
+	if err := b.verifyBy(e.peer); err != nil {
+		return err
+	}
+	if err := h.sink.Put(b); err != nil {
+		return err
+	}
+	if len(e.verified) >= maxVerified || e.verified == nil {
+		e.verified = map[string][32]byte{}
+	}
+	e.verified[b.Name] = digest
+	return nil
+}
+
 // body checks the owner's signature and puts the body into the Sink. Why one is refused is told to its owner.
 func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) {
 	body, period, err := parseBody(payload)
 	if err != nil && body.Name == "" {
 		return answer{}, err
 	}
-	body.Owner, body.Chain = e.owner, e.chain
+	body.Owner, body.Chain, body.Lifetime = e.owner, e.chain, h.server.lifetime(period)
 	if err == nil {
-		err = body.verifyBy(e.peer)
-	}
-	if err == nil {
-		body.Lifetime = h.server.lifetime(period)
-		err = h.sink.Put(body)
+		err = h.put(e, body)
 	}
 	if err == nil {
 		return answer{}, nil

@@ -129,8 +129,16 @@ func parsePairs(p []byte, into []Pair) (pairs []Pair, period uint8, err error) {
 	r := reader{b: p}
 	record := r.byte()
 	period, pairs = r.byte(), into[:0]
+	before := into[:cap(into)] // most refreshes name what the last one named: their strings are used again
 	for len(r.b) > 0 && !r.bad {
-		pair := Pair{Name: r.string(), Version: r.uint64()}
+		name := r.take(int(r.byte()))
+		var pair Pair
+		if n := len(pairs); n < len(before) && before[n].Name == string(name) {
+			pair.Name = before[n].Name
+		} else {
+			pair.Name = string(name)
+		}
+		pair.Version = r.uint64()
 		if record == recordRefresh {
 			pair.Numbers = r.numbers()
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"ninja/ca"
@@ -64,7 +66,8 @@ type service struct {
 	sent     time.Time
 	large    bool   // it does not fit into a datagram
 	streamed uint64 // the version that the stream brought
-	refused  *refusal
+	refused  bool   // for good
+	told     Reason // why it was refused, once that is logged
 }
 
 // ending is a withdrawal that is still being told.
@@ -112,7 +115,7 @@ func (s *sender) follow(server *heardServer, now time.Time) error {
 	bodies := s.blockAt.Add(s.settle())
 	s.refreshAt = bodies.Add(s.settle() + s.random(s.period()/2))
 	for _, v := range s.services {
-		v.sendAt, v.refused = bodies, nil
+		v.sendAt, v.refused, v.told = bodies, false, ""
 	}
 	return nil
 }
@@ -329,7 +332,7 @@ func (s *sender) dueRefresh(out [][]byte, now time.Time) ([][]byte, error) {
 	pairs := make([]Pair, 0, len(s.services))
 	first, after := "", ""
 	for name, v := range s.services {
-		if v.large || v.refused != nil {
+		if v.large || v.refused {
 			continue
 		}
 		pairs = append(pairs, Pair{Name: name, Version: v.body.Version, Numbers: v.body.Numbers})
@@ -343,6 +346,7 @@ func (s *sender) dueRefresh(out [][]byte, now time.Time) ([][]byte, error) {
 	if s.turn = after; s.turn == "" {
 		s.turn = first
 	}
+	slices.SortFunc(pairs, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
 	if v := s.services[s.turn]; v != nil && now.Sub(v.sent) >= s.period() {
 		out = s.bodyOf(out, v, now)
 	}
@@ -363,8 +367,7 @@ func (s *sender) pairs(out [][]byte, record byte, pairs []Pair) ([][]byte, error
 	return out, nil
 }
 
-// reply takes a datagram from the server: proof that it hears us, what it lacks and what it refuses. It returns what
-// was refused for the first time.
+// reply takes a datagram from the server: proof that it hears us, what it lacks and, which is returned, what it refuses.
 func (s *sender) reply(datagram []byte, now time.Time) ([]refusal, error) {
 	h, err := seal.Parse(datagram)
 	if err != nil || h.Kind != kindReply || s.present == nil {
@@ -385,21 +388,26 @@ func (s *sender) reply(datagram []byte, now time.Time) ([]refusal, error) {
 	s.heard = now
 	for _, name := range r.unknown {
 		v := s.services[name]
-		if v == nil || v.refused != nil {
+		if v == nil || v.refused {
 			continue
 		}
 		if v.streamed = 0; v.sendAt.IsZero() && now.Sub(v.sent) >= s.period()/4 {
 			v.sendAt = now
 		}
 	}
-	var news []refusal
-	for _, f := range r.refused {
-		if v := s.services[f.name]; v != nil && v.body.Version == f.version && v.refused == nil {
-			v.refused = &f
-			news = append(news, f)
-		}
+	return r.refused, nil
+}
+
+// noteRefusal says whether it is news. A body that will always be refused is not sent again before it changes or another
+// server is followed; one for which there was no room, or which is older than what the server holds, is.
+func (s *sender) noteRefusal(f refusal) bool {
+	v := s.services[f.name]
+	if v == nil || v.body.Version != f.version || v.told == f.reason {
+		return false
 	}
-	return news, nil
+	v.told = f.reason
+	v.refused = f.reason != ReasonFull && f.reason != ReasonReplay
+	return true
 }
 
 // unheard says whether the server has not replied for so long that datagrams cannot be relied on. For the first server
@@ -419,7 +427,7 @@ func (s *sender) unheard(now time.Time, first time.Duration) bool {
 func (s *sender) forStream(all bool) (bodies []Body, pairs, ended []Pair) {
 	for name, v := range s.services {
 		switch {
-		case !all && !v.large:
+		case v.refused || !all && !v.large:
 		case v.streamed == v.body.Version:
 			pairs = append(pairs, Pair{Name: name, Version: v.body.Version, Numbers: maps.Clone(v.body.Numbers)})
 		default:
