@@ -43,6 +43,8 @@ type devCommand struct {
 	State string `help:"State directory; the default is one in the user's cache." type:"path"`
 	HTTP  string `default:"127.0.0.1:7780" help:"Where /healthz and /metrics are served; none for nowhere."`
 	Map   string `type:"existingfile" help:"Also run the map service, on this OpenStreetMap extract (.osm.pbf)."`
+	Ready string `type:"path" help:"File that is written when every role is ready, with their addresses."`
+	Group string `help:"Channel of server announcements; another one keeps two systems on one machine apart." placeholder:"239.255.77.1:7701"`
 	Debug bool   `help:"Log more."`
 }
 
@@ -56,7 +58,10 @@ func (r *devCommand) Run(ctx context.Context) error {
 		r.State = filepath.Join(cache, "ninja-dev")
 	}
 	c := defaultConfig()
-	c.State = r.State
+	c.State, c.Ready = r.State, r.Ready
+	if r.Group != "" {
+		c.Discovery.Group = r.Group
+	}
 	if r.HTTP != "none" {
 		c.HTTP = r.HTTP
 	}
