@@ -242,7 +242,7 @@ func TestBodyOfAnother(t *testing.T) {
 	r.publish("print")
 	r.run(testPeriod)
 	stolen := Sign(other, "stolen", 1, []byte(document))
-	d, err := r.sender.present.seal.Seal(nil, kindRecord, appendBody(nil, stolen, 10))
+	d, err := r.sender.present.seal.Seal(nil, kindRecord, appendBody(nil, stolen, pack(stolen.Description), 10))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,12 +252,16 @@ func TestBodyOfAnother(t *testing.T) {
 // An inflated description stops at its bound, however small it was.
 func TestInflateBomb(t *testing.T) {
 	r := newRig(t)
-	bomb := appendBody(nil, Sign(r.owner, "bomb", 1, []byte(strings.Repeat(" ", 1<<20))), 10)
+	body := Sign(r.owner, "bomb", 1, []byte(strings.Repeat(" ", 1<<20)))
+	bomb := appendBody(nil, body, pack(body.Description), 10)
 	if len(bomb) > seal.MaxPayload {
 		t.Fatalf("the bomb takes %d bytes", len(bomb))
 	}
-	_, _, err := parseBody(bomb)
-	wantReason(t, err, ReasonMalformed)
+	body, description, _, err := parseBody(bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, body.unpack(description), ReasonMalformed)
 }
 
 // Threats, row 5: the server's clock jumps back an hour: nothing is replayed, nothing live is dropped.

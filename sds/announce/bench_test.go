@@ -1,9 +1,12 @@
 package announce
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -175,7 +178,7 @@ func BenchmarkNewEpoch(b *testing.B) {
 func BenchmarkBody(b *testing.B) {
 	r, _ := benchRig(b)
 	body := Sign(r.owner, "s", 1, []byte(document))
-	record := appendBody(nil, body, 10)
+	record := appendBody(nil, body, pack(body.Description), 10)
 	var e *heardEpoch
 	for _, e = range r.hearing.epochs {
 	}
@@ -188,6 +191,51 @@ func BenchmarkBody(b *testing.B) {
 				if _, err := r.hearing.body(e, record, 1400); err != nil {
 					b.Fatal(err)
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkForged is what one forged datagram costs the server before it is dropped, by what it pretends to be. A flood
+// of 100,000 a second takes a tenth of one core for every 1,000 ns.
+func BenchmarkForged(b *testing.B) {
+	r := settled(b)
+	source := rand.New(rand.NewPCG(1, 1))
+	bend := func(d []byte) []byte {
+		d = slices.Clone(d)
+		d[len(d)-1-source.IntN(16)] ^= 1
+		return d
+	}
+	var block, record []byte
+	for _, d := range r.toServer {
+		switch kindOf(d) {
+		case kindKeyBlock:
+			block = d
+		case kindRecord:
+			record = d
+		}
+	}
+	fresh := slices.Clone(record)
+	binary.BigEndian.PutUint64(fresh[12:], 1<<40)
+	stranger := slices.Clone(block)
+	binary.BigEndian.PutUint64(stranger[macStart-8:], 1)
+	for _, tc := range []struct {
+		name string
+		make func(i int) []byte
+	}{
+		{"key block of a stranger", func(i int) []byte {
+			binary.BigEndian.PutUint64(stranger[prefixSize+keyIDSize:], uint64(i))
+			return stranger
+		}},
+		{"key block of a known sender", func(int) []byte { return bend(block) }},
+		{"record replayed", func(int) []byte { return record }},
+		{"record of a known sender", func(int) []byte { return bend(fresh) }},
+		{"record of a stranger", func(int) []byte { d := slices.Clone(record); d[4] ^= 1; return d }},
+	} {
+		b.Run(tc.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				r.hearing.handle(tc.make(i), senderAt, r.now)
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func FuzzRecord(f *testing.F) {
 	r := newRig(f)
 	body := Sign(r.owner, "print", 7, []byte(document))
 	body.Numbers = map[string]float64{"load": 0.5, "price": 2}
-	f.Add(appendBody(nil, body, 10))
+	f.Add(appendBody(nil, body, pack(body.Description), 10))
 	pairs := []Pair{{Name: "a", Version: 1, Numbers: body.Numbers}, {Name: "b", Version: 2}}
 	refresh, _ := appendPairs(nil, recordRefresh, 10, pairs)
 	f.Add(refresh)
@@ -84,7 +84,7 @@ func FuzzRecord(f *testing.F) {
 		if len(p) > seal.MaxPayload {
 			return
 		}
-		if b, _, err := parseBody(p); err == nil && b.check() != nil {
+		if b, description, _, err := parseBody(p); err == nil && b.unpack(description) == nil && len(b.Description) > MaxDescription {
 			t.Fatal("a body over the bounds was read")
 		}
 		if pairs, period, err := parsePairs(p, nil); err == nil {

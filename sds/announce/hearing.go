@@ -3,6 +3,7 @@ package announce
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"sync"
@@ -382,11 +383,18 @@ func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error
 }
 
 // put checks a body's signature and hands it to the Sink, unless it was the last that came under its name.
-func (h *hearing) put(e *heardEpoch, b Body) error {
-	digest := sha256.Sum256(append(append(b.signed(), b.Signature...), e.told[:]...))
+func (h *hearing) put(e *heardEpoch, b Body, description packed) error {
+	digest := sha256.New()
+	digest.Write(append(appendString(e.told[:], b.Name), description.flags))
+	digest.Write(binary.BigEndian.AppendUint64(b.Signature, b.Version))
+	digest.Write(description.bytes)
+	sum := [32]byte(digest.Sum(nil))
 	pair := []Pair{{Name: b.Name, Version: b.Version, Numbers: b.Numbers}}
-	if e.verified[b.Name] == digest && len(h.sink.Refresh(e.owner, b.Lifetime, pair)) == 0 {
+	if e.verified[b.Name] == sum && len(h.sink.Refresh(e.owner, b.Lifetime, pair)) == 0 {
 		return nil
+	}
+	if err := b.unpack(description); err != nil {
+		return err
 	}
 	if err := b.verifyBy(e.peer); err != nil {
 		return err
@@ -397,21 +405,18 @@ func (h *hearing) put(e *heardEpoch, b Body) error {
 	if len(e.verified) >= maxVerified || e.verified == nil {
 		e.verified = map[string][32]byte{}
 	}
-	e.verified[b.Name] = digest
+	e.verified[b.Name] = sum
 	return nil
 }
 
 // body checks the owner's signature and puts the body into the Sink. Why one is refused is told to its owner.
 func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) {
-	body, period, err := parseBody(payload)
-	if err != nil && body.Name == "" {
+	body, description, period, err := parseBody(payload)
+	if err != nil {
 		return answer{}, err
 	}
 	body.Owner, body.Chain, body.Lifetime = e.owner, e.chain, h.server.lifetime(period)
-	if err == nil {
-		err = h.put(e, body)
-	}
-	if err == nil {
+	if err = h.put(e, body, description); err == nil {
 		return answer{}, nil
 	}
 	f := refusal{name: body.Name, version: body.Version, reason: ReasonMalformed, detail: err.Error()}

@@ -53,6 +53,7 @@ type sender struct {
 // sendEpoch is an epoch that this side sends under.
 type sendEpoch struct {
 	*epoch
+	ends time.Time // by this host's monotonic clock; expires is by the server's
 	seal *seal.Sealer
 	open *seal.Opener
 	sent int // key blocks, while it is the next
@@ -62,6 +63,7 @@ type sendEpoch struct {
 // service is one that is announced.
 type service struct {
 	body     Body
+	packed   packed
 	sendAt   time.Time // when the body shall travel; zero: it need not
 	sent     time.Time
 	large    bool   // it does not fit into a datagram
@@ -122,15 +124,19 @@ func (s *sender) follow(server *heardServer, now time.Time) error {
 
 func (s *sender) settle() time.Duration { return min(s.period()/8, maxSettle) }
 
+// newEpoch makes an epoch. It expires by the clock of the server, which is the one that ends it: what the server said last
+// and what has passed here since. A jump of this host's clock changes neither.
 func (s *sender) newEpoch(now time.Time) (*sendEpoch, error) {
 	var secret [secretSize]byte
 	s.world.Fill(secret[:])
-	expires := time.UnixMilli(now.Add(max(s.epochLife, minEpochPeriods*s.period())).UnixMilli())
+	life := max(s.epochLife, minEpochPeriods*s.period())
+	serverNow := s.server.info.Time.Add(now.Sub(s.server.heard))
+	expires := time.UnixMilli(serverNow.Add(life).UnixMilli())
 	e, err := newEpoch(s.binding(), s.id.Public(), secret, expires)
 	if err != nil {
 		return nil, err
 	}
-	out := &sendEpoch{epoch: e}
+	out := &sendEpoch{epoch: e, ends: now.Add(life)}
 	if out.seal, err = seal.NewSealer(e.toServer, e.handle); err != nil {
 		return nil, err
 	}
@@ -144,7 +150,8 @@ func (s *sender) binding() binding {
 
 // publish takes a body to announce. One that was withdrawn a moment ago is no longer withdrawn.
 func (s *sender) publish(b Body, now time.Time) {
-	v := &service{body: b, sendAt: now, large: len(appendBody(nil, b, 0)) > seal.MaxPayload}
+	v := &service{body: b, packed: pack(b.Description), sendAt: now}
+	v.large = len(appendBody(nil, b, v.packed, 0)) > seal.MaxPayload
 	if s.present != nil && s.blocks == 0 {
 		v.sendAt = s.blockAt.Add(s.settle())
 	}
@@ -214,7 +221,7 @@ func (s *sender) nextAt() time.Time {
 	if s.next != nil {
 		return s.next.at
 	}
-	return s.present.expires.Add(-nextEpochIn * s.period())
+	return s.present.ends.Add(-nextEpochIn * s.period())
 }
 
 // dueNext makes the next epoch in time, tells it twice and then begins it.
@@ -298,7 +305,7 @@ func (s *sender) dueBodies(out [][]byte, now time.Time) ([][]byte, error) {
 
 func (s *sender) bodyOf(out [][]byte, v *service, now time.Time) [][]byte {
 	v.sendAt, v.sent = time.Time{}, now
-	record := appendBody(nil, v.body, periodLog(s.period()))
+	record := appendBody(nil, v.body, v.packed, periodLog(s.period()))
 	d, err := s.present.seal.Seal(nil, kindRecord, record)
 	v.large = err != nil
 	if v.large {
