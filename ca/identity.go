@@ -94,6 +94,12 @@ func (i *Identity) Roots() [][]byte { return i.credential.Load().rootDER }
 // Authorities are the addresses where it was issued and can be renewed; none if it never joined over the network.
 func (i *Identity) Authorities() []string { return i.authorities }
 
+// RenewedBy sets the addresses of the authorities that can renew the identity, before it is saved or shared.
+func (i *Identity) RenewedBy(addresses ...string) *Identity {
+	i.authorities = addresses
+	return i
+}
+
 // Expires is when the present certificate ends.
 func (i *Identity) Expires() time.Time { return i.credential.Load().leaf.NotAfter }
 

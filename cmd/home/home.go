@@ -37,8 +37,8 @@ type Home struct {
 	World    world.World
 	Settings Settings
 
-	server *announce.ServerInfo
-	rights *capability.Client
+	servers *Servers
+	rights  *capability.Client
 }
 
 // Default is the directory to use: dir itself, NINJA_HOME, or ~/.ninja.
@@ -126,27 +126,78 @@ func (h *Home) refresh(ctx context.Context) error {
 	return nil
 }
 
-// listenTime is how long to wait for a server to be heard; servers announce themselves every second.
-const listenTime = 5 * time.Second
+// listenTime is how long to wait for a server to be heard. Servers announce themselves every second or so, and their
+// certificates every few seconds.
+const listenTime = 15 * time.Second
 
-// Server finds the SDS server by listening, once.
-func (h *Home) Server(ctx context.Context) (announce.ServerInfo, error) {
-	if h.server != nil {
-		return *h.server, nil
+// Servers are the addresses of the user's SDS server and of its capability manager.
+type Servers struct {
+	ID         ca.ID  `json:"id"`
+	SDS        string `json:"sds"`
+	Capability string `json:"capability"`
+}
+
+// Server finds the SDS server: the one that was heard last if it still answers, else by listening. Either way the
+// connection proves who it is.
+func (h *Home) Server(ctx context.Context) (Servers, error) {
+	if h.servers != nil {
+		return *h.servers, nil
+	}
+	if s, ok := h.remembered(ctx); ok {
+		h.servers = &s
+		return s, nil
 	}
 	group, via, err := h.Settings.channel()
 	if err != nil {
-		return announce.ServerInfo{}, err
+		return Servers{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, listenTime)
 	defer cancel()
 	info, err := announce.Listen(ctx, announce.ListenConfig{Identity: h.Identity, World: h.World, Servers: group, Via: via})
 	if err != nil {
-		return info, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group and via in %s right?): %w",
+		return Servers{}, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group and via in %s right?): %w",
 			listenTime, filepath.Join(h.Dir, settingsFile), err)
 	}
-	h.server = &info
-	return info, nil
+	if len(info.Capability) == 0 {
+		return Servers{}, fmt.Errorf("SDS server %s names no capability manager", info.ID)
+	}
+	h.servers = &Servers{ID: info.ID, SDS: info.Addresses[0], Capability: info.Capability[0]}
+	return *h.servers, h.remember()
+}
+
+// serversFile keeps what was heard last, so that a tool need not listen every time.
+const serversFile = "servers.json"
+
+// remembered returns the servers that were heard last, if the SDS server still takes connections.
+func (h *Home) remembered(ctx context.Context) (s Servers, ok bool) {
+	b, err := os.ReadFile(filepath.Join(h.Dir, serversFile))
+	if err != nil || json.Unmarshal(b, &s) != nil {
+		return s, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	conn, err := h.World.Net.Dial(ctx, "tcp", s.SDS)
+	if err != nil {
+		return s, false
+	}
+	return s, conn.Close() == nil
+}
+
+// remember replaces the file whole: tools run side by side.
+func (h *Home) remember() error {
+	b, err := json.Marshal(h.servers)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(h.Dir, serversFile+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(h.Dir, serversFile))
+	}
+	return err
 }
 
 // Rights is the client of the capability manager.
@@ -154,14 +205,11 @@ func (h *Home) Rights(ctx context.Context) (*capability.Client, error) {
 	if h.rights != nil {
 		return h.rights, nil
 	}
-	info, err := h.Server(ctx)
+	servers, err := h.Server(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(info.Capability) == 0 {
-		return nil, fmt.Errorf("SDS server %s names no capability manager", info.ID)
-	}
-	h.rights, err = capability.NewClient(capability.ClientConfig{World: h.World, Identity: h.Identity, Address: info.Capability[0]})
+	h.rights, err = capability.NewClient(capability.ClientConfig{World: h.World, Identity: h.Identity, Address: servers.Capability})
 	return h.rights, err
 }
 
@@ -172,7 +220,7 @@ func (h *Home) SDS(ctx context.Context) (*sds.Client, error) {
 		return nil, err
 	}
 	return sds.Dial(sds.ClientConfig{
-		Identity: h.Identity, World: h.World, Address: h.server.Addresses[0], Capability: rights.Capability,
+		Identity: h.Identity, World: h.World, Address: h.servers.SDS, Capability: rights.Capability,
 	})
 }
 

@@ -21,11 +21,11 @@ func (o *options) dial(ctx context.Context, t terminal) (*sds.Client, error) {
 		Log: slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if o.Server == "" {
-		info, err := h.Server(ctx)
+		servers, err := h.Server(ctx)
 		if err != nil {
 			return nil, err
 		}
-		cfg.Address = info.Addresses[0]
+		cfg.Address = servers.SDS
 	}
 	rights, err := o.rights(ctx, h)
 	if err != nil {

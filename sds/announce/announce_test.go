@@ -3,7 +3,10 @@ package announce
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,7 +82,7 @@ func TestRefillAfterRestart(t *testing.T) {
 	for _, lossOf := range []int{0, 5} { // percent
 		t.Run(fmt.Sprintf("loss=%d%%", lossOf), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const senders, each = 20, 5
+				const senders, each = 10, 5
 				net := newWire()
 				w := net.world()
 				net.drop = func([]byte, netip.AddrPort) bool { return int(w.Uint64()%100) < lossOf }
@@ -144,16 +147,16 @@ func TestFixedServerByUnicast(t *testing.T) {
 
 // toShelf is a Stream straight into a Sink, with the checks that a server makes.
 type toShelf struct {
+	mu    sync.Mutex
 	shelf *shelf
+	owner ca.ID
 	id    *ca.Identity
-	fail  error
 	sent  int
 }
 
 func (s *toShelf) Send(_ context.Context, bodies []Body, pairs, withdrawn []Pair) ([]string, error) {
-	if s.fail != nil {
-		return nil, s.fail
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sent++
 	for _, b := range bodies {
 		if _, err := b.Verify(s.id); err != nil {
@@ -164,14 +167,10 @@ func (s *toShelf) Send(_ context.Context, bodies []Body, pairs, withdrawn []Pair
 			return nil, err
 		}
 	}
-	var owner ca.ID
-	for _, b := range s.shelf.bodies {
-		owner = b.Owner
-	}
 	for _, p := range withdrawn {
-		s.shelf.Withdraw(owner, p.Name, p.Version)
+		s.shelf.Withdraw(s.owner, p.Name, p.Version)
 	}
-	return s.shelf.Refresh(owner, LifetimePeriods*testPeriod, pairs), nil
+	return s.shelf.Refresh(s.owner, LifetimePeriods*testPeriod, pairs), nil
 }
 
 // No UDP at all: everything goes by the stream, and after a restart of the server again.
@@ -179,8 +178,9 @@ func TestStreamAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := world.World{Now: time.Now, Rand: newWire().world().Rand}
 		domain := authority(t, w)
-		stream := &toShelf{shelf: newShelf(), id: identity(t, domain, ca.KindSDS, "one")}
-		a, stop := startAnnouncer(t, w, identity(t, domain, ca.KindUnit, "u"), func(c *Config) {
+		owner := identity(t, domain, ca.KindUnit, "u")
+		stream := &toShelf{shelf: newShelf(), owner: owner.ID(), id: identity(t, domain, ca.KindSDS, "one")}
+		a, stop := startAnnouncer(t, w, owner, func(c *Config) {
 			c.NoMulticast, c.Stream = true, stream
 		})
 		defer stop()
@@ -195,9 +195,9 @@ func TestStreamAlone(t *testing.T) {
 		if n := stream.shelf.live(); n != 1 {
 			t.Fatalf("%d live after a withdrawal", n)
 		}
-		a.mu.Lock()
+		stream.mu.Lock()
 		stream.shelf = newShelf()
-		a.mu.Unlock()
+		stream.mu.Unlock()
 		time.Sleep(2 * testPeriod)
 		if n := stream.shelf.live(); n != 1 {
 			t.Fatalf("%d live after a restart", n)
@@ -214,8 +214,8 @@ func TestLargeDescriptionsStream(t *testing.T) {
 		id := identity(t, domain, ca.KindSDS, "one")
 		server := startServer(t, w, id, nil)
 		defer server.stop()
-		stream := &toShelf{shelf: server.shelf, id: id}
 		owner := identity(t, domain, ca.KindUnit, "u")
+		stream := &toShelf{shelf: server.shelf, owner: owner.ID(), id: id}
 		a, stop := startAnnouncer(t, w, owner, func(c *Config) { c.Stream = stream })
 		defer stop()
 		noise := make([]byte, 4000)
@@ -226,6 +226,7 @@ func TestLargeDescriptionsStream(t *testing.T) {
 		if n := server.live(); n != 2 {
 			t.Fatalf("%d live", n)
 		}
+		stop()
 		if stream.sent == 0 || stream.sent > 25 {
 			t.Fatalf("the stream was used %d times in 20 periods", stream.sent)
 		}
@@ -244,8 +245,9 @@ func TestStreamWhenUnheard(t *testing.T) {
 		id := identity(t, domain, ca.KindSDS, "one")
 		server := startServer(t, w, id, nil)
 		defer server.stop()
-		a, stop := startAnnouncer(t, w, identity(t, domain, ca.KindUnit, "u"), func(c *Config) {
-			c.Stream = &toShelf{shelf: server.shelf, id: id}
+		owner := identity(t, domain, ca.KindUnit, "u")
+		a, stop := startAnnouncer(t, w, owner, func(c *Config) {
+			c.Stream = &toShelf{shelf: server.shelf, owner: owner.ID(), id: id}
 		})
 		defer stop()
 		publish(t, a, "s", document)
@@ -308,4 +310,50 @@ func TestListen(t *testing.T) {
 			t.Fatalf("%+v, %v", info, err)
 		}
 	})
+}
+
+// A description that the server refuses is not sent again and again; its owner is told why, the others live, and a
+// corrected one is taken. By datagrams and by the stream.
+func TestRefusedDescription(t *testing.T) {
+	for _, byStream := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			net := newWire()
+			w := net.world()
+			domain := authority(t, w)
+			id := identity(t, domain, ca.KindSDS, "one")
+			server := startServer(t, w, id, nil)
+			defer server.stop()
+			server.shelf.mu.Lock()
+			server.shelf.hates = "bad"
+			server.shelf.mu.Unlock()
+			owner := identity(t, domain, ca.KindUnit, "u")
+			var log strings.Builder
+			a, stop := startAnnouncer(t, w, owner, func(c *Config) {
+				c.Log = slog.New(slog.NewTextHandler(&log, nil))
+				if byStream {
+					c.NoMulticast, c.Stream = true, &toShelf{shelf: server.shelf, owner: owner.ID(), id: id}
+				}
+			})
+			defer stop()
+			publish(t, a, "good", document)
+			publish(t, a, "bad", document)
+			time.Sleep(20 * testPeriod)
+			server.shelf.mu.Lock()
+			tried := server.shelf.hated
+			server.shelf.hates = ""
+			server.shelf.mu.Unlock()
+			if server.live() != 1 || tried == 0 || tried > 3 {
+				t.Errorf("%d live; the bad one came %d times", server.live(), tried)
+			}
+			publish(t, a, "bad", document+" ")
+			time.Sleep(2 * testPeriod)
+			if server.live() != 2 {
+				t.Errorf("%d live after the correction", server.live())
+			}
+			stop()
+			if n := strings.Count(log.String(), "line 3"); n != 1 {
+				t.Errorf("the owner was told %d times:\n%s", n, log.String())
+			}
+		})
+	}
 }

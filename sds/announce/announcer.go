@@ -214,13 +214,13 @@ func (a *Announcer) take(d []byte, from netip.AddrPort) {
 }
 
 func (a *Announcer) takeReply(d []byte, now time.Time) {
-	news, err := a.sender.reply(d, now)
+	refusals, err := a.sender.reply(d, now)
 	var refused *Refused
 	if errors.As(err, &refused) {
 		a.gripes.about(refused, now)
 	}
-	for _, f := range news {
-		a.cfg.Log.Warn("the server refuses a description", "service", f.name, "version", f.version, "reason", string(f.reason), "detail", f.detail)
+	for _, f := range refusals {
+		a.logRefusal(f)
 	}
 	poke(a.wake)
 }
@@ -382,7 +382,10 @@ func (a *Announcer) useStream(ctx context.Context) (again bool) {
 	limited, cancel := context.WithTimeout(ctx, max(a.streamPeriod(), 10*time.Second))
 	defer cancel()
 	unknown, err := a.cfg.Stream.Send(limited, bodies, pairs, ended)
-	if err != nil {
+	var refused *Refused
+	if errors.As(err, &refused) { // the rest got through
+		bodies = a.oneByOne(limited, bodies)
+	} else if err != nil {
 		if ctx.Err() == nil {
 			a.cfg.Log.Warn("announcement not streamed; tried again next period", "error", err)
 		}
@@ -392,4 +395,28 @@ func (a *Announcer) useStream(ctx context.Context) (again bool) {
 	defer a.mu.Unlock()
 	a.sender.streamed(bodies, ended, unknown)
 	return len(unknown) > 0
+}
+
+// oneByOne finds out which of the bodies are refused, and returns the others.
+func (a *Announcer) oneByOne(ctx context.Context, bodies []Body) (taken []Body) {
+	for _, b := range bodies {
+		_, err := a.cfg.Stream.Send(ctx, []Body{b}, nil, nil)
+		var refused *Refused
+		switch {
+		case err == nil:
+			taken = append(taken, b)
+		case errors.As(err, &refused):
+			a.mu.Lock()
+			a.logRefusal(refusal{b.Name, b.Version, refused.Reason, refused.Detail})
+			a.mu.Unlock()
+		}
+	}
+	return taken
+}
+
+// logRefusal tells the owner why a description is refused, once.
+func (a *Announcer) logRefusal(f refusal) {
+	if a.sender.noteRefusal(f) {
+		a.cfg.Log.Warn("the server refuses a description", "service", f.name, "version", f.version, "reason", string(f.reason), "detail", f.detail)
+	}
 }

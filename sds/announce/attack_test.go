@@ -50,7 +50,7 @@ func TestForgedAndReplayedToServer(t *testing.T) {
 	r := settled(t)
 	before := r.state()
 	source := rand.New(rand.NewPCG(3, 4))
-	for i := range 3000 * scale() {
+	for i := range 2000 * scale() {
 		d := r.toServer[source.IntN(len(r.toServer))]
 		if i%4 != 0 {
 			d = mutate(source, d)
@@ -91,7 +91,7 @@ func TestForgedFirstContact(t *testing.T) {
 	}
 	source := rand.New(rand.NewPCG(5, 6))
 	accepted := 0
-	for i := range 400 * scale() {
+	for i := range 200 * scale() {
 		block, hi := mutate(source, out[0]), out[1]
 		if i%2 == 0 {
 			block, hi = out[0], mutate(source, out[1])
@@ -131,7 +131,7 @@ func TestForgedServerAnnouncements(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := rand.New(rand.NewPCG(7, 8))
-	for i := range 5000 * scale() {
+	for i := range 2000 * scale() {
 		d := mutate(source, datagrams[source.IntN(len(datagrams))])
 		if server, _ := r.directory.handle(d, r.now); server != nil {
 			t.Fatalf("forgery %d accepted: %+v", i, server.info)
@@ -242,7 +242,7 @@ func TestBodyOfAnother(t *testing.T) {
 	r.publish("print")
 	r.run(testPeriod)
 	stolen := Sign(other, "stolen", 1, []byte(document))
-	d, err := r.sender.present.seal.Seal(nil, kindRecord, appendBody(nil, stolen, 10))
+	d, err := r.sender.present.seal.Seal(nil, kindRecord, appendBody(nil, stolen, pack(stolen.Description), 10))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,12 +252,16 @@ func TestBodyOfAnother(t *testing.T) {
 // An inflated description stops at its bound, however small it was.
 func TestInflateBomb(t *testing.T) {
 	r := newRig(t)
-	bomb := appendBody(nil, Sign(r.owner, "bomb", 1, []byte(strings.Repeat(" ", 1<<20))), 10)
+	body := Sign(r.owner, "bomb", 1, []byte(strings.Repeat(" ", 1<<20)))
+	bomb := appendBody(nil, body, pack(body.Description), 10)
 	if len(bomb) > seal.MaxPayload {
 		t.Fatalf("the bomb takes %d bytes", len(bomb))
 	}
-	_, _, err := parseBody(bomb)
-	wantReason(t, err, ReasonMalformed)
+	body, description, _, err := parseBody(bomb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, body.unpack(description), ReasonMalformed)
 }
 
 // Threats, row 5: the server's clock jumps back an hour: nothing is replayed, nothing live is dropped.
@@ -317,7 +321,9 @@ func TestTurnover(t *testing.T) {
 			if i%100 == 50 {
 				chain, err := domain.Issue(owner.ID(), owner.Public(), time.Hour)
 				if err == nil {
+					a.mu.Lock()
 					err = owner.Renew(chain, domain.Roots())
+					a.mu.Unlock()
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -377,9 +383,11 @@ func TestFloodOfStrangers(t *testing.T) {
 		flood := func(periods int) {
 			for range periods * 40 {
 				for range 4 * scale() {
-					d := strangersDatagram(source, server.announcer)
-					in += len(d)
-					net.send(d, attacker, []netip.AddrPort{DefaultServices, testUDP, DefaultServers}[source.IntN(3)])
+					to := []netip.AddrPort{DefaultServices, testUDP, DefaultServers}[source.IntN(3)]
+					for _, d := range strangersDatagrams(source, server.announcer) {
+						in += len(d) // by this goroutine only; out is the tap's, under the wire's lock
+						net.send(d, attacker, to)
+					}
 				}
 				time.Sleep(testPeriod / 40)
 			}
@@ -388,8 +396,9 @@ func TestFloodOfStrangers(t *testing.T) {
 		if server.live() != 5 {
 			t.Fatalf("%d of 5 live in the flood", server.live())
 		}
-		a, stop := startAnnouncer(t, w, identity(t, domain, ca.KindUnit, "new"), func(c *Config) {
-			c.Stream = &toShelf{shelf: server.shelf, id: id}
+		owner := identity(t, domain, ca.KindUnit, "new")
+		a, stop := startAnnouncer(t, w, owner, func(c *Config) {
+			c.Stream = &toShelf{shelf: server.shelf, owner: owner.ID(), id: id}
 		})
 		defer stop()
 		publish(t, a, "s", document)
@@ -397,15 +406,19 @@ func TestFloodOfStrangers(t *testing.T) {
 		if server.live() != 6 {
 			t.Fatalf("%d of 6 live in the flood with a newcomer", server.live())
 		}
+		net.mu.Lock()
+		defer net.mu.Unlock()
 		if out > in {
 			t.Fatalf("the attacker sent %d bytes and got %d", in, out)
 		}
-		t.Logf("%d bytes in, %d out; refused %v", in, out, server.receiver.Stats().Refused)
+		if s := server.receiver.Stats(); s.Refused[ReasonSignature] == 0 {
+			t.Errorf("no forged first contact got as far as the lane: refused %v", s.Refused)
+		}
 	})
 }
 
-// strangersDatagram is something that anybody can make.
-func strangersDatagram(r *rand.Rand, a *ServerAnnouncer) []byte {
+// strangersDatagrams are something that anybody can make.
+func strangersDatagrams(r *rand.Rand, a *ServerAnnouncer) [][]byte {
 	noise := func(n int) []byte {
 		b := make([]byte, n)
 		for i := range b {
@@ -414,22 +427,23 @@ func strangersDatagram(r *rand.Rand, a *ServerAnnouncer) []byte {
 		return b
 	}
 	switch r.IntN(6) {
-	case 0: // a key block that looks right and is not
+	case 0: // first contact that looks right and is not
 		d := append(appendPrefix(nil, kindKeyBlock), noise(keyBlockSize-prefixSize)...)
 		hash := a.keys.now().hash
 		copy(d[prefixSize:], hash[:keyIDSize])
 		copy(d[prefixSize+keyIDSize+8:], appendMillis(nil, time.Now().Add(time.Hour)))
-		return d
+		hi := append(appendPrefix(nil, kindHello), d[prefixSize+keyIDSize:prefixSize+keyIDSize+8]...)
+		return [][]byte{d, append(hi, noise(1024-len(hi))...)}
 	case 1:
-		return append(appendPrefix(nil, byte(r.IntN(9))), noise(128-prefixSize)...)
+		return [][]byte{append(appendPrefix(nil, byte(r.IntN(9))), noise(128-prefixSize)...)}
 	case 2:
-		return makeSolicit(byte(r.IntN(4)))[:prefixSize+1+r.IntN(seal.MaxDatagram-prefixSize)]
+		return [][]byte{makeSolicit(byte(r.IntN(4)))[:prefixSize+1+r.IntN(seal.MaxDatagram-prefixSize)]}
 	case 3:
-		return append(appendPrefix(nil, kindServer), noise(300)...)
+		return [][]byte{append(appendPrefix(nil, kindServer), noise(300)...)}
 	case 4:
-		return append(append(appendPrefix(nil, kindBlob), blobChain), noise(700)...)
+		return [][]byte{append(append(appendPrefix(nil, kindBlob), blobChain), noise(700)...)}
 	}
-	return noise(1 + r.IntN(1500))
+	return [][]byte{noise(1 + r.IntN(1500))}
 }
 
 // One datagram that makes the store panic does not stop the receiver.

@@ -141,7 +141,8 @@ type shelf struct {
 	bodies map[string]Body
 	until  map[string]time.Time
 	puts   int
-	refuse error
+	hates  string // the name whose bodies are refused
+	hated  int
 }
 
 func newShelf() *shelf { return &shelf{bodies: map[string]Body{}, until: map[string]time.Time{}} }
@@ -149,8 +150,9 @@ func newShelf() *shelf { return &shelf{bodies: map[string]Body{}, until: map[str
 func (s *shelf) Put(b Body) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refuse != nil {
-		return s.refuse
+	if s.hates == b.Name {
+		s.hated++
+		return refuse(ReasonMalformed, "line 3: an attribute twice")
 	}
 	if before, ok := s.bodies[b.ID()]; ok && before.Version > b.Version {
 		return refuse(ReasonReplay, "older than what is held")
@@ -241,6 +243,11 @@ var testUDP = netip.MustParseAddrPort("127.0.0.1:7703")
 
 func startServer(t testing.TB, w world.World, id *ca.Identity, change func(*ServerAnnouncerConfig)) *serverUnderTest {
 	t.Helper()
+	return startServerWith(t, w, id, change, nil)
+}
+
+func startServerWith(t testing.TB, w world.World, id *ca.Identity, change func(*ServerAnnouncerConfig), receive func(*ReceiverConfig)) *serverUnderTest {
+	t.Helper()
 	cfg := ServerAnnouncerConfig{
 		Identity: id, World: w, Log: quiet(), Addresses: []string{"127.0.0.1:7700"}, UDP: testUDP, Period: testPeriod,
 		CA: []string{"127.0.0.1:7710"}, Capability: []string{"127.0.0.1:7711"},
@@ -253,7 +260,11 @@ func startServer(t testing.TB, w world.World, id *ca.Identity, change func(*Serv
 		t.Fatal(err)
 	}
 	s := &serverUnderTest{shelf: newShelf(), announcer: announcer}
-	s.receiver, err = NewReceiver(ReceiverConfig{Identity: id, World: w, Log: quiet(), Announcer: announcer, Sink: s.shelf})
+	received := ReceiverConfig{Identity: id, World: w, Log: quiet(), Announcer: announcer, Sink: s.shelf}
+	if receive != nil {
+		receive(&received)
+	}
+	s.receiver, err = NewReceiver(received)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package announce
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"sync"
@@ -17,6 +18,7 @@ const (
 	epochsPerSender = 4               // two processes of one identity, each with the next epoch
 	maxEpochLife    = 24 * time.Hour  // a key block for longer is refused
 	checkEvery      = 1 * time.Second // a sender's renewed chain or next epoch is checked at most so often
+	maxVerified     = 256             // digests of bodies
 )
 
 // hearing is what a server knows of those that announce services to it, and what it does with their datagrams. It is
@@ -48,6 +50,8 @@ type heardEpoch struct {
 	reply   netip.AddrPort
 	checked time.Time
 	pairs   []Pair
+	// verified are digests of the bodies that the Sink took, by name: one that is repeated is a refresh and costs no more.
+	verified map[string][32]byte
 }
 
 // answer is a datagram to send and where to.
@@ -378,21 +382,41 @@ func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error
 	return answer{}, refuse(ReasonMalformed, "a record of the unknown type %d of %s", payload[0], e.owner)
 }
 
+// put checks a body's signature and hands it to the Sink, unless it was the last that came under its name.
+func (h *hearing) put(e *heardEpoch, b Body, description packed) error {
+	digest := sha256.New()
+	digest.Write(append(appendString(e.told[:], b.Name), description.flags))
+	digest.Write(binary.BigEndian.AppendUint64(b.Signature, b.Version))
+	digest.Write(description.bytes)
+	sum := [32]byte(digest.Sum(nil))
+	pair := []Pair{{Name: b.Name, Version: b.Version, Numbers: b.Numbers}}
+	if e.verified[b.Name] == sum && len(h.sink.Refresh(e.owner, b.Lifetime, pair)) == 0 {
+		return nil
+	}
+	if err := b.unpack(description); err != nil {
+		return err
+	}
+	if err := b.verifyBy(e.peer); err != nil {
+		return err
+	}
+	if err := h.sink.Put(b); err != nil {
+		return err
+	}
+	if len(e.verified) >= maxVerified || e.verified == nil {
+		e.verified = map[string][32]byte{}
+	}
+	e.verified[b.Name] = sum
+	return nil
+}
+
 // body checks the owner's signature and puts the body into the Sink. Why one is refused is told to its owner.
 func (h *hearing) body(e *heardEpoch, payload []byte, size int) (answer, error) {
-	body, period, err := parseBody(payload)
-	if err != nil && body.Name == "" {
+	body, description, period, err := parseBody(payload)
+	if err != nil {
 		return answer{}, err
 	}
-	body.Owner, body.Chain = e.owner, e.chain
-	if err == nil {
-		err = body.verifyBy(e.peer)
-	}
-	if err == nil {
-		body.Lifetime = h.server.lifetime(period)
-		err = h.sink.Put(body)
-	}
-	if err == nil {
+	body.Owner, body.Chain, body.Lifetime = e.owner, e.chain, h.server.lifetime(period)
+	if err = h.put(e, body, description); err == nil {
 		return answer{}, nil
 	}
 	f := refusal{name: body.Name, version: body.Version, reason: ReasonMalformed, detail: err.Error()}

@@ -231,20 +231,21 @@ func (r *Receiver) runLane(ctx context.Context, out net.PacketConn) {
 
 // tend sweeps and estimates once a period until ctx ends.
 func (r *Receiver) tend(ctx context.Context) {
-	least := r.cfg.Announcer.Period()
+	least, changed := r.cfg.Announcer.Period(), false
 	for last := r.bytes.Load(); ; {
 		period := r.cfg.Announcer.Period()
 		if world.Sleep(ctx, period) != nil {
 			return
 		}
 		r.hearing.sweep(r.cfg.World.Now())
-		if r.cfg.Budget > 0 {
-			heard := r.bytes.Load()
-			next := EstimatePeriod(period, float64(heard-last), r.cfg.Budget, least, r.cfg.MaxPeriod)
-			if last = heard; next != period {
-				r.cfg.Log.Info("announcement period changed", "from", period, "to", next)
-				r.cfg.Announcer.SetPeriod(next)
-			}
+		heard := r.bytes.Load()
+		next := period
+		if r.cfg.Budget > 0 && !changed { // after a change, the first round is a mixture of both periods
+			next = EstimatePeriod(period, float64(heard-last), r.cfg.Budget, least, r.cfg.MaxPeriod)
+		}
+		if last, changed = heard, next != period; changed {
+			r.cfg.Log.Info("announcement period changed", "from", period, "to", next)
+			r.cfg.Announcer.SetPeriod(next)
 		}
 	}
 }

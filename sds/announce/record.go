@@ -47,36 +47,53 @@ func parseHello(p []byte) (hello, error) {
 //	name: length (8) text    version (64)    owner's signature (512)
 //	numbers: number (8), each name: length (8) text, value (64, IEEE 754)
 //	description, deflated when that is shorter
-func appendBody(b []byte, body Body, period uint8) []byte {
-	flags, description := byte(0), body.Description
-	if d := deflate(description); len(d) < len(description) {
-		flags, description = bodyDeflated, d
-	}
-	b = append(b, recordBody, flags, period)
+func appendBody(b []byte, body Body, description packed, period uint8) []byte {
+	b = append(b, recordBody, description.flags, period)
 	b = appendString(b, body.Name)
 	b = binary.BigEndian.AppendUint64(b, body.Version)
 	b = append(b, body.Signature...)
 	b = appendNumbers(b, body.Numbers)
-	return append(b, description...)
+	return append(b, description.bytes...)
 }
 
-func parseBody(p []byte) (body Body, period uint8, err error) {
+// packed is a description as it travels.
+type packed struct {
+	flags byte
+	bytes []byte
+}
+
+// pack deflates a description if that makes it shorter. It is costly: do it once for each version.
+func pack(description []byte) packed {
+	if d := deflate(description); len(d) < len(description) {
+		return packed{bodyDeflated, d}
+	}
+	return packed{0, description}
+}
+
+// parseBody reads a body but for its description, which aliases p.
+func parseBody(p []byte) (body Body, description packed, period uint8, err error) {
 	r := reader{b: p}
 	r.byte()
-	flags, period := r.byte(), r.byte()
+	description.flags, period = r.byte(), r.byte()
 	body = Body{Name: r.string(), Version: r.uint64(), Signature: slices.Clone(r.take(64)), Numbers: r.numbers()}
-	if r.bad || flags&^bodyDeflated != 0 {
-		return Body{}, 0, refuse(ReasonMalformed, "a body that is cut off")
+	if r.bad || description.flags&^bodyDeflated != 0 {
+		return Body{}, packed{}, 0, refuse(ReasonMalformed, "a body that is cut off")
 	}
-	if flags == bodyDeflated {
-		body.Description, err = inflate(r.b)
+	description.bytes = r.b
+	return body, description, period, nil
+}
+
+// unpack gives the body its description and holds it against the bounds.
+func (b *Body) unpack(description packed) (err error) {
+	if description.flags == bodyDeflated {
+		b.Description, err = inflate(description.bytes)
 	} else {
-		body.Description = slices.Clone(r.b)
+		b.Description = slices.Clone(description.bytes)
 	}
 	if err == nil {
-		err = body.check()
+		err = b.check()
 	}
-	return body, period, err
+	return err
 }
 
 func deflate(p []byte) []byte {
@@ -129,8 +146,16 @@ func parsePairs(p []byte, into []Pair) (pairs []Pair, period uint8, err error) {
 	r := reader{b: p}
 	record := r.byte()
 	period, pairs = r.byte(), into[:0]
+	before := into[:cap(into)] // most refreshes name what the last one named: their strings are used again
 	for len(r.b) > 0 && !r.bad {
-		pair := Pair{Name: r.string(), Version: r.uint64()}
+		name := r.take(int(r.byte()))
+		var pair Pair
+		if n := len(pairs); n < len(before) && before[n].Name == string(name) {
+			pair.Name = before[n].Name
+		} else {
+			pair.Name = string(name)
+		}
+		pair.Version = r.uint64()
 		if record == recordRefresh {
 			pair.Numbers = r.numbers()
 		}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"ninja/ca"
@@ -51,6 +53,7 @@ type sender struct {
 // sendEpoch is an epoch that this side sends under.
 type sendEpoch struct {
 	*epoch
+	ends time.Time // by this host's monotonic clock; expires is by the server's
 	seal *seal.Sealer
 	open *seal.Opener
 	sent int // key blocks, while it is the next
@@ -60,11 +63,13 @@ type sendEpoch struct {
 // service is one that is announced.
 type service struct {
 	body     Body
+	packed   packed
 	sendAt   time.Time // when the body shall travel; zero: it need not
 	sent     time.Time
 	large    bool   // it does not fit into a datagram
 	streamed uint64 // the version that the stream brought
-	refused  *refusal
+	refused  bool   // for good
+	told     Reason // why it was refused, once that is logged
 }
 
 // ending is a withdrawal that is still being told.
@@ -112,22 +117,26 @@ func (s *sender) follow(server *heardServer, now time.Time) error {
 	bodies := s.blockAt.Add(s.settle())
 	s.refreshAt = bodies.Add(s.settle() + s.random(s.period()/2))
 	for _, v := range s.services {
-		v.sendAt, v.refused = bodies, nil
+		v.sendAt, v.refused, v.told = bodies, false, ""
 	}
 	return nil
 }
 
 func (s *sender) settle() time.Duration { return min(s.period()/8, maxSettle) }
 
+// newEpoch makes an epoch. It expires by the clock of the server, which is the one that ends it: what the server said last
+// and what has passed here since. A jump of this host's clock changes neither.
 func (s *sender) newEpoch(now time.Time) (*sendEpoch, error) {
 	var secret [secretSize]byte
 	s.world.Fill(secret[:])
-	expires := time.UnixMilli(now.Add(max(s.epochLife, minEpochPeriods*s.period())).UnixMilli())
+	life := max(s.epochLife, minEpochPeriods*s.period())
+	serverNow := s.server.info.Time.Add(now.Sub(s.server.heard))
+	expires := time.UnixMilli(serverNow.Add(life).UnixMilli())
 	e, err := newEpoch(s.binding(), s.id.Public(), secret, expires)
 	if err != nil {
 		return nil, err
 	}
-	out := &sendEpoch{epoch: e}
+	out := &sendEpoch{epoch: e, ends: now.Add(life)}
 	if out.seal, err = seal.NewSealer(e.toServer, e.handle); err != nil {
 		return nil, err
 	}
@@ -141,7 +150,8 @@ func (s *sender) binding() binding {
 
 // publish takes a body to announce. One that was withdrawn a moment ago is no longer withdrawn.
 func (s *sender) publish(b Body, now time.Time) {
-	v := &service{body: b, sendAt: now, large: len(appendBody(nil, b, 0)) > seal.MaxPayload}
+	v := &service{body: b, packed: pack(b.Description), sendAt: now}
+	v.large = len(appendBody(nil, b, v.packed, 0)) > seal.MaxPayload
 	if s.present != nil && s.blocks == 0 {
 		v.sendAt = s.blockAt.Add(s.settle())
 	}
@@ -211,7 +221,7 @@ func (s *sender) nextAt() time.Time {
 	if s.next != nil {
 		return s.next.at
 	}
-	return s.present.expires.Add(-nextEpochIn * s.period())
+	return s.present.ends.Add(-nextEpochIn * s.period())
 }
 
 // dueNext makes the next epoch in time, tells it twice and then begins it.
@@ -295,7 +305,7 @@ func (s *sender) dueBodies(out [][]byte, now time.Time) ([][]byte, error) {
 
 func (s *sender) bodyOf(out [][]byte, v *service, now time.Time) [][]byte {
 	v.sendAt, v.sent = time.Time{}, now
-	record := appendBody(nil, v.body, periodLog(s.period()))
+	record := appendBody(nil, v.body, v.packed, periodLog(s.period()))
 	d, err := s.present.seal.Seal(nil, kindRecord, record)
 	v.large = err != nil
 	if v.large {
@@ -329,7 +339,7 @@ func (s *sender) dueRefresh(out [][]byte, now time.Time) ([][]byte, error) {
 	pairs := make([]Pair, 0, len(s.services))
 	first, after := "", ""
 	for name, v := range s.services {
-		if v.large || v.refused != nil {
+		if v.large || v.refused {
 			continue
 		}
 		pairs = append(pairs, Pair{Name: name, Version: v.body.Version, Numbers: v.body.Numbers})
@@ -343,6 +353,7 @@ func (s *sender) dueRefresh(out [][]byte, now time.Time) ([][]byte, error) {
 	if s.turn = after; s.turn == "" {
 		s.turn = first
 	}
+	slices.SortFunc(pairs, func(a, b Pair) int { return strings.Compare(a.Name, b.Name) })
 	if v := s.services[s.turn]; v != nil && now.Sub(v.sent) >= s.period() {
 		out = s.bodyOf(out, v, now)
 	}
@@ -363,8 +374,7 @@ func (s *sender) pairs(out [][]byte, record byte, pairs []Pair) ([][]byte, error
 	return out, nil
 }
 
-// reply takes a datagram from the server: proof that it hears us, what it lacks and what it refuses. It returns what
-// was refused for the first time.
+// reply takes a datagram from the server: proof that it hears us, what it lacks and, which is returned, what it refuses.
 func (s *sender) reply(datagram []byte, now time.Time) ([]refusal, error) {
 	h, err := seal.Parse(datagram)
 	if err != nil || h.Kind != kindReply || s.present == nil {
@@ -385,21 +395,26 @@ func (s *sender) reply(datagram []byte, now time.Time) ([]refusal, error) {
 	s.heard = now
 	for _, name := range r.unknown {
 		v := s.services[name]
-		if v == nil || v.refused != nil {
+		if v == nil || v.refused {
 			continue
 		}
 		if v.streamed = 0; v.sendAt.IsZero() && now.Sub(v.sent) >= s.period()/4 {
 			v.sendAt = now
 		}
 	}
-	var news []refusal
-	for _, f := range r.refused {
-		if v := s.services[f.name]; v != nil && v.body.Version == f.version && v.refused == nil {
-			v.refused = &f
-			news = append(news, f)
-		}
+	return r.refused, nil
+}
+
+// noteRefusal says whether it is news. A body that will always be refused is not sent again before it changes or another
+// server is followed; one for which there was no room, or which is older than what the server holds, is.
+func (s *sender) noteRefusal(f refusal) bool {
+	v := s.services[f.name]
+	if v == nil || v.body.Version != f.version || v.told == f.reason {
+		return false
 	}
-	return news, nil
+	v.told = f.reason
+	v.refused = f.reason != ReasonFull && f.reason != ReasonReplay
+	return true
 }
 
 // unheard says whether the server has not replied for so long that datagrams cannot be relied on. For the first server
@@ -419,7 +434,7 @@ func (s *sender) unheard(now time.Time, first time.Duration) bool {
 func (s *sender) forStream(all bool) (bodies []Body, pairs, ended []Pair) {
 	for name, v := range s.services {
 		switch {
-		case !all && !v.large:
+		case v.refused || !all && !v.large:
 		case v.streamed == v.body.Version:
 			pairs = append(pairs, Pair{Name: name, Version: v.body.Version, Numbers: maps.Clone(v.body.Numbers)})
 		default:
