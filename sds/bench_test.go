@@ -65,7 +65,11 @@ func cpu() time.Duration {
 // BenchmarkSecureQuery asks three-term templates over mutual TLS with a capability, 64 callers on one session, both
 // ends in this process. x-empty-call is the CPU against that of a question that finds nothing at once.
 func BenchmarkSecureQuery(b *testing.B) {
-	for _, n := range []int{1000, 10000} {
+	sizes := []int{1000, 10000}
+	for n, scale := 100_000, proveScale(b); n <= 10_000*scale; n *= 10 {
+		sizes = append(sizes, n)
+	}
+	for _, n := range sizes {
 		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
 			w := newTown(b)
 			w.catalogue(b, n)
