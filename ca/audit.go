@@ -14,7 +14,7 @@ import (
 // Record is one line of the audit log.
 type Record struct {
 	Time  time.Time `json:"time"`
-	Event string    `json:"event"` // token, join, renew, audit
+	Event string    `json:"event"` // token, join, renew, ban, lift ban, audit
 	// By is who did it, where it is not ID itself.
 	By ID `json:"by,omitempty"`
 	// ID is whom it is about; "" where nobody proved to be anyone.

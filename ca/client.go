@@ -191,6 +191,14 @@ func (c *Client) MakeToken(ctx context.Context, id ID, life time.Duration) (text
 	return text, err
 }
 
+// Ban has a principal banned, or that lifted; only the kind ca and user/admin may. See Server.Ban.
+func (c *Client) Ban(ctx context.Context, id ID, lift bool) error {
+	return c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
+		_, err := a.Ban(ctx, &pb.BanRequest{Version: 1, Id: string(id), Lift: lift})
+		return err
+	})
+}
+
 // Audit reads the newest lines of the audit log, oldest first; only the kind ca and user/admin may.
 func (c *Client) Audit(ctx context.Context, lines int) (out []string, err error) {
 	err = c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {

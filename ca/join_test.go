@@ -343,6 +343,29 @@ func TestAnExpiredCertificateRenewsWithinTheGrace(t *testing.T) {
 	}
 }
 
+func TestTheBannedGetNoCertificate(t *testing.T) {
+	o := newOffice(t)
+	const eve ID = "spiffe://test/user/eve"
+	i, err := Join(t.Context(), o.world, o.token(eve).Text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := NewClient(o.world, testIdentity(t, o.a, KindUser, "admin"), o.addr)
+	if err := NewClient(o.world, i).Ban(t.Context(), "spiffe://test/user/admin", false); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+	for _, lift := range []bool{false, true} {
+		if err := admin.Ban(t.Context(), eve, lift); err != nil {
+			t.Fatal(err)
+		}
+		_, _, renewed := NewClient(o.world, i).RenewIdentity(t.Context(), i)
+		_, joined := Join(t.Context(), o.world, o.token(eve).Text())
+		if want := map[bool]codes.Code{false: codes.PermissionDenied, true: codes.OK}[lift]; status.Code(renewed) != want || status.Code(joined) != want {
+			t.Errorf("lifted %v: renewed %v, joined %v", lift, renewed, joined)
+		}
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Load(dir, world.Real()); !errors.Is(err, fs.ErrNotExist) {
