@@ -366,6 +366,28 @@ func TestTheBannedGetNoCertificate(t *testing.T) {
 	}
 }
 
+// Strangers cannot fill the disk with denials.
+func TestDenialsAreBounded(t *testing.T) {
+	l, err := OpenAuditLog(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	begun := time.Now()
+	for i := range 3000 {
+		if err := l.Write(Record{Time: begun.Add(time.Duration(i) * time.Millisecond), Event: "join", Denied: "no"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Write(Record{Time: begun, Event: "token"}); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := l.Tail(maxTailLines)
+	if err != nil || len(lines) > 4*maxDenials+1 || !strings.Contains(lines[len(lines)-1], "unwritten") {
+		t.Error(len(lines), err)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Load(dir, world.Real()); !errors.Is(err, fs.ErrNotExist) {

@@ -189,20 +189,17 @@ func TestStolenCapabilities(t *testing.T) {
 func TestMutatedCapabilities(t *testing.T) {
 	s, r := newSite(t), seeded(t)
 	samples := sampleTokens(t, s)
+	v := s.verifier()
 	accepted := 0
 	for range times(t, 5_000, 1_000_000) {
 		mutant := mutate(r, samples)
 		if slices.ContainsFunc(samples, func(o sample) bool { return bytes.Equal(o.token, mutant) }) {
 			continue
 		}
-		v := s.verifier() // a cache would only hide work
-		for _, o := range samples {
-			if _, err := v.Verify(mutant, o.holder); err == nil {
-				accepted++
-			}
-			if len(samples) > 3 && r.IntN(3) == 0 {
-				break
-			}
+		c, err := v.verifyChain(mutant)
+		if err == nil && slices.ContainsFunc(samples, func(o sample) bool { return c.Holder.Equal(o.holder) }) {
+			accepted++
+			t.Errorf("accepted: %x", mutant)
 		}
 	}
 	if accepted != 0 {
