@@ -209,6 +209,37 @@ func TestTheSameKeyMayRedeemAgain(t *testing.T) {
 	}
 }
 
+// A newcomer that is cut off after the token was used tries again with the same one.
+func TestJoinAfterACrash(t *testing.T) {
+	o, dir := newOffice(t), t.TempDir()
+	text := o.token("spiffe://test/user/alice").Text()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := JoinIn(ctx, o.world, text, dir); err == nil {
+		t.Fatal("joined without a network")
+	}
+	b, err := readBundle(dir, fileJoining)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(t.Context(), o.world, text, b.key); err != nil { // the answer is lost
+		t.Fatal(err)
+	}
+	i, err := JoinIn(t.Context(), o.world, text, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if saved, err := Load(dir, o.world); err != nil || saved.ID() != i.ID() {
+		t.Error(saved, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, fileJoining)); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := JoinIn(t.Context(), o.world, text, t.TempDir()); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+}
+
 func TestJoinRefused(t *testing.T) {
 	o, other := newOffice(t), newOffice(t)
 	mixed := o.token("spiffe://test/user/alice")
