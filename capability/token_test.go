@@ -273,7 +273,7 @@ func TestNarrowingNeverWidens(t *testing.T) {
 		for range rapid.IntRange(1, maxBlocks-1).Draw(t, "blocks") {
 			next := rapid.IntRange(0, len(holders)-1).Draw(t, "delegate")
 			f := further{
-				expires: time.Now().Unix() + rapid.Int64Range(1, 100_000).Draw(t, "life"), ops: Operations(rapid.Uint8Range(0, uint8(All)).Draw(t, "ops")),
+				expires: time.Now().Unix() + rapid.Int64Range(600, 100_000).Draw(t, "life"), ops: Operations(rapid.Uint8Range(0, uint8(All)).Draw(t, "ops")),
 				path: rapid.SampledFrom([]string{"", "p", "q"}).Draw(t, "path"), delegate: holders[next].Public(),
 			}
 			if rapid.Bool().Draw(t, "has template") {
