@@ -469,7 +469,7 @@ func TestLaneDropsAtRandom(t *testing.T) {
 	if l.next(now, time.Second) != nil {
 		t.Fatal("half a stranger came out")
 	}
-	last := l.order[len(l.order)-1]
+	last := l.order[len(l.order)-1].key
 	if !l.add(last, kindHello, []byte{2}, now) {
 		t.Fatal("a whole one is not seen")
 	}

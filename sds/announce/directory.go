@@ -12,6 +12,7 @@ import (
 // Bounds of a directory.
 const (
 	maxServers = 64 // servers and certificate chains that are remembered
+	maxEarly   = 16 // datagrams that came before what they need
 	// A chain costs a quarter of a millisecond to check and anyone may send one: so many a second, at most.
 	chainsPerSecond = 50
 )
@@ -23,6 +24,7 @@ type directory struct {
 	servers map[ca.ID]*heardServer
 	second  int64 // of the Unix clock, in which checked were
 	checked int
+	early   [][]byte // announcements and keys that came before what they need, the oldest first
 }
 
 // heardServer is a server whose announcement was authentic.
@@ -37,8 +39,35 @@ func newDirectory(self *ca.Identity) *directory {
 }
 
 // handle takes a datagram from the server channel. It returns the server that it told something new of; every error is
-// a *Refused.
+// a *Refused. Datagrams overtake each other: one that needs another waits for it.
 func (d *directory) handle(datagram []byte, now time.Time) (*heardServer, error) {
+	chains := len(d.chains)
+	server, err := d.one(datagram, now)
+	if server == nil && len(d.chains) == chains {
+		return nil, err
+	}
+	for again := true; again; {
+		again = false
+		early := d.early
+		d.early = nil
+		for _, e := range early {
+			if s, _ := d.one(e, now); s != nil {
+				server, again = s, true
+			}
+		}
+	}
+	return server, err
+}
+
+// wait keeps a datagram until what it needs has come. When there are too many, the oldest goes: it will come again.
+func (d *directory) wait(datagram []byte) {
+	if len(d.early) >= maxEarly {
+		d.early = d.early[1:]
+	}
+	d.early = append(d.early, slices.Clone(datagram))
+}
+
+func (d *directory) one(datagram []byte, now time.Time) (*heardServer, error) {
 	switch kindOf(datagram) {
 	case kindServer:
 		return d.announcement(datagram, now)
@@ -72,6 +101,7 @@ func (d *directory) announcement(datagram []byte, now time.Time) (*heardServer, 
 	}
 	peer, ok := d.chains[info.ChainHash]
 	if !ok {
+		d.wait(datagram)
 		return nil, refuse(ReasonUnknown, "the certificates of server %s were not heard yet", info.ID)
 	}
 	if peer.ID != info.ID {
@@ -113,14 +143,18 @@ func (d *directory) blob(datagram []byte, now time.Time) (*heardServer, error) {
 	switch what {
 	case blobKey:
 		for _, s := range d.servers {
-			if s.info.KeyHash == hash && s.key == nil {
+			if s.info.KeyHash == hash && s.key != nil {
+				return nil, nil
+			}
+			if s.info.KeyHash == hash {
 				with := *s
 				with.key = slices.Clone(content)
 				d.servers[s.info.ID] = &with
 				return &with, nil
 			}
 		}
-		return nil, nil // known, or its announcement was lost: it comes again
+		d.wait(datagram)
+		return nil, nil
 	case blobChain:
 		if _, known := d.chains[hash]; known {
 			return nil, nil
