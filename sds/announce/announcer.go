@@ -182,7 +182,7 @@ func (a *Announcer) open(ctx context.Context) (channel, unicast net.PacketConn, 
 		return nil, unicast, nil
 	}
 	a.mu.Lock()
-	a.sender.replyPort = addrPort(unicast.LocalAddr()).Port()
+	a.sender.replyTo = addrPort(unicast.LocalAddr())
 	a.mu.Unlock()
 	if channel, err = a.cfg.World.Net.ListenMulticast(ctx, a.cfg.Servers, a.cfg.Via); err != nil {
 		unicast.Close()

@@ -246,7 +246,7 @@ func (h *hearing) admit(s *stranger, now time.Time) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	heard.open, heard.reply = open, replyTo(s.key.from, hi.replyPort)
+	heard.open, heard.reply = open, replyTo(s.key.from, hi.reply)
 	h.mu.Lock()
 	err = h.insert(heard, now)
 	h.mu.Unlock()
@@ -271,11 +271,13 @@ func (h *hearing) verify(chain [][]byte, e *epoch) (ca.Peer, error) {
 	return peer, nil
 }
 
-func replyTo(from netip.AddrPort, port uint16) netip.AddrPort {
-	if port == 0 {
+// replyTo is where an authenticated sender wants its replies. It could name another host, which then gets less than the
+// sender spends, under the sender's name.
+func replyTo(from, wanted netip.AddrPort) netip.AddrPort {
+	if wanted.Addr().IsMulticast() || !wanted.IsValid() || wanted.Port() == 0 {
 		return from
 	}
-	return netip.AddrPortFrom(from.Addr(), port)
+	return wanted
 }
 
 // answer seals a reply that makes no longer a datagram than the one of size bytes that it answers.
@@ -345,7 +347,7 @@ func (h *hearing) hello(e *heardEpoch, payload []byte, from netip.AddrPort, size
 		e.peer, e.chain, e.told = peer, hi.chain, hash
 		e.lives(now)
 	}
-	e.reply = replyTo(from, hi.replyPort)
+	e.reply = replyTo(from, hi.reply)
 	return e.answer(reply{}, size), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ type sender struct {
 	id        *ca.Identity
 	world     world.World // for randomness only
 	epochLife time.Duration
-	replyPort uint16
+	replyTo   netip.AddrPort // where replies are heard; zero: where the datagrams are from
 
 	started   time.Time
 	server    *heardServer
@@ -253,7 +254,7 @@ func (s *sender) block(out [][]byte, e *sendEpoch) ([][]byte, error) {
 		return out, err
 	}
 	out = append(out, d)
-	h, err := e.seal.Seal(nil, kindHello, hello{replyPort: s.replyPort, chain: s.id.Chain()}.append(nil))
+	h, err := e.seal.Seal(nil, kindHello, hello{reply: s.replyTo, chain: s.id.Chain()}.append(nil))
 	if err != nil {
 		return out, refuse(ReasonMalformed, "the certificates of %s do not fit into a datagram: %v", s.id.ID(), err)
 	}
