@@ -109,7 +109,7 @@ func TestForgedFirstContact(t *testing.T) {
 				accepted++
 			}
 		}
-		r.hearing.epochs, r.hearing.senders = map[uint64]*heardEpoch{}, map[ca.ID][]*heardEpoch{}
+		r.hearing.epochs, r.hearing.senders = map[uint64]*heardEpoch{}, map[ca.ID]*senderState{}
 	}
 	if accepted > 0 {
 		t.Fatalf("%d forged first contacts accepted", accepted)
@@ -133,6 +133,7 @@ func TestForgedServerAnnouncements(t *testing.T) {
 	source := rand.New(rand.NewPCG(7, 8))
 	for i := range 2000 * scale() {
 		d := mutate(source, datagrams[source.IntN(len(datagrams))])
+		r.directory.checked, r.directory.signed = 0, 0 // the bounds on checks must not do the work of the checks
 		if server, _ := r.directory.handle(d, r.now); server != nil {
 			t.Fatalf("forgery %d accepted: %+v", i, server.info)
 		}
@@ -298,6 +299,42 @@ func TestClockJumpsBack(t *testing.T) {
 	wantReason(t, err, ReasonSkew)
 	if r.directory.choose(senderAt.Addr(), ca.KindUnit, r.server.ID(), r.now.Add(time.Hour)) == nil {
 		t.Fatal("the present server was given up")
+	}
+}
+
+// An epoch that has ended stays so, though the clock goes back and makes its expiry and its certificates good again; so
+// does one that its sender's newer ones pushed out.
+func TestEndedEpochsStayEnded(t *testing.T) {
+	r := settled(t)
+	recorded := slices.Clone(r.toServer)
+	if n := r.hearing.sweep(r.now.Add(2 * time.Hour)); n != 0 {
+		t.Fatalf("%d epochs live too long", n)
+	}
+	before := r.state()
+	for _, d := range recorded {
+		r.give(d)
+	}
+	if after := r.state(); after != before {
+		t.Fatalf("replays changed\n%s\nto\n%s", before, after)
+	}
+	r = settled(t)
+	recorded = slices.Clone(r.toServer)
+	for n := range 3 * epochsPerSender { // the service restarts again and again
+		r.now = r.now.Add(time.Second)
+		r.sender = newSender(r.owner, r.world, time.Hour, r.now)
+		r.announceServer()
+		r.run(testPeriod)
+		if got := len(r.hearing.epochs); got != min(n+2, epochsPerSender) {
+			t.Fatalf("%d epochs after %d restarts", got, n+1)
+		}
+	}
+	for _, d := range recorded {
+		if err := r.give(d); err == nil && kindOf(d) != kindKeyBlock && kindOf(d) != kindHello {
+			t.Fatal("a record of an epoch that was pushed out is taken")
+		}
+	}
+	if h := r.sender.present.handle; r.hearing.epochs[h] == nil {
+		t.Fatal("replays pushed out the live epoch")
 	}
 }
 

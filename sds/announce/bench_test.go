@@ -161,7 +161,7 @@ func BenchmarkNewEpoch(b *testing.B) {
 				b.Fatal(err)
 			}
 			if i++; i%len(s) == 0 {
-				r.hearing.epochs, r.hearing.senders = map[uint64]*heardEpoch{}, map[ca.ID][]*heardEpoch{}
+				r.hearing.epochs, r.hearing.senders = map[uint64]*heardEpoch{}, map[ca.ID]*senderState{}
 			}
 		}
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "epochs/s")

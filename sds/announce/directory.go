@@ -15,6 +15,8 @@ const (
 	maxEarly   = 16 // datagrams that came before what they need
 	// A chain costs a quarter of a millisecond to check and anyone may send one: so many a second, at most.
 	chainsPerSecond = 50
+	// A signature costs a twentieth of one: so many a second. Who is announced to already just goes on meanwhile.
+	signaturesPerSecond = 1000
 )
 
 // directory is what a listener knows of servers. It is pure: datagrams and times in, servers out.
@@ -22,8 +24,9 @@ type directory struct {
 	self    *ca.Identity
 	chains  map[[32]byte]ca.Peer // checked, of the kind sds and of our domain
 	servers map[ca.ID]*heardServer
-	second  int64 // of the Unix clock, in which checked were
-	checked int
+	second  int64    // of the Unix clock, in which so many
+	checked int      // chains
+	signed  int      // and signatures were checked
 	early   [][]byte // announcements and keys that came before what they need, the oldest first
 }
 
@@ -110,6 +113,10 @@ func (d *directory) announcement(datagram []byte, now time.Time) (*heardServer, 
 	if now.After(peer.Leaf.NotAfter) {
 		return nil, refuse(ReasonIdentity, "the certificate of server %s has expired", info.ID)
 	}
+	if d.tick(now); d.signed >= signaturesPerSecond {
+		return nil, refuse(ReasonFull, "more than %d announcements in a second", signaturesPerSecond)
+	}
+	d.signed++
 	if !announcementSignedBy(peer.Key, datagram) {
 		return nil, refuse(ReasonSignature, "an announcement of server %s without its signature", info.ID)
 	}
@@ -164,14 +171,19 @@ func (d *directory) blob(datagram []byte, now time.Time) (*heardServer, error) {
 	return nil, refuse(ReasonMalformed, "neither key nor certificates")
 }
 
+// tick begins the counts of a new second.
+func (d *directory) tick(now time.Time) {
+	if now.Unix() != d.second {
+		d.second, d.checked, d.signed = now.Unix(), 0, 0
+	}
+}
+
 // learn checks a chain and remembers it. Only valid chains of servers are remembered, so a forger cannot fill the memory.
 func (d *directory) learn(hash [32]byte, content []byte, now time.Time) error {
-	if now.Unix() != d.second {
-		d.second, d.checked = now.Unix(), 0
-	}
-	if d.checked++; d.checked > chainsPerSecond {
+	if d.tick(now); d.checked >= chainsPerSecond {
 		return refuse(ReasonFull, "more than %d certificates of servers in a second", chainsPerSecond)
 	}
+	d.checked++
 	r := reader{b: content}
 	chain := r.chain()
 	if r.bad || len(r.b) > 0 {

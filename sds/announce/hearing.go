@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,8 +32,17 @@ type hearing struct {
 
 	mu      sync.Mutex
 	epochs  map[uint64]*heardEpoch
-	senders map[ca.ID][]*heardEpoch
+	senders map[ca.ID]*senderState
 	lane    *lane
+}
+
+// senderState is what is held of one sender.
+type senderState struct {
+	epochs []*heardEpoch
+	// floor is the latest expiry of an epoch that was given up: epochs that end no later were heard before, even if the
+	// wall clock has gone back since. It is kept until every sealing key that they could be sealed to is destroyed.
+	floor time.Time
+	idle  time.Time // since when there are no epochs
 }
 
 // heardEpoch is a sender's epoch as the server holds it.
@@ -63,7 +73,7 @@ type answer struct {
 func newHearing(id *ca.Identity, server *ServerAnnouncer, sink Sink, most int, l *lane) *hearing {
 	return &hearing{
 		id: id, server: server, sink: sink, most: most, lane: l,
-		epochs: map[uint64]*heardEpoch{}, senders: map[ca.ID][]*heardEpoch{},
+		epochs: map[uint64]*heardEpoch{}, senders: map[ca.ID]*senderState{},
 	}
 }
 
@@ -163,31 +173,36 @@ func (e *heardEpoch) lives(now time.Time) {
 // insert makes room for an epoch within the sender's own bound; mu is held.
 func (h *hearing) insert(e *heardEpoch, now time.Time) error {
 	mine := h.senders[e.owner]
+	if mine == nil {
+		mine = &senderState{}
+	}
 	switch {
 	case h.epochs[e.handle] != nil:
 		return nil
-	case len(mine) >= epochsPerSender:
-		h.drop(mine[0])
+	case !e.until.After(now) || !e.expires.After(mine.floor):
+		return refuse(ReasonReplay, "an epoch of %s that has ended", e.owner)
 	case len(h.epochs) >= h.most:
 		return refuse(ReasonFull, "%d epochs of senders are held; %s has to use a stream", h.most, e.owner)
+	case len(mine.epochs) >= epochsPerSender:
+		first := slices.MinFunc(mine.epochs, func(a, b *heardEpoch) int { return a.expires.Compare(b.expires) })
+		if e.expires.Before(first.expires) {
+			return refuse(ReasonReplay, "an epoch of %s that is older than %d others", e.owner, epochsPerSender)
+		}
+		h.drop(first, now)
 	}
 	h.epochs[e.handle] = e
-	h.senders[e.owner] = append(h.senders[e.owner], e)
+	h.senders[e.owner] = mine
+	mine.epochs = append(mine.epochs, e)
 	return nil
 }
 
-// drop forgets an epoch; mu is held.
-func (h *hearing) drop(e *heardEpoch) {
+// drop forgets an epoch, for good; mu is held.
+func (h *hearing) drop(e *heardEpoch, now time.Time) {
 	delete(h.epochs, e.handle)
-	kept := make([]*heardEpoch, 0, epochsPerSender)
-	for _, other := range h.senders[e.owner] {
-		if other != e {
-			kept = append(kept, other)
-		}
-	}
-	h.senders[e.owner] = kept
-	if len(kept) == 0 {
-		delete(h.senders, e.owner)
+	mine := h.senders[e.owner]
+	mine.epochs = slices.DeleteFunc(mine.epochs, func(other *heardEpoch) bool { return other == e })
+	if mine.idle = now; e.expires.After(mine.floor) {
+		mine.floor = e.expires
 	}
 }
 
@@ -200,7 +215,12 @@ func (h *hearing) sweep(now time.Time) int {
 		ended := now.After(e.until)
 		e.mu.Unlock()
 		if ended {
-			h.drop(e)
+			h.drop(e, now)
+		}
+	}
+	for id, s := range h.senders {
+		if len(s.epochs) == 0 && now.Sub(s.idle) > 2*h.server.cfg.KeyLife {
+			delete(h.senders, id)
 		}
 	}
 	return len(h.epochs)
