@@ -24,9 +24,9 @@ type senderState struct {
 type heardEpoch struct {
 	*epoch
 	owner ca.ID
-	until time.Time // by this host's monotonic clock: a jump of the wall clock ends nobody
 
 	mu      sync.Mutex // of what follows
+	until   time.Time  // by this host's monotonic clock: a jump of the wall clock ends nobody
 	peer    ca.Peer
 	chain   [][]byte
 	told    [32]byte // hash of chain
