@@ -178,7 +178,7 @@ func (c *Creator) keep(p *path, nodes []*node) {
 	c.mu.Unlock()
 	c.kept.Go(func() {
 		defer cancel()
-		p.run(ctx, nodes)
+		p.run(ctx, nodes, c.cfg.Open)
 		_ = world.Sleep(c.live, c.cfg.Keep)
 		c.mu.Lock()
 		defer c.mu.Unlock()

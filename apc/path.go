@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ninja/ca"
+	"ninja/internal/world"
 	"ninja/operators"
 	"ninja/operators/host"
 )
@@ -16,6 +17,8 @@ import (
 // Session is the control channel to one node of a path; it is met by host.Session.
 type Session interface {
 	Prepare(ctx context.Context, a host.Assignment) (addresses map[string]string, err error)
+	// Attach takes control again of a path that the node already runs.
+	Attach(ctx context.Context, path string, epoch uint32, capability []byte) (addresses map[string]string, err error)
 	Connect(ctx context.Context, addresses map[string]string) error
 	Start(ctx context.Context) error
 	Renew(ctx context.Context, lease time.Duration) error
@@ -59,7 +62,21 @@ type node struct {
 	id      ca.ID
 	control string
 	stages  []host.Stage
-	session Session
+
+	mu      sync.Mutex
+	session Session // nil before it is opened; replaced when control was lost and taken again
+}
+
+func (n *node) through() Session {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.session
+}
+
+func (n *node) command(s Session) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.session = s
 }
 
 // nodes cuts the path into each node's assignment, in the order in which the data first meets them.
@@ -73,7 +90,7 @@ func (p *path) nodes() []*node {
 			n = &node{id: s.Node, control: s.control}
 			of[s.Node], all = n, append(all, n)
 		}
-		stage := host.Stage{ID: s.Stage, Program: s.Program, Args: s.args}
+		stage := host.Stage{ID: s.Stage, Program: s.Program, Args: s.args, CPU: s.Cost.CPU}
 		if i > 0 {
 			h := hops[i-1]
 			stage.In = &host.HopEnd{Hop: h.Hop, Transport: h.Transport, Type: h.Type, Peer: steps[i-1].Node}
@@ -103,7 +120,7 @@ func (p *path) instantiate(ctx context.Context, open Opener) (_ []*node, err err
 		if err != nil {
 			return err
 		}
-		n.session = session
+		n.command(session)
 		mine, err := session.Prepare(ctx, host.Assignment{
 			Path: p.info.Path, Epoch: p.info.Epoch, Lease: lease, Capability: p.capability,
 			Stages: n.stages, Data: p.data, Position: p.position,
@@ -119,13 +136,13 @@ func (p *path) instantiate(ctx context.Context, open Opener) (_ []*node, err err
 		return nil, err
 	}
 	err = each(ctx, all, "connect", func(ctx context.Context, n *node) error {
-		return n.session.Connect(ctx, n.outbound(addresses))
+		return n.through().Connect(ctx, n.outbound(addresses))
 	})
 	if err != nil {
 		return nil, err
 	}
 	// The source's node comes last: everything below it runs before anything flows.
-	start := func(ctx context.Context, n *node) error { return n.session.Start(ctx) }
+	start := func(ctx context.Context, n *node) error { return n.through().Start(ctx) }
 	if err = each(ctx, all[1:], "start", start); err == nil {
 		err = each(ctx, all[:1], "start", start)
 	}
@@ -176,11 +193,12 @@ func (p *path) tearDown(nodes []*node) {
 	defer cancel()
 	var wait sync.WaitGroup
 	for _, n := range nodes {
-		if n.session == nil {
+		session := n.through()
+		if session == nil {
 			continue
 		}
 		wait.Go(func() {
-			if err := n.session.Close(ctx); err != nil {
+			if err := session.Close(ctx); err != nil {
 				p.log.Warn("a node did not confirm the tear-down; its lease will end it", "node", n.id, "error", err)
 			}
 		})
@@ -188,31 +206,21 @@ func (p *path) tearDown(nodes []*node) {
 	wait.Wait()
 }
 
+// report is what a node told, or that control of it was lost.
+type report struct {
+	from *node
+	host.Report
+	lost error
+}
+
 // run watches a running path until it ends, and tears it down.
-func (p *path) run(ctx context.Context, nodes []*node) {
+func (p *path) run(ctx context.Context, nodes []*node, open Opener) {
 	defer close(p.done)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type report struct {
-		from *node
-		host.Report
-		lost bool
-	}
 	reports := make(chan report)
 	for _, n := range nodes {
-		go func() {
-			for {
-				r, ok := <-n.session.Reports()
-				select {
-				case reports <- report{n, r, !ok}:
-				case <-ctx.Done():
-					return
-				}
-				if !ok {
-					return
-				}
-			}
-		}()
+		go p.listen(ctx, n, open, reports)
 	}
 	renew := time.NewTicker(lease / 3)
 	defer renew.Stop()
@@ -228,13 +236,15 @@ func (p *path) run(ctx context.Context, nodes []*node) {
 			go p.renew(ctx, nodes)
 		case r := <-reports:
 			switch {
-			case r.lost && !ended[r.from]:
-				state, why, running = Failed, fmt.Sprintf("control of %s at %s is lost", r.from.id, r.from.control), false
-			case r.lost:
+			case r.lost != nil && !ended[r.from]:
+				state, running = Failed, false
+				why = fmt.Sprintf("control of %s at %s is lost: %v", r.from.id, r.from.control, r.lost)
+			case r.lost != nil:
 			case r.Kind == host.Fault:
 				state, why, running = Failed, fmt.Sprintf("%s at %s: %s", r.Stage, r.from.id, r.Text), false
 				p.tell(Event{Kind: "fault", Stage: r.Stage, Node: r.from.id, Text: r.Text})
 			case r.Kind == host.Ended:
+				p.measured(r.from, r.Report)
 				ended[r.from] = true
 				if len(ended) == len(nodes) {
 					why, running = "the source has ended", false
@@ -244,12 +254,70 @@ func (p *path) run(ctx context.Context, nodes []*node) {
 			}
 		}
 	}
+	cancel()
 	p.tearDown(nodes)
 	p.become(state, why)
 }
 
+// listen passes on what a node tells. When the control channel breaks, the data may well flow on: control is taken again,
+// for as long as the node keeps the path.
+func (p *path) listen(ctx context.Context, n *node, open Opener, to chan<- report) {
+	pass := func(r report) bool {
+		select {
+		case to <- r:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		for r := range n.through().Reports() {
+			if !pass(report{from: n, Report: r}) {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err := p.reattach(ctx, n, open); err != nil {
+			pass(report{from: n, lost: err})
+			return
+		}
+	}
+}
+
+// Waits between attempts to reach a node again.
+const (
+	reattachFirst = 100 * time.Millisecond
+	reattachMost  = 2 * time.Second
+)
+
+// reattach opens the control channel anew until the node answers or the lease that it was given last has run out.
+func (p *path) reattach(ctx context.Context, n *node, open Opener) error {
+	ctx, cancel := context.WithTimeout(ctx, lease)
+	defer cancel()
+	wait := reattachFirst
+	for {
+		session, err := open(ctx, n.control, n.id)
+		if err == nil {
+			if _, err = session.Attach(ctx, p.info.Path, p.info.Epoch, p.capability); err == nil {
+				n.command(session)
+				return nil
+			}
+			_ = session.Close(ctx)
+			if errors.Is(err, host.ErrNotFound) || errors.Is(err, host.ErrDenied) || errors.Is(err, host.ErrFenced) {
+				return err // the node lives, and has no such path of ours
+			}
+		}
+		if world.Sleep(ctx, wait) != nil {
+			return err
+		}
+		wait = min(2*wait, reattachMost)
+	}
+}
+
 func (p *path) renew(ctx context.Context, nodes []*node) {
-	err := each(ctx, nodes, "renew", func(ctx context.Context, n *node) error { return n.session.Renew(ctx, lease) })
+	err := each(ctx, nodes, "renew", func(ctx context.Context, n *node) error { return n.through().Renew(ctx, lease) })
 	if err != nil && ctx.Err() == nil {
 		p.log.Warn("a lease was not renewed", "error", err)
 	}

@@ -73,7 +73,7 @@ func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 	}
 	i.credential.Store(&credential{
 		chain: chain, leaf: peer.Leaf, roots: pool,
-		cert: tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
+		cert:    tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
 		rootDER: roots,
 	})
 	return nil
@@ -93,6 +93,12 @@ func (i *Identity) Roots() [][]byte { return i.credential.Load().rootDER }
 
 // Authorities are the addresses where it was issued and can be renewed; none if it never joined over the network.
 func (i *Identity) Authorities() []string { return i.authorities }
+
+// RenewedBy sets the addresses of the authorities that can renew the identity, before it is saved or shared.
+func (i *Identity) RenewedBy(addresses ...string) *Identity {
+	i.authorities = addresses
+	return i
+}
 
 // Expires is when the present certificate ends.
 func (i *Identity) Expires() time.Time { return i.credential.Load().leaf.NotAfter }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,11 @@ func (s *Server) follow(ctx context.Context) {
 			known = nil // the store was too busy: at the next change everything is looked at
 		}
 	}
+}
+
+// ACLChanged has every service looked at again. Run follows the changes that ACLs tell of by itself.
+func (s *Server) ACLChanged() {
+	_ = s.store.do(func() { s.store.reclass(slices.Sorted(maps.Keys(s.store.services))) })
 }
 
 // Put takes a verified body from an announcement. Its error is a *announce.Refused.

@@ -37,37 +37,53 @@ func run(ctx context.Context, o options) (err error) {
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano()) % 100_000
 	}
-	if o.Map == "" {
-		if o.Map, err = directions.DefaultMap(); err != nil {
-			return err
-		}
-	}
 	p := &printer{quiet: o.Quiet}
 	p.title("Ninja: a spoken address comes back as spoken directions")
 	if err := raise(ctx, s, p, o); err != nil {
 		return err
 	}
-	if o.Say == "" {
-		if o.Say, err = draw(o); err != nil {
-			return err
-		}
+	sayings, err := draw(o)
+	if err != nil {
+		return err
 	}
-	if err := pickUp(ctx, s, p, o); err != nil {
+	if o.Calls > 1 {
+		return series(ctx, s, o, sayings)
+	}
+	if err := pickUp(ctx, s, p, o, o.Voice[0], sayings[0]); err != nil {
 		return err
 	}
 	if err := show(ctx, s, p); err != nil {
 		return err
 	}
-	return call(ctx, s, p, o)
+	v, err := call(ctx, s, p, sayings[0])
+	if err != nil {
+		return err
+	}
+	return v.print(s, p)
 }
 
-// draw picks an address of the map and a way to say it.
-func draw(o options) (string, error) {
-	m, err := directions.LoadMap(o.Map)
-	if err != nil {
-		return "", err
+// draw is what will be said: the user's words, or addresses of the map and ways to say them.
+func draw(o options) ([]string, error) {
+	if o.Say != "" {
+		return []string{o.Say}, nil
 	}
-	return m.Sample(o.Seed, 1)[0].Spoken, nil
+	f, err := os.Open(o.Map)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, err := directions.LoadMap(f)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, sample := range m.Addresses.Sample(o.Seed, o.Calls) {
+		all = append(all, sample.Text)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("the map %s has no address that can be said without its city", o.Map)
+	}
+	return all, nil
 }
 
 // raise starts the server, the proxies and the base node, each joining with a token of its own.
@@ -114,18 +130,22 @@ func raise(ctx context.Context, s *stage, p *printer, o options) error {
 }
 
 // pickUp makes the recording that the telephone will say, and starts the telephone.
-func pickUp(ctx context.Context, s *stage, p *printer, o options) error {
+func pickUp(ctx context.Context, s *stage, p *printer, o options, voice, say string) error {
 	said, heard := filepath.Join(s.out, "said.wav"), filepath.Join(s.out, "heard.wav")
-	flite := exec.CommandContext(ctx, "flite", "-voice", o.Voice, "-o", said)
-	flite.Stdin = strings.NewReader(o.Say)
+	flite := exec.CommandContext(ctx, "flite", "-voice", voice, "-o", said)
+	flite.Stdin = strings.NewReader(say)
 	flite.Args = append(flite.Args, "/dev/stdin")
 	if out, err := flite.CombinedOutput(); err != nil {
-		return fmt.Errorf("flite -voice %s: %w: %s", o.Voice, err, out)
+		return fmt.Errorf("flite -voice %s: %w: %s", voice, err, out)
 	}
-	p.line("a telephone, in the lobby, will say (voice %s, seed %d): %q", o.Voice, o.Seed, o.Say)
-	token, err := s.as(ctx, "server/admin", "ninjactl", "token", "--for", "unit/lobby")
-	if err != nil {
-		return err
+	p.line("a telephone, in the lobby, will say (voice %s, seed %d): %q", voice, o.Seed, say)
+	token := s.tokens["phone"]
+	if token == "" {
+		var err error
+		if token, err = s.as(ctx, "server/admin", "ninjactl", "token", "--for", "unit/lobby"); err != nil {
+			return err
+		}
+		s.tokens["phone"] = token
 	}
 	settings, err := os.ReadFile(filepath.Join(s.out, "proxy1.yaml"))
 	if err != nil {
@@ -137,15 +157,15 @@ func pickUp(ctx context.Context, s *stage, p *printer, o options) error {
 			discovery = line + "\n"
 		}
 	}
-	return s.start(ctx, "phone", discovery+"join: "+token+"\nroles:\n  unit: {name: lobby, microphone: '"+said+"', speaker: '"+heard+
-		"', hang-up: "+o.HangUp+", position: {lat: 39.1582, lon: -75.5244}, acl: ['spiffe://"+domain+"/user/ann: find, use, listen-from, send-to']}\n")
+	if err := s.start(ctx, "phone", discovery+"join: "+token+"\nroles:\n  unit: {name: lobby, microphone: '"+said+"', speaker: '"+heard+
+		"', hang-up: "+o.HangUp+", position: {lat: 39.1582, lon: -75.5244}, acl: ['spiffe://"+domain+"/user/ann: find, use, listen-from, send-to']}\n"); err != nil {
+		return err
+	}
+	return s.await(ctx, "sdsquery", "kind=phone", "name=lobby")
 }
 
 // show prints what is published and what the creator would make of the request.
 func show(ctx context.Context, s *stage, p *printer) error {
-	if err := s.await(ctx, "sdsquery", "kind=phone", "name=lobby"); err != nil {
-		return err
-	}
 	for _, q := range []struct{ title, kind string }{
 		{"proxies", "proxy"}, {"services", "map-directions"}, {"", "time-of-day"}, {"units", "phone"},
 	} {
@@ -189,32 +209,33 @@ type outcome struct {
 }
 
 // call makes the path, follows it until the answer has been heard, and judges the answer.
-func call(ctx context.Context, s *stage, p *printer, o options) error {
+func call(ctx context.Context, s *stage, p *printer, said string) (verdict, error) {
+	v := verdict{said: said}
 	p.act("Calling: ninjactl path create '%s'", request)
-	var info apc.Info
-	if err := s.into(ctx, &info, "ninjactl", "path", "create", request); err != nil {
-		return err
+	if err := s.into(ctx, &v.path, "ninjactl", "path", "create", request); err != nil {
+		return v, err
 	}
+	info := &v.path
 	p.line("path %s runs: planned in %s, set up in %s", info.Path, ms(info.PlanTime), ms(info.SetUp))
-	result, err := follow(ctx, s, p, info.Path, &info)
-	if err != nil {
-		return err
+	var err error
+	if v.outcome, err = follow(ctx, s, p, info); err != nil {
+		return v, err
 	}
 	p.act("The path as it ran")
-	p.path(info)
+	p.path(*info)
 	if left := s.leftovers(ctx); left != "" {
-		return fmt.Errorf("the path is gone, but something is left of it: %s", left)
+		return v, fmt.Errorf("the path is gone, but something is left of it: %s", left)
 	}
 	p.line("torn down; nothing of it is left on any node")
-	return judge(s, p, o, info, result)
+	return v, v.judge()
 }
 
 // follow prints what happens until the path has ended; info is what was measured last while it ran.
-func follow(ctx context.Context, s *stage, p *printer, path string, info *apc.Info) (outcome, error) {
+func follow(ctx context.Context, s *stage, p *printer, info *apc.Info) (outcome, error) {
 	var result outcome
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	cmd := s.tool(ctx, "ninjactl", "path", "watch", path, "--output", "json")
+	cmd := s.tool(ctx, "ninjactl", "path", "watch", info.Path, "--output", "json")
 	events, err := cmd.StdoutPipe()
 	if err != nil {
 		return result, err
@@ -231,7 +252,7 @@ func follow(ctx context.Context, s *stage, p *printer, path string, info *apc.In
 		result.take(e)
 		p.event(e)
 		if e.NoteKind == "heard" || e.NoteKind == "first-sample" {
-			_ = s.into(ctx, info, "ninjactl", "path", "show", path) // the picture before it stays good enough
+			_ = s.into(ctx, info, "ninjactl", "path", "show", info.Path) // the picture before it stays good enough
 		}
 		if e.Kind == "fault" {
 			err = errors.Join(err, fmt.Errorf("%s: %s", e.Stage, e.Text))

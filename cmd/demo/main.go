@@ -18,13 +18,14 @@ import (
 )
 
 type options struct {
-	Say    string `help:"What to say; the default is an address drawn from the map."`
-	Voice  string `default:"rms" help:"The flite voice that says it: rms, awb, slt, kal16."`
-	Seed   uint64 `help:"Draws the address; 0 takes the time."`
-	Map    string `type:"existingfile" help:"An OpenStreetMap extract (.osm.pbf); the default is the state of Delaware."`
-	Out    string `default:"out/demo" help:"Where recordings, logs and state go."`
-	HangUp string `default:"after-answer" enum:"after-answer,at-first-sample" help:"When the telephone hangs up."`
-	Quiet  bool   `help:"Print the result line alone."`
+	Say    string   `help:"What to say; the default is an address drawn from the map."`
+	Voice  []string `default:"rms" help:"The flite voice that says it: rms, awb, slt, kal16; several for a series."`
+	Seed   uint64   `help:"Draws the address; 0 takes the time."`
+	Calls  int      `default:"1" help:"Make so many calls with each voice and count the exact ones; the telephone hangs up at the first sample."`
+	Map    string   `type:"existingfile" required:"" help:"An OpenStreetMap extract (.osm.pbf)."`
+	Out    string   `default:"out/demo" help:"Where recordings, logs and state go."`
+	HangUp string   `default:"after-answer" enum:"after-answer,at-first-sample" help:"When the telephone hangs up."`
+	Quiet  bool     `help:"Print nothing but mistakes."`
 }
 
 func main() {

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,7 +23,10 @@ type stage struct {
 	out  string
 	bin  string
 	home string // NINJA_HOME of the user
-	kids []*exec.Cmd
+	mu   sync.Mutex
+	kids map[string]*exec.Cmd
+	// tokens are those of the nodes that have joined already; a daemon that starts again has its identity.
+	tokens map[string]string
 }
 
 // newStage clears the folder and finds the programs.
@@ -37,7 +42,8 @@ func newStage(out string) (*stage, error) {
 	if err := os.RemoveAll(out); err != nil {
 		return nil, err
 	}
-	return &stage{out: out, bin: filepath.Dir(self), home: filepath.Join(out, "user")}, os.MkdirAll(out, 0o755)
+	return &stage{out: out, bin: filepath.Dir(self), home: filepath.Join(out, "user"),
+		kids: make(map[string]*exec.Cmd), tokens: make(map[string]string)}, os.MkdirAll(out, 0o755)
 }
 
 // start runs a daemon with a configuration, its log beside it, and waits until it says that it is ready.
@@ -58,10 +64,15 @@ func (s *stage) start(ctx context.Context, name, config string) error {
 	// A group of its own keeps the terminal's ctrl-C from it: the demo stops its daemons itself. Should the demo be
 	// killed, the kernel ends them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := os.Remove(ready); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
-	s.kids = append(s.kids, cmd)
+	s.mu.Lock()
+	s.kids[name] = cmd
+	s.mu.Unlock()
 	dead := make(chan error, 1)
 	go func() { dead <- cmd.Wait() }()
 	deadline := time.After(60 * time.Second)
@@ -79,6 +90,20 @@ func (s *stage) start(ctx context.Context, name, config string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// hangUp stops the telephone.
+func (s *stage) hangUp() error {
+	s.mu.Lock()
+	phone := s.kids["phone"]
+	delete(s.kids, "phone")
+	s.mu.Unlock()
+	_ = phone.Process.Signal(syscall.SIGTERM) // it may have ended already
+	if !gone(phone, 8*time.Second) {
+		_ = phone.Process.Kill()
+		return errors.New("the telephone did not stop and was killed")
+	}
+	return nil
 }
 
 // stop ends every daemon, politely at first, and reports those that had to be killed.
@@ -128,8 +153,7 @@ func (s *stage) run(ctx context.Context, args ...string) ([]byte, error) {
 
 // as runs a tool with another home.
 func (s *stage) as(ctx context.Context, home string, args ...string) (string, error) {
-	other := *s
-	other.home = filepath.Join(s.out, home)
+	other := &stage{out: s.out, bin: s.bin, home: filepath.Join(s.out, home)}
 	out, err := other.run(ctx, args...)
 	return strings.TrimSpace(string(out)), err
 }

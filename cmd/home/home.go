@@ -37,8 +37,8 @@ type Home struct {
 	World    world.World
 	Settings Settings
 
-	server *announce.ServerInfo
-	rights *capability.Client
+	servers *Servers
+	rights  *capability.Client
 }
 
 // Default is the directory to use: dir itself, NINJA_HOME, or ~/.ninja.
@@ -92,7 +92,7 @@ func Open(ctx context.Context, dir string) (*Home, error) {
 		return nil, err
 	}
 	h := &Home{Dir: dir, World: world.Real()}
-	h.Identity, err = load(ctx, dir, h.World)
+	h.Identity, err = ca.Load(dir, h.World)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no identity in %s: get a token from whoever runs the servers and run `ninjactl join TOKEN`, or set NINJA_HOME", dir)
 	}
@@ -106,30 +106,98 @@ func Open(ctx context.Context, dir string) (*Home, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("settings in %s: %w", dir, err)
 	}
-	return h, nil
+	return h, h.refresh(ctx)
 }
 
-// listenTime is how long to wait for a server to be heard; servers announce themselves every second.
-const listenTime = 5 * time.Second
+// refresh renews an identity whose certificate is in the last third of its life: a tool does not run for long enough to
+// renew it in the background. While the certificate still holds, an authority that is away is not missed.
+func (h *Home) refresh(ctx context.Context) error {
+	left := h.Identity.Expires().Sub(h.World.Now())
+	if left > ca.LeafLife/3 {
+		return nil
+	}
+	r, err := ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+	if err != nil {
+		return err
+	}
+	if err := r.Renew(ctx); err != nil && left <= 0 {
+		return fmt.Errorf("the identity in %s has expired and could not be renewed: %w", h.Dir, err)
+	}
+	return nil
+}
 
-// Server finds the SDS server by listening, once.
-func (h *Home) Server(ctx context.Context) (announce.ServerInfo, error) {
-	if h.server != nil {
-		return *h.server, nil
+// listenTime is how long to wait for a server to be heard. Servers announce themselves every second or so, and their
+// certificates every few seconds.
+const listenTime = 15 * time.Second
+
+// Servers are the addresses of the user's SDS server and of its capability manager.
+type Servers struct {
+	ID         ca.ID  `json:"id"`
+	SDS        string `json:"sds"`
+	Capability string `json:"capability"`
+}
+
+// Server finds the SDS server: the one that was heard last if it still answers, else by listening. Either way the
+// connection proves who it is.
+func (h *Home) Server(ctx context.Context) (Servers, error) {
+	if h.servers != nil {
+		return *h.servers, nil
+	}
+	if s, ok := h.remembered(ctx); ok {
+		h.servers = &s
+		return s, nil
 	}
 	group, via, err := h.Settings.channel()
 	if err != nil {
-		return announce.ServerInfo{}, err
+		return Servers{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, listenTime)
 	defer cancel()
 	info, err := announce.Listen(ctx, announce.ListenConfig{Identity: h.Identity, World: h.World, Servers: group, Via: via})
 	if err != nil {
-		return info, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group and via in %s right?): %w",
+		return Servers{}, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group and via in %s right?): %w",
 			listenTime, filepath.Join(h.Dir, settingsFile), err)
 	}
-	h.server = &info
-	return info, nil
+	if len(info.Capability) == 0 {
+		return Servers{}, fmt.Errorf("SDS server %s names no capability manager", info.ID)
+	}
+	h.servers = &Servers{ID: info.ID, SDS: info.Addresses[0], Capability: info.Capability[0]}
+	return *h.servers, h.remember()
+}
+
+// serversFile keeps what was heard last, so that a tool need not listen every time.
+const serversFile = "servers.json"
+
+// remembered returns the servers that were heard last, if the SDS server still takes connections.
+func (h *Home) remembered(ctx context.Context) (s Servers, ok bool) {
+	b, err := os.ReadFile(filepath.Join(h.Dir, serversFile))
+	if err != nil || json.Unmarshal(b, &s) != nil {
+		return s, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	conn, err := h.World.Net.Dial(ctx, "tcp", s.SDS)
+	if err != nil {
+		return s, false
+	}
+	return s, conn.Close() == nil
+}
+
+// remember replaces the file whole: tools run side by side.
+func (h *Home) remember() error {
+	b, err := json.Marshal(h.servers)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(h.Dir, serversFile+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(h.Dir, serversFile))
+	}
+	return err
 }
 
 // Rights is the client of the capability manager.
@@ -137,14 +205,11 @@ func (h *Home) Rights(ctx context.Context) (*capability.Client, error) {
 	if h.rights != nil {
 		return h.rights, nil
 	}
-	info, err := h.Server(ctx)
+	servers, err := h.Server(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(info.Capability) == 0 {
-		return nil, fmt.Errorf("SDS server %s names no capability manager", info.ID)
-	}
-	h.rights, err = capability.NewClient(capability.ClientConfig{World: h.World, Identity: h.Identity, Address: info.Capability[0]})
+	h.rights, err = capability.NewClient(capability.ClientConfig{World: h.World, Identity: h.Identity, Address: servers.Capability})
 	return h.rights, err
 }
 
@@ -155,7 +220,7 @@ func (h *Home) SDS(ctx context.Context) (*sds.Client, error) {
 		return nil, err
 	}
 	return sds.Dial(sds.ClientConfig{
-		Identity: h.Identity, World: h.World, Address: h.server.Addresses[0], Capability: rights.Capability,
+		Identity: h.Identity, World: h.World, Address: h.servers.SDS, Capability: rights.Capability,
 	})
 }
 

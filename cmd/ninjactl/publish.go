@@ -133,7 +133,7 @@ func (p *publishCommand) read() (description []byte, name string, err error) {
 	}
 	name = p.Name
 	for _, a := range doc.Attributes(0) {
-		if name == "" && a.Name == "name" && a.Space == "" {
+		if name == "" && a.Local == "name" && a.Space == "" {
 			name = a.Value
 		}
 	}

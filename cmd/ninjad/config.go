@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -163,8 +162,14 @@ func loadConfig(path string) (config, error) {
 func parseConfig(b []byte) (config, error) {
 	c := defaultConfig()
 	var doc yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(b)).Decode(&doc); err != nil {
+	if err := yaml.Unmarshal(b, &doc); err != nil {
 		return c, err
+	}
+	if len(doc.Content) == 0 {
+		return c, errors.New("the file is empty: ninjad example prints one")
+	}
+	if root := doc.Content[0]; root.Kind != yaml.MappingNode {
+		return c, fmt.Errorf("line %d: want keys and values, such as state: DIRECTORY", root.Line)
 	}
 	if err := checkKeys(doc.Content[0], reflect.TypeOf(c), ""); err != nil {
 		return c, err

@@ -48,17 +48,21 @@ type node struct {
 
 // newNode opens the role's control address and prepares its gRPC server; serve starts it.
 func (d *daemon) newNode(ctx context.Context, id *ca.Identity, role serviceRole, options ...grpc.ServerOption) (*node, error) {
-	l, err := d.world.Net.Listen(ctx, "tcp", role.Listen)
+	l, err := d.listen(ctx, id.ID().Kind(), role.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("%s: listen: %w", id.ID(), err)
+		return nil, err
 	}
-	options = append(options, grpc.Creds(ca.ServerCredentials(id, nil)))
+	return d.nodeOn(l, id, role, append(options, grpc.Creds(ca.ServerCredentials(id, nil)))...), nil
+}
+
+// nodeOn is newNode on a listener that is open already.
+func (d *daemon) nodeOn(l net.Listener, id *ca.Identity, role serviceRole, options ...grpc.ServerOption) *node {
 	n := &node{
 		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(options...),
 		log: d.log.With("role", id.ID().Kind()), registry: new(operators.Registry),
 	}
 	d.ready[id.ID().Kind()] = n.address()
-	return n, nil
+	return n
 }
 
 func (n *node) address() string { return n.listener.Addr().String() }

@@ -7,7 +7,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"runtime"
+	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ninja/connectors"
@@ -34,16 +38,37 @@ const patience = 20 * time.Second
 // Run runs the kit. It calls ends for each test; what ends starts it stops in t.Cleanup.
 func Run(t *testing.T, ends func(t *testing.T) Ends) {
 	t.Helper()
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, Ends)
-	}{
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) { c.run(t, ends(t)) })
+	}
+}
+
+// RunSimulated runs the kit, each test in a testing/synctest bubble of its own: for ends that are joined by a world.Sim
+// made in ends.
+func RunSimulated(t *testing.T, ends func(t *testing.T) Ends) {
+	t.Helper()
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { c.run(t, ends(t)) })
+		})
+	}
+}
+
+type testCase struct {
+	name string
+	run  func(*testing.T, Ends)
+}
+
+func cases() []testCase {
+	return []testCase{
 		{"all of it arrives in order, then the end", testOrder},
 		{"events travel while data flows", testEventsFlowing},
 		{"events travel while the sender is blocked", testEventsBlocked},
+		{"many events do not block", testManyEvents},
 		{"a full hop holds its sender back", testBackPressure},
 		{"a wait ends with its context", testDeadlines},
 		{"the sender closes twice", testSenderCloses},
+		{"the sender closes at once", testNothingSent},
 		{"the receiver closes twice and the sender learns of it", testReceiverCloses},
 		{"flush drops what is held", testFlush},
 		{"both ends count", testStats},
@@ -51,8 +76,7 @@ func Run(t *testing.T, ends func(t *testing.T) Ends) {
 		{"a stranger is refused", testStranger},
 		{"an ADU that is too large is refused", testTooLarge},
 		{"a pending hop can be given up", testGiveUp},
-	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, ends(t)) })
+		{"many rounds leave nothing behind", testRounds},
 	}
 }
 
@@ -210,6 +234,33 @@ func (e Ends) block(ctx context.Context, w connectors.Writer) (sent chan int, re
 	return sent, result
 }
 
+// testManyEvents signals far more than the bound while nobody takes them: the newest are kept, and data still flows.
+func testManyEvents(t *testing.T, e Ends) {
+	w, r := e.join(t)
+	ctx := within(t)
+	const last = 50 * connectors.MaxEvents
+	for n := range last + 1 {
+		if err := r.Signal(connectors.Event{Kind: connectors.Fault, Text: strconv.Itoa(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.send(ctx, w, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.check(t, 0, a)
+	for before := -1; before < last; {
+		n, err := strconv.Atoi(e.event(t, w).Text)
+		if err != nil || n <= before {
+			t.Fatalf("event %d after %d, %v", n, before, err)
+		}
+		before = n
+	}
+}
+
 // full waits until the writer has made no progress for a moment, and says how many were written.
 func full(t *testing.T, sent chan int) int {
 	t.Helper()
@@ -330,6 +381,16 @@ func testSenderCloses(t *testing.T, e Ends) {
 	}
 	if _, err := r.Read(ctx); err != io.EOF {
 		t.Errorf("got %v, want the end", err)
+	}
+}
+
+func testNothingSent(t *testing.T, e Ends) {
+	w, r := e.join(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := r.Read(within(t)); err != io.EOF {
+		t.Errorf("got %d bytes, %v; want the end", len(a.Payload), err)
 	}
 }
 
@@ -510,4 +571,59 @@ func testGiveUp(t *testing.T, e Ends) {
 		t.Error("a hop that nobody accepted takes ADUs")
 	}
 	w.Close()
+}
+
+// rounds is how many hops come and go.
+const rounds = 50
+
+func testRounds(t *testing.T, e Ends) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
+	defer cancel()
+	round := func(n int) {
+		p, err := e.Listen.Listen(ctx, e.listening())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := e.Dial.Dial(ctx, p.Address(), e.dialing())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.send(ctx, w, 0, 2); err != nil {
+			t.Fatal(err)
+		}
+		if n%2 == 0 { // either end may leave first
+			r.Close()
+			w.Close()
+		} else {
+			w.Close()
+			r.Close()
+		}
+	}
+	round(0)
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	for n := range rounds {
+		round(n)
+	}
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // a server's end of a session goes a little later
+		g, f := runtime.NumGoroutine(), openFiles()
+		if g <= goroutines && f <= files {
+			return
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("after %d rounds %d goroutines and %d open files, before %d and %d", rounds, g, f, goroutines, files)
+		}
+	}
+}
+
+// openFiles counts the process's descriptors; 0 where the system does not list them.
+func openFiles() int {
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(all)
 }

@@ -3,6 +3,7 @@ package hop
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"ninja/connectors"
 )
@@ -44,6 +45,30 @@ func FuzzFrame(f *testing.F) {
 		}
 		if !bytes.Equal(again, body) {
 			t.Errorf("kind %d: %x was read and said back as %x", k, body, again)
+		}
+	})
+}
+
+// FuzzHandle gives any frame to either end of a session: it is understood or refused, and what waits to be said stays
+// bounded.
+func FuzzHandle(f *testing.F) {
+	f.Add(byte(kindEvent), append([]byte{1, 0, 0, 0, 1}, "speak"...), true)
+	f.Add(byte(kindFlushed), make([]byte, 12), false)
+	f.Add(byte(kindPong), make([]byte, 8), false)
+	f.Fuzz(func(t *testing.T, k byte, body []byte, sending bool) {
+		s := &Session{finished: make(chan struct{}), start: time.Now()}
+		s.control.ready = make(chan struct{}, 1)
+		h := Handler{
+			ADU: func(connectors.ADU) {}, Mark: func(connectors.Mark, uint64) {}, End: func(uint64) {}, Flushed: func(uint64) {},
+		}
+		if sending {
+			h = Handler{Event: func(connectors.Event) uint64 { return 1 }}
+		}
+		for range 3 {
+			s.handle(h, kind(k), body)
+		}
+		if n := len(s.control.take(nil)); n > 100 {
+			t.Errorf("%d bytes to say", n)
 		}
 	})
 }

@@ -94,7 +94,7 @@ type Server struct {
 	data    map[[32]byte][]byte
 }
 
-// NewServer listens; Run serves.
+// NewServer listens; Run serves, and releases what NewServer took.
 func NewServer(cfg Config) (*Server, error) {
 	if cfg.HelloTimeout == 0 {
 		cfg.HelloTimeout = 5 * time.Second
@@ -169,6 +169,12 @@ func (s *Server) Run(ctx context.Context) error {
 			conn.Close()
 		}
 	}
+}
+
+// Close stops listening and ends every session; Run then returns. It may be called again, and instead of Run.
+func (s *Server) Close() error {
+	s.close()
+	return nil
 }
 
 func (s *Server) close() {

@@ -66,7 +66,9 @@ type Session struct {
 	leaving  atomic.Bool   // the receiving end has said farewell
 	trip     atomic.Int64  // smoothed round trip in ns
 
-	writing sync.Mutex // held for each frame written
+	// writing holds a token while a frame is written. It is no mutex because a write may block for long, and a goroutine
+	// that waits for a mutex stops the clock of a testing/synctest bubble.
+	writing chan struct{}
 	out     []byte
 	watch   watch
 
@@ -78,7 +80,7 @@ func newBuffer(conn io.Reader) *bufio.Reader { return bufio.NewReaderSize(conn, 
 func newSession(conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, stream connectors.StreamID, epoch uint32, extra string) *Session {
 	s := &Session{
 		conn: conn, in: in, peer: peer, world: w, stream: stream, epoch: epoch, extra: extra, start: time.Now(),
-		done: make(chan struct{}), finished: make(chan struct{}),
+		done: make(chan struct{}), finished: make(chan struct{}), writing: make(chan struct{}, 1),
 	}
 	s.watch.conn = conn
 	s.control.ready = make(chan struct{}, 1)
@@ -183,8 +185,12 @@ func (s *Session) SendMark(ctx context.Context, m connectors.Mark, position uint
 // write writes what waits to be said and then the frames that fill appends. So the answer to a Flush precedes all that
 // is written after the flush was taken.
 func (s *Session) write(fill func([]byte) []byte) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-s.done:
+		return s.cause
+	}
 	select {
 	case <-s.done:
 		return s.cause

@@ -25,6 +25,14 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// Delay, jitter, duplicates and packets out of order do not show; only loss would.
+func TestConformanceSimulated(t *testing.T) {
+	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
+		sim := world.NewSim(seed, world.Link{Delay: 20 * ms, Jitter: 20 * ms, Duplicate: 0.1, Reorder: 0.1})
+		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+	})
+}
+
 // ends joins process 1 to process 0; process 2 is the stranger.
 func ends(p []connectorstest.Process) connectorstest.Ends {
 	transport := func(p connectorstest.Process) connectors.Transport {
@@ -149,5 +157,53 @@ func TestOtherTypesAreRefused(t *testing.T) {
 		if err := Carries(connectors.MustType(typ)); err == nil {
 			t.Errorf("%s is said to be carried", typ)
 		}
+	}
+}
+
+// What others send to the receiver's port is neither delivered nor answered, not even a genuine packet from another
+// address than the first one's.
+func TestStrangeDatagrams(t *testing.T) {
+	w, r := join(t, l16)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	to := r.(*reader).conn.LocalAddr().String()
+	other, err := world.Real().Net.Dial(ctx, "udp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := w.Write(ctx, connectors.ADU{Payload: []byte{1, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s := w.(*writer)
+	s.mu.Lock()
+	genuine, err := s.sealer.seal(packet{position: 1, time: 1, payload: []byte{6, 6}})
+	s.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range [][]byte{genuine, []byte("hello"), make([]byte, 1500), {}} {
+		if _, err := other.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for r.(*reader).strange.Load() < 4 {
+		if err := world.Sleep(ctx, ms); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.SetReadDeadline(time.Now().Add(50 * ms))
+	if n, err := other.Read(make([]byte, 10)); err == nil {
+		t.Errorf("answered with %d bytes", n)
+	}
+	if err := w.Write(ctx, connectors.ADU{Payload: []byte{2, 2}, MediaTime: ms}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := r.Read(ctx)
+	if err != nil || a.Payload[0] != 2 {
+		t.Errorf("%v, %v", a.Payload, err)
 	}
 }

@@ -3,10 +3,12 @@ package tcp
 import (
 	"encoding/binary"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"ninja/ca"
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
@@ -36,4 +38,42 @@ func ends(p []connectorstest.Process) connectorstest.Ends {
 			}
 		},
 	}
+}
+
+// On a slow and uneven link nothing changes but the time.
+func TestConformanceSimulated(t *testing.T) {
+	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
+		sim := world.NewSim(1, world.Link{Delay: 20 * time.Millisecond, Jitter: 20 * time.Millisecond})
+		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+	})
+}
+
+// A hop ends when the certificate that opened it does; until then it lives, though nothing flows.
+func TestEndsWithTheCertificate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := world.NewSim(1, world.Link{Delay: 20 * time.Millisecond})
+		e := ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+		h := connectors.Hop{Type: e.Type, Peer: e.Sender}
+		p, err := e.Listen.Listen(t.Context(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Peer = e.Receiver
+		w, err := e.Dial.Dial(t.Context(), p.Address(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		r, err := p.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		begin := time.Now()
+		_, err = r.Read(t.Context())
+		took := time.Since(begin)
+		if err == nil || took < ca.LeafLife-time.Minute || took > ca.LeafLife {
+			t.Errorf("ended after %v: %v", took, err)
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"ninja/connectors"
+	"ninja/connectors/mem"
 	"ninja/operators"
 )
 
@@ -44,10 +45,12 @@ func BenchmarkSetUp(b *testing.B) {
 	})
 }
 
-// BenchmarkStage is what the runtime adds to every ADU: the path of one ADU through a stage's two wrappers and its hops.
+// BenchmarkStage is the way of one ADU through stages in one process, as a host runs them and with nothing but their
+// goroutines and hops. Read the ratio.
 func BenchmarkStage(b *testing.B) {
 	for _, stages := range []int{1, 3} {
-		b.Run(fmt.Sprint(stages, "-stages"), func(b *testing.B) { benchmarkStages(b, stages) })
+		b.Run(fmt.Sprint(stages, "-hosted"), func(b *testing.B) { benchmarkStages(b, stages) })
+		b.Run(fmt.Sprint(stages, "-bare"), func(b *testing.B) { benchmarkBare(b, stages) })
 	}
 }
 
@@ -66,6 +69,41 @@ func benchmarkStages(b *testing.B, stages int) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	must(b, session.Start(context.Background()))
+	<-done
+}
+
+func benchmarkBare(b *testing.B, stages int) {
+	done := make(chan struct{})
+	var r operators.Registry
+	addPump(&r, b.N, done)
+	b.ReportAllocs()
+	b.ResetTimer()
+	var in connectors.Reader
+	for i := range stages + 2 {
+		program := "through"
+		var out connectors.Writer
+		var next connectors.Reader
+		switch i {
+		case 0:
+			program = "pump"
+		case stages + 1:
+			program = "drain"
+		}
+		if i <= stages {
+			out, next = mem.Pair(memDepth)
+		}
+		op, err := r.Make(b.Context(), program, operators.Env{})
+		must(b, err)
+		go func(in connectors.Reader) {
+			if err := op.Run(context.Background(), in, out); err != nil {
+				b.Error(err)
+			}
+			if out != nil {
+				out.Close()
+			}
+		}(in)
+		in = next
+	}
 	<-done
 }
 

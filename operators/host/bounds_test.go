@@ -208,3 +208,18 @@ func TestHostStops(t *testing.T) {
 		t.Fatalf("a stopped host took a path: %v", err)
 	}
 }
+
+func TestFetchedIsBounded(t *testing.T) {
+	var f fetched
+	big := make([]byte, MaxData)
+	for _, hash := range []string{"a", "b", "c", "d", "a"} {
+		f.put(hash, big)
+	}
+	if f.get("a") == nil || f.bytes != maxFetched {
+		t.Fatal("what fits is not kept")
+	}
+	f.put("e", big)
+	if f.get("b") != nil || f.get("a") == nil || f.get("e") == nil || f.bytes != maxFetched || len(f.kept) != 4 {
+		t.Fatalf("kept %d bytes of %d", f.bytes, len(f.kept))
+	}
+}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"ninja/ca"
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
+	"ninja/connectors/rtp"
 	"ninja/connectors/tcp"
 	"ninja/internal/world"
 	"ninja/operators"
@@ -76,26 +76,39 @@ func TestEventsGoUpstream(t *testing.T) {
 	}
 }
 
-// Over real mutual-TLS hops, with the numbers that the hops measure themselves.
-func TestPathOverTCP(t *testing.T) {
+// Over real hops between processes, with the numbers that the hops measure themselves.
+func TestPathOverTheNetwork(t *testing.T) {
+	for _, scheme := range []string{"tcp", "rtp"} {
+		t.Run(scheme, func(t *testing.T) { pathOver(t, scheme) })
+	}
+}
+
+func pathOver(t *testing.T, scheme string) {
 	s := newScene(t)
 	ends := connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real())
 	nodes := make([]node, 2)
 	for i, e := range ends {
 		nodes[i] = s.host(e.Identity.ID().Name(), func(c *Config) {
-			c.Transports = []connectors.Transport{tcp.New(tcp.Config{Hops: e.Hops, Identity: e.Identity, World: e.World})}
+			c.Transports = []connectors.Transport{
+				tcp.New(tcp.Config{Hops: e.Hops, Identity: e.Identity, World: e.World}),
+				rtp.New(rtp.Config{Hops: e.Hops, Identity: e.Identity, World: e.World}),
+			}
 		})
 	}
-	hop := func(peer ca.ID) *HopEnd { return &HopEnd{Hop: "2", Transport: "tcp", Type: plain, Peer: peer} }
+	l16 := connectors.MustType("audio/L16;channels=1;rate=8000")
+	// The hosts' own identities are those of the scene, the hops' those of the processes.
+	hop := func(n int) *HopEnd {
+		return &HopEnd{Hop: "2", Transport: scheme, Type: l16, Peer: ends[n].Identity.ID()}
+	}
 	first, second := s.open(nodes[0]), s.open(nodes[1])
 	ctx := t.Context()
 	_, err := first.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{
-		step("source", "talk", nil, within("1")), step("upper", "upper", within("1"), hop(nodes[1].id)),
+		step("source", "talk", nil, within("1")), step("upper", "upper", within("1"), hop(1)),
 	}})
 	must(t, err)
-	addresses, err := second.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{step("sink", "sink", hop(nodes[0].id), nil)}})
+	addresses, err := second.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{step("sink", "sink", hop(0), nil)}})
 	must(t, err)
-	wrong := map[string]string{"2": strings.Replace(addresses["2"], "tcp://", "tcp://127.0.0.1:1/", 1)}
+	wrong := map[string]string{"2": strings.Replace(addresses["2"], "://", "://127.0.0.1:1/", 1)}
 	if err := first.Connect(ctx, wrong); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), `hop "2"`) {
 		t.Fatalf("a wrong address: %v", err)
 	}
@@ -185,6 +198,13 @@ func TestDataIsFetchedAndChecked(t *testing.T) {
 	must(t, session.Close(t.Context()))
 	served = []byte("#JSGF V2.0;")
 	a.Epoch = 2
+	again := s.open(n)
+	if _, err := again.Prepare(t.Context(), a); err != nil || string(<-got) != string(grammar) { // it is kept
+		t.Fatal(err)
+	}
+	must(t, again.Close(t.Context()))
+	n.fetched.kept = nil
+	a.Epoch = 3
 	if _, err := s.open(n).Prepare(t.Context(), a); err == nil || !strings.Contains(err.Error(), "do not have that hash") {
 		t.Fatalf("other bytes than those of the hash: %v", err)
 	}

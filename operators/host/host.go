@@ -69,6 +69,7 @@ type Config struct {
 type Host struct {
 	cfg        Config
 	transports map[string]connectors.Transport
+	fetched    fetched
 
 	mu       sync.Mutex
 	paths    map[key]*path

@@ -2,8 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -230,25 +228,4 @@ func (p *path) env(s *stage) operators.Env {
 		env.Out = s.spec.Out.Type
 	}
 	return env
-}
-
-// data fetches external data from where the assignment says, and checks it against the hash in the reference.
-func (p *path) data(ctx context.Context, ref string) ([]byte, error) {
-	want, ok := operators.ParseRef(ref)
-	if !ok {
-		return nil, fmt.Errorf("data %q: want a reference SERVICE@sha256:HASH", clip(ref, MaxName))
-	}
-	source, ok := p.assignment.Data[ref]
-	if !ok || p.host.cfg.Fetch == nil {
-		return nil, fmt.Errorf("data %s: the assignment does not say where to fetch it, or this node fetches none", ref)
-	}
-	b, err := p.host.cfg.Fetch(ctx, ref, source)
-	if err != nil {
-		return nil, fmt.Errorf("data %s from %s at %s: %w", ref, source.Peer, source.Address, err)
-	}
-	if sum := sha256.Sum256(b); len(b) > MaxData || hex.EncodeToString(sum[:]) != want.SHA256 {
-		return nil, fmt.Errorf("data %s from %s at %s: %d bytes that do not have that hash, or more than %d",
-			ref, source.Peer, source.Address, len(b), MaxData)
-	}
-	return b, nil
 }

@@ -120,20 +120,7 @@ func (c *conversation) receive(ctx context.Context, stream hostpb.Paths_ControlS
 	}()
 	commands := make(chan *hostpb.Command)
 	failed := make(chan error, 1)
-	go func() {
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case commands <- m:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go func() { failed <- listen(ctx, stream, commands) }()
 	idle := time.NewTicker(2 * c.host.cfg.SetupTimeout)
 	defer idle.Stop()
 	for {
@@ -152,6 +139,21 @@ func (c *conversation) receive(ctx context.Context, stream hostpb.Paths_ControlS
 			if c.busy() == nil {
 				return status.Error(codes.DeadlineExceeded, "the stream has no path any more, or named none in time")
 			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// listen brings what the stream receives, until it ends.
+func listen(ctx context.Context, stream hostpb.Paths_ControlServer, commands chan<- *hostpb.Command) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		select {
+		case commands <- m:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -105,6 +105,8 @@ func (d *Dialer) Open(ctx context.Context, address string, node ca.ID) (*Session
 	if err != nil {
 		return nil, err
 	}
+	ctx, done := context.WithTimeout(ctx, maxCall)
+	defer done()
 	// The stream must outlive ctx, and opening it must not.
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
@@ -130,6 +132,10 @@ func (d *Dialer) Open(ctx context.Context, address string, node ca.ID) (*Session
 
 // Session is the creator's end of the control of one path on one node. Its methods may be called by any goroutine; the
 // calls end with their context, and then it is not known whether they were carried out.
+//
+// A session ends when its connection does, at the latest with the certificates that opened it; the path does not. The
+// creator then opens another and attaches: only when that fails has it lost the node. A node that is cut off without a
+// word is known by its missing heartbeats alone.
 type Session struct {
 	node    ca.ID
 	stream  hostpb.Paths_ControlClient
@@ -232,8 +238,13 @@ func (s *Session) Err() error {
 
 var errDetached = errors.New("the session is closed")
 
+// maxCall bounds every call and Open, besides the caller's context: more than a host takes at its own bounds.
+const maxCall = 30 * time.Second
+
 // call sends a command and waits for its reply.
 func (s *Session) call(ctx context.Context, what string, c *hostpb.Command) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxCall)
+	defer cancel()
 	reply, err := s.exchange(ctx, c)
 	if err == nil {
 		err = refusalFrom(s.node, reply.Refusal)

@@ -1,0 +1,206 @@
+package ca
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	pb "ninja/ca/capb"
+	"ninja/internal/world"
+)
+
+// callTimeout bounds one call to one address of an authority.
+const callTimeout = 10 * time.Second
+
+// call makes one call at each address until one succeeds or says no. All errors name the address.
+func call(ctx context.Context, w world.World, addresses []string, creds credentials.TransportCredentials,
+	do func(context.Context, pb.AuthorityClient) error) error {
+	if len(addresses) == 0 {
+		return errors.New("no address of a certificate authority is known")
+	}
+	var failed error
+	for _, address := range addresses {
+		err := callAt(ctx, w, address, creds, do)
+		if err == nil {
+			return nil
+		}
+		failed = errors.Join(failed, fmt.Errorf("certificate authority at %s: %w", address, err))
+		if c := status.Code(err); c != codes.Unavailable && c != codes.DeadlineExceeded {
+			break
+		}
+	}
+	return failed
+}
+
+func callAt(ctx context.Context, w world.World, address string, creds credentials.TransportCredentials,
+	do func(context.Context, pb.AuthorityClient) error) error {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return w.Net.Dial(ctx, "tcp", address)
+		}))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return do(ctx, pb.NewAuthorityClient(conn))
+}
+
+// Join redeems a join token: it makes a key, finds the authority whose root the token names, and returns the identity
+// that the token is for. Save it: the token is used up.
+func Join(ctx context.Context, w world.World, token string) (*Identity, error) {
+	t, err := ParseToken(token)
+	if err != nil {
+		return nil, err
+	}
+	pub, key, err := ed25519.GenerateKey(w.Rand)
+	if err != nil {
+		return nil, err
+	}
+	request := &pb.JoinRequest{
+		Version: 1, Secret: t.secret[:], Key: pub, Signature: ed25519.Sign(key, inContext(contextJoin, joinMessage(t.secret[:], pub))),
+	}
+	var made *pb.Certificate
+	err = call(ctx, w, t.Addresses, &pinned{root: t.Root, now: w.Now}, func(ctx context.Context, c pb.AuthorityClient) error {
+		made, err = c.Join(ctx, request)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	if len(made.Roots) == 0 || sha256.Sum256(made.Roots[0]) != t.Root {
+		return nil, fmt.Errorf("join: %w: the authority answers with another root than the token's", ErrUntrusted)
+	}
+	i, err := NewIdentity(key, made.Chain, made.Roots, w.Now)
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	i.authorities = t.Addresses
+	return i, nil
+}
+
+// pinned are the credentials of a newcomer, who knows only the hash of the root.
+type pinned struct {
+	root [sha256.Size]byte
+	now  func() time.Time
+}
+
+func (p *pinned) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	var found Peer
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS13, Time: p.now, NextProtos: []string{"h2"}, SessionTicketsDisabled: true,
+		InsecureSkipVerify: true, // names are IDs: VerifyConnection checks everything
+		VerifyConnection: func(s tls.ConnectionState) (err error) {
+			found, err = p.verify(s.PeerCertificates)
+			return err
+		},
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	info := AuthInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, Peer: found}
+	return EndAt(conn, strangerLife), info, nil
+}
+
+// verify finds the pinned root among what the server shows and checks the server's chain to it alone.
+func (p *pinned) verify(shown []*x509.Certificate) (Peer, error) {
+	pool, found := x509.NewCertPool(), false
+	var chain [][]byte
+	for _, c := range shown {
+		if sha256.Sum256(c.Raw) == p.root {
+			pool.AddCert(c)
+			found = true
+		} else {
+			chain = append(chain, c.Raw)
+		}
+	}
+	if !found {
+		return Peer{}, fmt.Errorf("%w: the server is not the authority that made the token", ErrUntrusted)
+	}
+	peer, err := verify(chain, pool, p.now())
+	if err == nil {
+		err = KindIs(KindCA)(peer)
+	}
+	return peer, err
+}
+
+func (p *pinned) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("a join token makes no server")
+}
+
+func (p *pinned) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+}
+func (p *pinned) Clone() credentials.TransportCredentials { c := *p; return &c }
+func (p *pinned) OverrideServerName(string) error         { return nil }
+
+// Client asks an authority over the network, as one identity. It connects for each call: calls are rare.
+type Client struct {
+	world     world.World
+	id        *Identity
+	addresses []string
+}
+
+// NewClient makes a Client of the authority at one of the addresses; none are those that the identity remembers.
+func NewClient(w world.World, id *Identity, addresses ...string) *Client {
+	if len(addresses) == 0 {
+		addresses = id.Authorities()
+	}
+	return &Client{world: w, id: id, addresses: addresses}
+}
+
+// RenewIdentity fetches a new certificate for i, also when the present one has expired not too long ago.
+func (c *Client) RenewIdentity(ctx context.Context, i *Identity) (chain, roots [][]byte, err error) {
+	creds := &transport{id: i, accept: KindIs(KindCA)}
+	request := &pb.RenewRequest{Version: 1}
+	if now := i.Chain(); !i.now().Before(i.Expires()) {
+		creds.silent = true
+		request.Chain, request.Signature = now, i.Sign(contextRenewal, now[0])
+	}
+	err = call(ctx, c.world, c.addresses, creds, func(ctx context.Context, a pb.AuthorityClient) error {
+		made, err := a.Renew(ctx, request)
+		if err == nil {
+			chain, roots = made.Chain, made.Roots
+		}
+		return err
+	})
+	return chain, roots, err
+}
+
+// MakeToken has a join token made for an ID; only the kind ca and user/admin may. Life 0 is the authority's default.
+func (c *Client) MakeToken(ctx context.Context, id ID, life time.Duration) (text string, err error) {
+	err = c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
+		r, err := a.MakeToken(ctx, &pb.MakeTokenRequest{Version: 1, Id: string(id), LifeSeconds: uint32(life / time.Second)})
+		text = r.GetToken()
+		return err
+	})
+	return text, err
+}
+
+// Audit reads the newest lines of the audit log, oldest first; only the kind ca and user/admin may.
+func (c *Client) Audit(ctx context.Context, lines int) (out []string, err error) {
+	err = c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
+		r, err := a.Audit(ctx, &pb.AuditRequest{Version: 1, Lines: uint32(max(0, lines))})
+		out = r.GetLines()
+		return err
+	})
+	return out, err
+}
+
+func (c *Client) call(ctx context.Context, do func(context.Context, pb.AuthorityClient) error) error {
+	return call(ctx, c.world, c.addresses, ClientCredentials(c.id, KindIs(KindCA)), do)
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"ninja/capability"
+	"ninja/cmd/home"
+	"ninja/sds"
+)
+
+// dial finds the server and the capability to ask with: both by listening, unless they were named.
+func (o *options) dial(ctx context.Context, t terminal) (*sds.Client, error) {
+	h, err := home.Open(ctx, o.Home)
+	if err != nil {
+		return nil, err
+	}
+	cfg := sds.ClientConfig{
+		Identity: h.Identity, World: h.World, Address: o.Server,
+		Log: slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	if o.Server == "" {
+		servers, err := h.Server(ctx)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Address = servers.SDS
+	}
+	rights, err := o.rights(ctx, h)
+	if err != nil {
+		fmt.Fprintln(t.err, "sdsquery: no capability manager is known, so only what everyone may find:", plain(err.Error()))
+		return sds.Dial(cfg)
+	}
+	cfg.Capability = rights.Capability
+	return sds.Dial(cfg)
+}
+
+// rights is a client of the capability manager.
+func (o *options) rights(ctx context.Context, h *home.Home) (*capability.Client, error) {
+	if o.Manager == "" {
+		return h.Rights(ctx)
+	}
+	return capability.NewClient(capability.ClientConfig{World: h.World, Identity: h.Identity, Address: o.Manager})
+}

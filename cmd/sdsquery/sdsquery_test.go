@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+	"pgregory.net/rapid"
+
+	"ninja/sds"
+	"ninja/sds/check"
+	"ninja/sds/index"
+)
+
+// fake answers from a list, as the server would.
+type fake []sds.Found
+
+func (f fake) Query(_ context.Context, q sds.Query) (out []sds.Found, err error) {
+	x := index.All()
+	if q.XPath != "" {
+		if x, err = index.XPath(q.XPath, nil); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range f {
+		d, err := check.Parse(s.Description)
+		if err != nil {
+			return nil, err
+		}
+		if ok, err := x.Match(d); err != nil {
+			return nil, err
+		} else if ok {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+func (f fake) Count(ctx context.Context, q sds.Query) (int, error) {
+	found, err := f.Query(ctx, q)
+	return len(found), err
+}
+
+func (f fake) Watch(ctx context.Context, _ sds.Query, tell func(sds.WatchEvent)) error {
+	for _, s := range f {
+		tell(sds.WatchEvent{Kind: sds.Enter, Found: s})
+		tell(sds.WatchEvent{Kind: sds.Leave, Found: sds.Found{ID: s.ID}})
+	}
+	return errors.New("the server went away")
+}
+
+func service(name, description string) sds.Found {
+	return sds.Found{ID: "spiffe://d/base/b#" + name, Owner: "spiffe://d/base/b", Name: name, Version: 3, Age: 1500 * time.Millisecond, Numbers: map[string]float64{"load": 0.25}, Description: []byte(description)}
+}
+
+var printers = fake{
+	service("p1", `<service xmlns="urn:ninja:service:1" kind="printer" name="lobby-laser"><summary>Beside the lift</summary><floor> 2 </floor><node cores="4"/></service>`),
+	service("p2", `<service xmlns="urn:ninja:service:1" kind="printer" name="attic"><floor>5</floor><operator name="lobby"/></service>`),
+	service("m", `<service xmlns="urn:ninja:service:1" kind="map's &quot;end&quot;" name="map"/>`),
+}
+
+// run parses a command line and asks the fake.
+func run(t *testing.T, f finder, width int, args ...string) (out, errs string, code int) {
+	t.Helper()
+	var o options
+	p, err := kong.New(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = p.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	term := terminal{in: strings.NewReader(""), out: &stdout, err: &stderr, width: width}
+	q, err := o.query(term.in)
+	if err != nil {
+		return "", err.Error(), failed(term, err)
+	}
+	code = o.ask(context.Background(), term, f, q)
+	return stdout.String(), stderr.String(), code
+}
+
+func TestQuickTerms(t *testing.T) {
+	for _, tc := range []struct {
+		terms string
+		want  string
+		code  int
+	}{
+		{"kind=printer", "p1 p2", 0}, {"kind=printer floor<4", "p1", 0}, {"floor=2", "p1", 0}, {"name=~lobby", "p1", 0},
+		{"//operator/@name=lobby", "p2", 0}, {"node/@cores>=4", "p1", 0}, {"node", "p1", 0}, {"kind!=printer", "m", 0},
+		{"name=attic|map", "p2 m", 0}, {"kind=~map's", "m", 0}, {"kind=scanner", "", 1}, {"floor<many", "", 2}, {"=x", "", 2},
+		{`kind='"`, "", 2}, {"a!b", "", 2},
+	} {
+		out, errs, code := run(t, printers, 0, append([]string{"-o", "json"}, strings.Fields(tc.terms)...)...)
+		var list []object
+		if code != exitFailed {
+			if err := json.Unmarshal([]byte(out), &list); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var names []string
+		for _, o := range list {
+			names = append(names, o.Name)
+		}
+		if strings.Join(names, " ") != tc.want || code != tc.code {
+			t.Errorf("%s: %v, code %d, %s; want %s, code %d", tc.terms, names, code, errs, tc.want, tc.code)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	out, _, code := run(t, printers, 60, "kind=printer", "-c", "floor,load")
+	want := `NAME  KIND     OWNER   FLOOR  LOAD  AGE   NUMBERS    SUMMARY
+p1    printer  base/b  2      0.25  1.5s  load=0.25  Beside…
+p2    printer  base/b  5      0.25  1.5s  load=0.25
+`
+	if out != want || code != exitFound {
+		t.Errorf("code %d\n%s", code, out)
+	}
+	if out, _, code := run(t, printers, 0, "--count", "kind=printer"); out != "2\n" || code != exitFound {
+		t.Errorf("count: %q %d", out, code)
+	}
+	if out, errs, code := run(t, printers, 0, "--watch"); code != exitFailed || !strings.Contains(errs, "went away") ||
+		!strings.HasPrefix(out, "+ spiffe://d/base/b#p1  printer  base/b  1.5s  load=0.25  Beside the lift\n- spiffe://d/base/b#p1\n") {
+		t.Errorf("watch: %d %s\n%s", code, errs, out)
+	}
+}
+
+// TestDescriptionsCannotBendTheOutput is row 26 of the threats: control bytes and markup from descriptions.
+func TestDescriptionsCannotBendTheOutput(t *testing.T) {
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"\x1b[2J", "\u009b31m", "\u202e", "</description>", "a\tb\nc", "\u2028", "𝄞", "\U000e0001"}))
+	rapid.Check(t, func(t *rapid.T) {
+		var b bytes.Buffer
+		v := text.Draw(t, "v") + text.Draw(t, "w")
+		fmt.Fprintf(&b, `<service kind="`)
+		_ = xml.EscapeText(&b, []byte(v))
+		b.WriteString(`"><summary>`)
+		_ = xml.EscapeText(&b, []byte(v))
+		b.WriteString("</summary></service>")
+		want, err := check.Parse(b.Bytes())
+		if err != nil {
+			return
+		}
+		f := service("p", b.String())
+		f.Numbers = map[string]float64{v[:min(len(v), 32)]: 1}
+		for _, kind := range []string{"table", "xml", "json"} {
+			var out bytes.Buffer
+			w, err := (&options{Output: kind}).writer(terminal{out: &out})
+			if err == nil {
+				err = w.all([]sds.Found{f})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range out.String() {
+				if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+					t.Fatalf("%s: %q", kind, out.String())
+				}
+			}
+			switch kind {
+			case "table":
+				if n := strings.Count(out.String(), "\n"); n != 2 {
+					t.Fatalf("%d lines: %q", n, out.String())
+				}
+			case "xml":
+				d, err := check.Parse(out.Bytes())
+				if err != nil {
+					t.Fatalf("%v: %s", err, out.String())
+				}
+				last := len(d.Nodes) - 1
+				if d.Value(last) != want.Value(1) {
+					t.Fatalf("%q became %q", want.Value(1), d.Value(last))
+				}
+			case "json":
+				var list []object
+				if err := json.Unmarshal(out.Bytes(), &list); err != nil || list[0].Description != b.String() {
+					t.Fatalf("%v: %s", err, out.String())
+				}
+			}
+		}
+	})
+}
+
+func TestTemplateFile(t *testing.T) {
+	o := options{File: "-"}
+	if _, err := o.query(strings.NewReader("<a>\n<b></a>")); err == nil || !strings.Contains(err.Error(), "line 2") {
+		t.Error(err)
+	}
+	q, err := o.query(strings.NewReader("<a/>"))
+	if err != nil || string(q.Template) != "<a/>" {
+		t.Error(q, err)
+	}
+	if _, err := (&options{Terms: []string{"a=b"}, XPath: "/a"}).query(io.LimitReader(nil, 0)); err == nil {
+		t.Error("terms and XPath were taken together")
+	}
+	if q, _ := (&options{Sort: "-load"}).query(nil); q.OrderBy != "load" || !q.Descending {
+		t.Error(q)
+	}
+}

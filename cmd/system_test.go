@@ -1,0 +1,360 @@
+// Package cmd_test drives the real programs as their users do: separate processes, real sockets, real files.
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// bin holds the programs, built once.
+var bin string
+
+func TestMain(m *testing.M) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		panic(err)
+	}
+	build := exec.Command("make", "-s", "-C", root, "build")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "make build:", err)
+		os.Exit(1)
+	}
+	bin = filepath.Join(root, "bin")
+	os.Exit(m.Run())
+}
+
+// system is a running ninjad, or several, on a channel of its own.
+type system struct {
+	t     *testing.T
+	dir   string
+	group string
+	port  int
+	kids  map[string]*exec.Cmd
+}
+
+func newSystem(t *testing.T) *system {
+	s := &system{t: t, dir: t.TempDir(), kids: make(map[string]*exec.Cmd)}
+	s.group = fmt.Sprintf("239.255.%d.%d", 10+rand.IntN(60), 1+rand.IntN(250))
+	s.port = 20000 + rand.IntN(20000)
+	t.Cleanup(func() {
+		for name := range s.kids {
+			s.stop(name)
+		}
+		if t.Failed() {
+			logs, _ := filepath.Glob(filepath.Join(s.dir, "*.log"))
+			for _, l := range logs {
+				b, _ := os.ReadFile(l)
+				t.Logf("%s:\n%s", filepath.Base(l), b)
+			}
+		}
+	})
+	return s
+}
+
+// start runs ninjad and waits until it is ready.
+func (s *system) start(name string, args ...string) {
+	s.t.Helper()
+	log, err := os.OpenFile(filepath.Join(s.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	ready := filepath.Join(s.dir, name+".ready")
+	os.Remove(ready)
+	cmd := exec.Command(filepath.Join(bin, "ninjad"), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.kids[name] = cmd
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(ready); err == nil {
+			return
+		}
+		if time.Now().After(end) || cmd.Process.Signal(syscall.Signal(0)) != nil {
+			b, _ := os.ReadFile(log.Name())
+			s.t.Fatalf("%s is not ready:\n%s", name, b)
+		}
+	}
+}
+
+// dev starts every role in one process.
+func (s *system) dev() {
+	s.start("dev", "dev", "--state", filepath.Join(s.dir, "dev"), "--http", "none", "--ready", filepath.Join(s.dir, "dev.ready"),
+		"--group", fmt.Sprintf("%s:%d", s.group, s.port))
+}
+
+// run starts a daemon with a configuration.
+func (s *system) run(name, config string) {
+	s.t.Helper()
+	file := filepath.Join(s.dir, name+".yaml")
+	text := fmt.Sprintf("state: %s/%s\nready: %s/%s.ready\ndiscovery: {group: '%s:%d'}\n%s", s.dir, name, s.dir, name, s.group, s.port, config)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.start(name, "run", file)
+}
+
+// stop asks a daemon to end and says how it did.
+func (s *system) stop(name string) error {
+	cmd := s.kids[name]
+	delete(s.kids, name)
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	return cmd.Wait()
+}
+
+// kill ends a daemon as a crash does.
+func (s *system) kill(name string) {
+	cmd := s.kids[name]
+	delete(s.kids, name)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// result is what a tool printed and how it ended.
+type result struct {
+	out, err string
+	code     int
+}
+
+// tool runs a tool with somebody's home.
+func (s *system) tool(home string, args ...string) result {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, args[0]), args[1:]...)
+	cmd.Env = append(os.Environ(), "NINJA_HOME="+filepath.Join(s.dir, home))
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatalf("%v: %v", args, err)
+	}
+	return result{out.String(), complaint.String(), cmd.ProcessState.ExitCode()}
+}
+
+// must runs a tool that has to succeed.
+func (s *system) must(home string, args ...string) string {
+	s.t.Helper()
+	r := s.tool(home, args...)
+	if r.code != 0 {
+		s.t.Fatalf("%v: exit %d\n%s%s", args, r.code, r.out, r.err)
+	}
+	return strings.TrimSpace(r.out)
+}
+
+// user joins somebody.
+func (s *system) user(admin, name string) string {
+	s.t.Helper()
+	token := s.must(admin, "ninjactl", "token", "--for", "user/"+name)
+	s.must(name, "ninjactl", "join", token, "--group", fmt.Sprintf("%s:%d", s.group, s.port), "--via", "127.0.0.1")
+	return name
+}
+
+// eventually waits until something holds; what the system does after an announcement takes a moment.
+func (s *system) eventually(what string, holds func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("not in half a minute: %s", what)
+		}
+	}
+}
+
+// A service is published, hidden from all but its owner, found once its owner says so, and hidden again. Whoever may not
+// find it sees exactly what they would see if it did not exist.
+func TestPublishFindHide(t *testing.T) {
+	s := newSystem(t)
+	s.dev()
+	ann, bob := s.user("dev/admin", "ann"), s.user("dev/admin", "bob")
+	description := filepath.Join(s.dir, "laser.xml")
+	write(t, description, `<service xmlns="urn:ninja:service:1" kind="printer" name="laser"><floor>2</floor></service>`)
+	publish := exec.Command(filepath.Join(bin, "ninjactl"), "publish", description)
+	publish.Env = append(os.Environ(), "NINJA_HOME="+filepath.Join(s.dir, ann))
+	var said bytes.Buffer
+	publish.Stdout, publish.Stderr = &said, &said
+	if err := publish.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer publish.Process.Kill()
+	found := func(who string) bool { return s.tool(who, "sdsquery", "kind=printer", "floor=2").code == 0 }
+	s.eventually("ann finds her printer", func() bool { return found(ann) })
+
+	hidden, absent := s.tool(bob, "sdsquery", "kind=printer"), s.tool(bob, "sdsquery", "kind=plotter")
+	if hidden.code != 1 || hidden != absent {
+		t.Errorf("hidden is %+v, absent is %+v", hidden, absent)
+	}
+	s.must(ann, "ninjactl", "acl", "grant", "laser", "spiffe://dev.ninja/user/bob", "find")
+	s.eventually("bob finds the printer", func() bool { return found(bob) })
+	if xml := s.must(bob, "sdsquery", "--output", "xml", "kind=printer"); !strings.Contains(xml, "<floor>2</floor>") {
+		t.Errorf("bob sees %s", xml)
+	}
+	s.must(ann, "ninjactl", "acl", "revoke", "laser", "spiffe://dev.ninja/user/bob", "find")
+	s.eventually("bob no longer finds the printer", func() bool { return !found(bob) })
+	if r := s.tool(bob, "ninjactl", "acl", "grant", "spiffe://dev.ninja/user/ann#laser", "everyone", "find"); r.code == 0 {
+		t.Error("bob opened ann's printer to everyone")
+	}
+
+	// Its owner withdraws it: it is gone at once, not after its lifetime.
+	if err := publish.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish.Wait(); err != nil {
+		t.Errorf("publish ended with %v:\n%s", err, said.String())
+	}
+	s.eventually("the printer is withdrawn", func() bool { return !found(ann) })
+}
+
+// What is malformed or over a budget is refused with line, rule and remedy.
+func TestBadDescriptions(t *testing.T) {
+	s := newSystem(t)
+	s.dev()
+	for _, tc := range []struct{ xml, want string }{
+		{"<service>\n<a></b></service>", "line 2"},
+		{"<!DOCTYPE a [<!ENTITY x 'y'>]><a/>", "DOCTYPE"},
+		{"<a x='1' x='2'/>", "duplicate"},
+		{"<a><b/></a><c/>", "root"},
+		{strings.Repeat("<a>", 40) + strings.Repeat("</a>", 40), "32"},
+		{"<a>" + strings.Repeat("x", 70_000) + "</a>", "65536"},
+	} {
+		file := filepath.Join(s.dir, "bad.xml")
+		write(t, file, tc.xml)
+		if r := s.tool("dev/admin", "ninjactl", "publish", "--name", "bad", file); r.code == 0 || !strings.Contains(r.err, tc.want) {
+			t.Errorf("%.40q: exit %d, %s; want %q", tc.xml, r.code, r.err, tc.want)
+		}
+	}
+	if r := s.tool("dev/admin", "sdsquery", "--count", "kind=time-of-day"); !strings.Contains(r.out, "1") {
+		t.Errorf("after bad descriptions the clock is gone: %+v", r)
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Paths are planned, made, listed, shown and taken down by hand; what cannot be made is refused with the reason.
+func TestPathsByHand(t *testing.T) {
+	s := newSystem(t)
+	s.dev()
+	const request = "phone:dev ! ?time-of-day ! phone:dev"
+	s.eventually("everything is published", func() bool { return s.tool("dev/admin", "ninjactl", "path", "plan", request).code == 0 })
+	plan := s.must("dev/admin", "ninjactl", "path", "plan", request)
+	for _, want := range []string{"microphone", "audio/L16;channels=1;rate=16000", "about=time", "speaker", "no cheaper path exists"} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("the plan lacks %q:\n%s", want, plan)
+		}
+	}
+	var made struct {
+		Path  string
+		State string
+		Steps []struct{ Operator string }
+	}
+	if err := json.Unmarshal([]byte(s.must("dev/admin", "ninjactl", "path", "create", request, "--output", "json")), &made); err != nil {
+		t.Fatal(err)
+	}
+	if made.State != "running" || len(made.Steps) < 7 {
+		t.Errorf("made: %+v", made)
+	}
+	if list := s.must("dev/admin", "ninjactl", "path", "list"); !strings.Contains(list, made.Path) {
+		t.Errorf("list:\n%s", list)
+	}
+	// A path is its owner's alone.
+	ann := s.user("dev/admin", "ann")
+	if r := s.tool(ann, "ninjactl", "path", "show", made.Path); r.code == 0 || !strings.Contains(r.err, "no such path") {
+		t.Errorf("ann sees the administrator's path: %+v", r)
+	}
+	s.eventually("packets are counted", func() bool {
+		return strings.Contains(s.must("dev/admin", "ninjactl", "path", "show", made.Path), "rtp")
+	})
+	if gone := s.must("dev/admin", "ninjactl", "path", "delete", made.Path); !strings.Contains(gone, "is gone") {
+		t.Errorf("delete: %s", gone)
+	}
+	for _, tc := range []struct{ request, want string }{
+		{"phone:attic ! ?time-of-day ! phone:dev", "nothing that you may find is called phone:attic"},
+		{request + " latency<1ms", "latency bound 1ms: the least possible is"},
+		{"phone:dev ! ?printer ! phone:dev", "no service that you may find is a printer"},
+		{"phone:dev", "two endpoints"},
+	} {
+		if r := s.tool("dev/admin", "ninjactl", "path", "create", tc.request); r.code == 0 || !strings.Contains(r.err, tc.want) {
+			t.Errorf("%s: %+v, want %q", tc.request, r, tc.want)
+		}
+	}
+}
+
+// A daemon has its state to itself, and stops cleanly when asked to.
+func TestOneDaemonAState(t *testing.T) {
+	s := newSystem(t)
+	s.dev()
+	second := exec.Command(filepath.Join(bin, "ninjad"), "dev", "--state", filepath.Join(s.dir, "dev"), "--http", "none")
+	out, err := second.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "in use by another ninjad") {
+		t.Errorf("a second daemon: %v\n%s", err, out)
+	}
+	if err := s.stop("dev"); err != nil {
+		t.Errorf("stopping: %v", err)
+	}
+	secrets := 0
+	err = filepath.WalkDir(filepath.Join(s.dir, "dev"), func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && (strings.HasSuffix(path, ".pem") || strings.HasSuffix(path, ".key")) {
+			secrets++
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has the mode %v", path, info.Mode().Perm())
+			}
+		}
+		return err
+	})
+	if err != nil || secrets < 7 {
+		t.Errorf("%d key files, %v", secrets, err)
+	}
+	s.dev() // the same state again: identities are kept
+	if r := s.tool("dev/admin", "ninjactl", "whoami"); r.code != 0 || !strings.Contains(r.out, "spiffe://dev.ninja/user/admin") {
+		t.Errorf("after a restart: %+v", r)
+	}
+}
+
+// Section 6.1: "a restarted server restores its data by listening to the channel."
+func TestAKilledServerRefills(t *testing.T) {
+	s := newSystem(t)
+	server := fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {channel: '%s:%d', period: 1s}\n  apc: {}\n", s.group, s.port+1)
+	s.run("server", server)
+	token := s.must("server/admin", "ninjactl", "token", "--for", "proxy/p1")
+	s.run("proxy", "join: "+token+"\nroles:\n  proxy: {name: p1, acl: ['everyone: find, use']}\n")
+	count := func() string {
+		return strings.TrimSpace(s.tool("server/admin", "sdsquery", "--count", "kind=operator").out)
+	}
+	var before string
+	s.eventually("the proxy's operators are found", func() bool {
+		before = count()
+		n := 0
+		_, err := fmt.Sscan(before, &n)
+		return err == nil && n >= 30
+	})
+	s.kill("server")
+	killed := time.Now()
+	s.run("server", server)
+	s.eventually("all operators are found again", func() bool { return count() == before })
+	t.Logf("%s services were back %v after the kill, start of the server included (period 1 s)", before, time.Since(killed).Round(time.Millisecond))
+}
