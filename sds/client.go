@@ -19,6 +19,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
 	"ninja/sds/sdspb"
 )
 
@@ -120,6 +121,31 @@ func (c *Client) Count(ctx context.Context, q Query) (int, error) {
 		return 0, c.failed("count", err)
 	}
 	return int(a.count), nil
+}
+
+// Explanation is how a server answered a query, of what the asker may find.
+type Explanation struct {
+	Classes  int // visibility classes that were opened
+	Services int // in them
+	Verified int // that were looked at, because the index could not rule them out
+	Found    int
+	Parts    []index.Part // conditions that the index decides
+}
+
+// Explain asks how a query is answered.
+func (c *Client) Explain(ctx context.Context, q Query) (Explanation, error) {
+	m := q.message(true)
+	m.Explain = true
+	a, err := c.ask(ctx, nil, m)
+	if err != nil {
+		return Explanation{}, c.failed("explain", err)
+	}
+	x := a.explain
+	out := Explanation{Classes: int(x.GetClasses()), Services: int(x.GetServices()), Verified: int(x.GetVerified()), Found: int(x.GetFound())}
+	for _, p := range x.GetParts() {
+		out.Parts = append(out.Parts, index.Part{What: p.GetWhat(), Size: int(p.GetSize()), Opened: int(p.GetOpened())})
+	}
+	return out, nil
 }
 
 func (c *Client) failed(what string, err error) error {

@@ -20,10 +20,10 @@ var errBroken = errors.New("the session broke")
 
 // answer is the whole answer to a question.
 type answer struct {
-	found []*sdspb.Found
-	count uint64
-	more  bool
-	err   error
+	found   []*sdspb.Found
+	count   uint64
+	explain *sdspb.Explanation
+	err     error
 }
 
 // clientSession is one stream to the server. Asking goroutines hand requests to its sender; its receiver hands out the
@@ -105,7 +105,7 @@ func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionReq
 		s.mu.Lock()
 		p := s.pending[m.GetId()]
 		if p != nil {
-			p.found, p.count, p.more = append(p.found, m.GetFound()...), m.GetCount(), m.GetMore()
+			p.found, p.count, p.explain = append(p.found, m.GetFound()...), m.GetCount(), m.GetExplain()
 			if m.GetLast() {
 				if m.GetCode() != 0 {
 					p.err = status.Error(codes.Code(m.GetCode()), m.GetError())

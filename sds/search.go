@@ -70,11 +70,12 @@ type question struct {
 	order      *index.Selector // else by this place; nil is by id
 	descending bool
 	countOnly  bool
+	explain    bool
 }
 
 // compile checks what is asked. Errors carry codes.InvalidArgument.
 func compile(q *sdspb.Question) (*question, error) {
-	out := &question{by: q.GetBy(), limit: int(q.GetLimit()), descending: q.GetDescending(), countOnly: q.GetCountOnly()}
+	out := &question{by: q.GetBy(), limit: int(q.GetLimit()), descending: q.GetDescending(), countOnly: q.GetCountOnly(), explain: q.GetExplain()}
 	if out.limit <= 0 || out.limit > MaxResults {
 		out.limit = MaxResults
 	}
@@ -113,33 +114,68 @@ type hit struct {
 	rank  int // 0: value counts, 1: text counts, 2: neither
 }
 
+// result is what a search found.
+type result struct {
+	hits    []hit // in order, cut to the limit
+	count   int
+	explain *sdspb.Explanation // nil when not asked for
+}
+
+// more reports whether the limit cut the answer.
+func (r *result) more(q *question) bool { return !q.countOnly && r.count > len(r.hits) }
+
 // search answers a question from one snapshot, from what r may find and nothing else.
-func (s *Server) search(ctx context.Context, r rights, q *question) (hits []hit, count int, err error) {
+func (s *Server) search(ctx context.Context, r rights, q *question) (*result, error) {
 	query := q.query
 	if r.extra != nil {
 		query = index.And(query, r.extra)
 	}
+	var out result
+	if q.explain {
+		out.explain = new(sdspb.Explanation)
+	}
 	fuel := index.Fuel
+	var err error
 	s.store.snapshot.Load().open(r.grants, func(c *index.Class) bool {
-		_, err = c.Search(query, q.by, &fuel, func(d *index.Doc) bool {
-			if count++; count%256 == 0 && ctx.Err() != nil {
+		var effort index.Effort
+		effort, err = c.Search(query, q.by, &fuel, func(d *index.Doc) bool {
+			if out.count++; out.count%256 == 0 && ctx.Err() != nil {
 				return false
 			}
 			if !q.countOnly {
-				hits = append(hits, q.hit(d.Item.(*record)))
+				out.hits = append(out.hits, q.hit(d.Item.(*record)))
 			}
 			return true
 		})
+		if q.explain {
+			explainClass(out.explain, c, effort, c.Explain(query, q.by))
+		}
 		return err == nil && ctx.Err() == nil
 	})
 	switch {
 	case ctx.Err() != nil:
-		return nil, 0, status.FromContextError(ctx.Err()).Err()
+		return nil, status.FromContextError(ctx.Err()).Err()
 	case err != nil:
-		return nil, 0, status.Error(codes.ResourceExhausted, err.Error())
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
-	q.sort(hits)
-	return hits[:min(len(hits), q.limit)], count, nil
+	q.sort(out.hits)
+	out.hits = out.hits[:min(len(out.hits), q.limit)]
+	return &out, nil
+}
+
+// explainClass adds what one class did.
+func explainClass(x *sdspb.Explanation, c *index.Class, effort index.Effort, parts []index.Part) {
+	x.Classes++
+	x.Services += uint64(c.Len())
+	x.Verified += uint64(effort.Verified)
+	x.Found += uint64(effort.Found)
+	for i, p := range parts {
+		if i == len(x.Parts) {
+			x.Parts = append(x.Parts, &sdspb.Explanation_Part{What: p.What})
+		}
+		x.Parts[i].Size += uint64(p.Size)
+		x.Parts[i].Opened += uint32(p.Opened)
+	}
 }
 
 func (q *question) hit(r *record) hit {

@@ -114,7 +114,9 @@ func ServerOptions() []grpc.ServerOption {
 func (s *Server) Run(ctx context.Context) error {
 	var followers sync.WaitGroup
 	if s.cfg.ACLs != nil {
-		followers.Go(func() { s.follow(ctx) })
+		// Taken before the first service is classed by them, so that no change falls in between.
+		known, _, changed := s.cfg.ACLs.All()
+		followers.Go(func() { s.follow(ctx, known, changed) })
 	}
 	s.store.run(ctx)
 	followers.Wait()
@@ -122,8 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // follow moves services to other classes as their ACLs change.
-func (s *Server) follow(ctx context.Context) {
-	known, _, changed := s.cfg.ACLs.All()
+func (s *Server) follow(ctx context.Context, known map[string]*capability.ACL, changed <-chan struct{}) {
 	for {
 		select {
 		case <-changed:
@@ -272,13 +273,13 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	}
 	r, _, _ := s.rights(&holder{peer: peer, token: req.GetCapability()})
 	s.store.stats.queries.Add(1)
-	hits, count, err := s.search(ctx, r, q)
+	res, err := s.search(ctx, r, q)
 	if err != nil {
 		return nil, err
 	}
-	out := &sdspb.QueryResponse{Count: uint64(count), More: !q.countOnly && count > len(hits)}
+	out := &sdspb.QueryResponse{Count: uint64(res.count), More: res.more(q), Explain: res.explain}
 	size, now := 0, time.Now()
-	for _, h := range hits {
+	for _, h := range res.hits {
 		m := h.message(now)
 		if size += messageSize(m); size > maxMessage/2 {
 			out.More = true

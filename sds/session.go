@@ -164,13 +164,13 @@ func (c *session) compile(q *sdspb.Question) (*question, error) {
 // answer searches and sends what was found, in as many messages as it takes.
 func (c *session) answer(ctx context.Context, id uint64, r rights, q *question) error {
 	c.store.stats.queries.Add(1)
-	hits, count, err := c.search(ctx, r, q)
+	res, err := c.search(ctx, r, q)
 	if err != nil {
 		return err
 	}
 	m := &sdspb.SessionResponse{Id: id}
 	size, now := 0, time.Now()
-	for _, h := range hits {
+	for _, h := range res.hits {
 		f := h.message(now)
 		if size += messageSize(f); size > maxAnswer && len(m.Found) > 0 {
 			if !c.send(ctx, m) {
@@ -180,7 +180,7 @@ func (c *session) answer(ctx context.Context, id uint64, r rights, q *question) 
 		}
 		m.Found = append(m.Found, f)
 	}
-	m.Last, m.Count, m.More = true, uint64(count), !q.countOnly && count > len(hits)
+	m.Last, m.Count, m.More, m.Explain = true, uint64(res.count), res.more(q), res.explain
 	c.send(ctx, m)
 	return nil
 }

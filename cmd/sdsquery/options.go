@@ -47,6 +47,7 @@ type options struct {
 	Sort      string            `short:"s" placeholder:"WHAT" help:"A named number or a path; -WHAT is descending."`
 	Limit     int               `short:"l" placeholder:"N" help:"At most so many."`
 	Count     bool              `help:"Only say how many."`
+	Explain   bool              `help:"Say how the answer is found, instead of the answer."`
 	Watch     bool              `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
 	Home      string            `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
 	Server    string            `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
@@ -65,6 +66,7 @@ type terminal struct {
 type finder interface {
 	Query(ctx context.Context, q sds.Query) ([]sds.Found, error)
 	Count(ctx context.Context, q sds.Query) (int, error)
+	Explain(ctx context.Context, q sds.Query) (sds.Explanation, error)
 	Watch(ctx context.Context, q sds.Query, f func(sds.WatchEvent)) error
 }
 
@@ -151,6 +153,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		fmt.Fprintln(t.out, n)
 		return status(n)
 	}
+	if o.Explain {
+		x, err := client.Explain(ctx, q)
+		if err != nil {
+			return failed(t, err)
+		}
+		explain(t.out, x)
+		return status(x.Found)
+	}
 	found, err := client.Query(ctx, q)
 	if err != nil {
 		return failed(t, err)
@@ -163,6 +173,22 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		return failed(t, err)
 	}
 	return status(len(found))
+}
+
+// explain writes how an answer is found.
+func explain(out io.Writer, x sds.Explanation) {
+	fmt.Fprintf(out, "you may find %d services, in %d visibility classes\n", x.Services, x.Classes)
+	for _, p := range x.Parts {
+		mark := ""
+		if p.Opened > 0 {
+			mark = "  <- looked up"
+		}
+		fmt.Fprintf(out, "  %s: %d%s\n", plain(p.What), p.Size, mark)
+	}
+	if len(x.Parts) == 0 {
+		fmt.Fprintln(out, "  nothing of the question is in the index: each one is looked at")
+	}
+	fmt.Fprintf(out, "%d were looked at, %d match\n", x.Verified, x.Found)
 }
 
 func status(n int) int {

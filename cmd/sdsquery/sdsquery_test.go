@@ -50,6 +50,10 @@ func (f fake) Count(ctx context.Context, q sds.Query) (int, error) {
 	return len(found), err
 }
 
+func (f fake) Explain(context.Context, sds.Query) (sds.Explanation, error) {
+	return sds.Explanation{Classes: 2, Services: 40, Verified: 3, Found: 2, Parts: []index.Part{{What: "/service/@kind = \"a\"", Size: 3, Opened: 1}, {What: "/service/floor", Size: 9}}}, nil
+}
+
 func (f fake) Watch(ctx context.Context, _ sds.Query, tell func(sds.WatchEvent)) error {
 	for _, s := range f {
 		tell(sds.WatchEvent{Kind: sds.Enter, Found: s})
@@ -128,6 +132,13 @@ p2    printer  base/b  5      0.25  1.5s  load=0.25
 	}
 	if out, _, code := run(t, printers, 0, "--count", "kind=printer"); out != "2\n" || code != exitFound {
 		t.Errorf("count: %q %d", out, code)
+	}
+	if out, _, code := run(t, printers, 0, "--explain", "kind=a"); code != exitFound || out != `you may find 40 services, in 2 visibility classes
+  /service/@kind = "a": 3  <- looked up
+  /service/floor: 9
+3 were looked at, 2 match
+` {
+		t.Errorf("explain: %d\n%s", code, out)
 	}
 	if out, errs, code := run(t, printers, 0, "--watch"); code != exitFailed || !strings.Contains(errs, "went away") ||
 		!strings.HasPrefix(out, "+ spiffe://d/base/b#p1  printer  base/b  1.5s  load=0.25  Beside the lift\n- spiffe://d/base/b#p1\n") {

@@ -14,15 +14,7 @@ func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (E
 	if c.Len() == 0 {
 		return effort, nil
 	}
-	f := q.filter
-	if by != "" {
-		owned := &terms{kind: owner, from: bound{text: by}, to: bound{text: by}}
-		if f == nil {
-			f = owned
-		} else {
-			f = allOf{f, owned}
-		}
-	}
+	f := narrowed(q.filter, by)
 	set := c.everything
 	if f != nil {
 		set = c.candidates(f)

@@ -363,7 +363,7 @@ func (p *xparser) nameTest(s *step, isAttribute bool) error {
 	}
 	rest := p.s[p.i:]
 	if strings.HasPrefix(rest, "::") || strings.HasPrefix(rest, "(") {
-		return p.fail("%s is not supported here", name+rest[:min(2, len(rest))])
+		return p.fail("%s is not supported here", name+rest[:strings.IndexAny(rest, "(:")+1])
 	}
 	if !strings.HasPrefix(rest, ":") {
 		return nil

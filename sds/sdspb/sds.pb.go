@@ -79,7 +79,7 @@ func (x WatchEvent_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchEvent_Kind.Descriptor instead.
 func (WatchEvent_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{8, 0}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // Question is what is looked for. Empty fields ask for nothing.
@@ -94,6 +94,7 @@ type Question struct {
 	OrderBy       string                 `protobuf:"bytes,7,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`                                                                  // a named number, or a path within the document
 	Descending    bool                   `protobuf:"varint,8,opt,name=descending,proto3" json:"descending,omitempty"`
 	CountOnly     bool                   `protobuf:"varint,9,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
+	Explain       bool                   `protobuf:"varint,10,opt,name=explain,proto3" json:"explain,omitempty"` // answer also how the answer was found, of what the caller may find
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +188,13 @@ func (x *Question) GetDescending() bool {
 func (x *Question) GetCountOnly() bool {
 	if x != nil {
 		return x.CountOnly
+	}
+	return false
+}
+
+func (x *Question) GetExplain() bool {
+	if x != nil {
+		return x.Explain
 	}
 	return false
 }
@@ -356,6 +364,7 @@ type QueryResponse struct {
 	Found         []*Found               `protobuf:"bytes,1,rep,name=found,proto3" json:"found,omitempty"`
 	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"` // what matches, of what the caller may find; at least that when more is set
 	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`   // the limit or the size of an answer cut it
+	Explain       *Explanation           `protobuf:"bytes,4,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -411,6 +420,90 @@ func (x *QueryResponse) GetMore() bool {
 	return false
 }
 
+func (x *QueryResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
+// Explanation is how a question was answered.
+type Explanation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Classes       uint32                 `protobuf:"varint,1,opt,name=classes,proto3" json:"classes,omitempty"`   // visibility classes that were opened
+	Services      uint64                 `protobuf:"varint,2,opt,name=services,proto3" json:"services,omitempty"` // in them
+	Verified      uint64                 `protobuf:"varint,3,opt,name=verified,proto3" json:"verified,omitempty"` // that were looked at, because the index could not rule them out
+	Found         uint64                 `protobuf:"varint,4,opt,name=found,proto3" json:"found,omitempty"`
+	Parts         []*Explanation_Part    `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Explanation) GetClasses() uint32 {
+	if x != nil {
+		return x.Classes
+	}
+	return 0
+}
+
+func (x *Explanation) GetServices() uint64 {
+	if x != nil {
+		return x.Services
+	}
+	return 0
+}
+
+func (x *Explanation) GetVerified() uint64 {
+	if x != nil {
+		return x.Verified
+	}
+	return 0
+}
+
+func (x *Explanation) GetFound() uint64 {
+	if x != nil {
+		return x.Found
+	}
+	return 0
+}
+
+func (x *Explanation) GetParts() []*Explanation_Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 type SessionRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
@@ -426,7 +519,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +531,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +544,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{4}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SessionRequest) GetVersion() uint32 {
@@ -526,7 +619,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +631,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +644,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{5}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetCapability() []byte {
@@ -573,7 +666,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +678,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +691,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{6}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Ask) GetId() uint64 {
@@ -638,13 +731,14 @@ type SessionResponse struct {
 	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
 	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
 	Error         string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Explain       *Explanation           `protobuf:"bytes,8,opt,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +750,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +763,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{7}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SessionResponse) GetId() uint64 {
@@ -721,6 +815,13 @@ func (x *SessionResponse) GetError() string {
 	return ""
 }
 
+func (x *SessionResponse) GetExplain() *Explanation {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 type WatchEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          WatchEvent_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=ninja.sds.v1.WatchEvent_Kind" json:"kind,omitempty"`
@@ -731,7 +832,7 @@ type WatchEvent struct {
 
 func (x *WatchEvent) Reset() {
 	*x = WatchEvent{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +844,7 @@ func (x *WatchEvent) String() string {
 func (*WatchEvent) ProtoMessage() {}
 
 func (x *WatchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +857,7 @@ func (x *WatchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
 func (*WatchEvent) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{8}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchEvent) GetKind() WatchEvent_Kind {
@@ -787,7 +888,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +900,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +913,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{9}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Body) GetName() string {
@@ -868,7 +969,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +981,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +994,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{10}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Pair) GetName() string {
@@ -929,7 +1030,7 @@ type AnnounceRequest struct {
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1042,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1055,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{11}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AnnounceRequest) GetVersion() uint32 {
@@ -996,7 +1097,7 @@ type AnnounceResponse struct {
 
 func (x *AnnounceResponse) Reset() {
 	*x = AnnounceResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1109,7 @@ func (x *AnnounceResponse) String() string {
 func (*AnnounceResponse) ProtoMessage() {}
 
 func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1122,7 @@ func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
 func (*AnnounceResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{12}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AnnounceResponse) GetUnknown() []string {
@@ -1056,7 +1157,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1169,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1182,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{13}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Refusal) GetName() string {
@@ -1114,7 +1215,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1227,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1240,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{14}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatusRequest) GetVersion() uint32 {
@@ -1163,7 +1264,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1276,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1289,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{15}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StatusResponse) GetVersion() uint32 {
@@ -1226,11 +1327,71 @@ func (x *StatusResponse) GetRefused() []*Refusal {
 	return nil
 }
 
+type Explanation_Part struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`     // services that this condition leaves, at most
+	Opened        uint32                 `protobuf:"varint,3,opt,name=opened,proto3" json:"opened,omitempty"` // classes in which it was the cheapest and so decided what was looked at
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation_Part) Reset() {
+	*x = Explanation_Part{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation_Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation_Part) ProtoMessage() {}
+
+func (x *Explanation_Part) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation_Part.ProtoReflect.Descriptor instead.
+func (*Explanation_Part) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *Explanation_Part) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Explanation_Part) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Explanation_Part) GetOpened() uint32 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
 var File_sds_sdspb_sds_proto protoreflect.FileDescriptor
 
 const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\n" +
-	"\x13sds/sdspb/sds.proto\x12\fninja.sds.v1\"\xdd\x02\n" +
+	"\x13sds/sdspb/sds.proto\x12\fninja.sds.v1\"\xf7\x02\n" +
 	"\bQuestion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\btemplate\x18\x02 \x01(\fR\btemplate\x12\x14\n" +
@@ -1245,7 +1406,9 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"descending\x18\b \x01(\bR\n" +
 	"descending\x12\x1d\n" +
 	"\n" +
-	"count_only\x18\t \x01(\bR\tcountOnly\x1a=\n" +
+	"count_only\x18\t \x01(\bR\tcountOnly\x12\x18\n" +
+	"\aexplain\x18\n" +
+	" \x01(\bR\aexplain\x1a=\n" +
 	"\x0fNamespacesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x02\n" +
@@ -1266,11 +1429,22 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x02 \x01(\fR\n" +
 	"capability\x122\n" +
-	"\bquestion\x18\x03 \x01(\v2\x16.ninja.sds.v1.QuestionR\bquestion\"d\n" +
+	"\bquestion\x18\x03 \x01(\v2\x16.ninja.sds.v1.QuestionR\bquestion\"\x99\x01\n" +
 	"\rQueryResponse\x12)\n" +
 	"\x05found\x18\x01 \x03(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"\xa3\x01\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x123\n" +
+	"\aexplain\x18\x04 \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\"\xf3\x01\n" +
+	"\vExplanation\x12\x18\n" +
+	"\aclasses\x18\x01 \x01(\rR\aclasses\x12\x1a\n" +
+	"\bservices\x18\x02 \x01(\x04R\bservices\x12\x1a\n" +
+	"\bverified\x18\x03 \x01(\x04R\bverified\x12\x14\n" +
+	"\x05found\x18\x04 \x01(\x04R\x05found\x124\n" +
+	"\x05parts\x18\x05 \x03(\v2\x1e.ninja.sds.v1.Explanation.PartR\x05parts\x1aF\n" +
+	"\x04Part\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xa3\x01\n" +
 	"\x0eSessionRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12+\n" +
 	"\x05hello\x18\x02 \x01(\v2\x13.ninja.sds.v1.HelloH\x00R\x05hello\x12%\n" +
@@ -1288,7 +1462,7 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x04 \x01(\fR\n" +
-	"capability\"\xb4\x01\n" +
+	"capability\"\xe9\x01\n" +
 	"\x0fSessionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x05found\x18\x02 \x03(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x12\n" +
@@ -1296,7 +1470,8 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x12\n" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x12\n" +
 	"\x04code\x18\x06 \x01(\rR\x04code\x12\x14\n" +
-	"\x05error\x18\a \x01(\tR\x05error\"\xdb\x01\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
+	"\aexplain\x18\b \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\"\xdb\x01\n" +
 	"\n" +
 	"WatchEvent\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.ninja.sds.v1.WatchEvent.KindR\x04kind\x12)\n" +
@@ -1369,63 +1544,68 @@ func file_sds_sdspb_sds_proto_rawDescGZIP() []byte {
 }
 
 var file_sds_sdspb_sds_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sds_sdspb_sds_proto_goTypes = []any{
 	(WatchEvent_Kind)(0),     // 0: ninja.sds.v1.WatchEvent.Kind
 	(*Question)(nil),         // 1: ninja.sds.v1.Question
 	(*Found)(nil),            // 2: ninja.sds.v1.Found
 	(*QueryRequest)(nil),     // 3: ninja.sds.v1.QueryRequest
 	(*QueryResponse)(nil),    // 4: ninja.sds.v1.QueryResponse
-	(*SessionRequest)(nil),   // 5: ninja.sds.v1.SessionRequest
-	(*Hello)(nil),            // 6: ninja.sds.v1.Hello
-	(*Ask)(nil),              // 7: ninja.sds.v1.Ask
-	(*SessionResponse)(nil),  // 8: ninja.sds.v1.SessionResponse
-	(*WatchEvent)(nil),       // 9: ninja.sds.v1.WatchEvent
-	(*Body)(nil),             // 10: ninja.sds.v1.Body
-	(*Pair)(nil),             // 11: ninja.sds.v1.Pair
-	(*AnnounceRequest)(nil),  // 12: ninja.sds.v1.AnnounceRequest
-	(*AnnounceResponse)(nil), // 13: ninja.sds.v1.AnnounceResponse
-	(*Refusal)(nil),          // 14: ninja.sds.v1.Refusal
-	(*StatusRequest)(nil),    // 15: ninja.sds.v1.StatusRequest
-	(*StatusResponse)(nil),   // 16: ninja.sds.v1.StatusResponse
-	nil,                      // 17: ninja.sds.v1.Question.NamespacesEntry
-	nil,                      // 18: ninja.sds.v1.Found.NumbersEntry
-	nil,                      // 19: ninja.sds.v1.Body.NumbersEntry
-	nil,                      // 20: ninja.sds.v1.Pair.NumbersEntry
+	(*Explanation)(nil),      // 5: ninja.sds.v1.Explanation
+	(*SessionRequest)(nil),   // 6: ninja.sds.v1.SessionRequest
+	(*Hello)(nil),            // 7: ninja.sds.v1.Hello
+	(*Ask)(nil),              // 8: ninja.sds.v1.Ask
+	(*SessionResponse)(nil),  // 9: ninja.sds.v1.SessionResponse
+	(*WatchEvent)(nil),       // 10: ninja.sds.v1.WatchEvent
+	(*Body)(nil),             // 11: ninja.sds.v1.Body
+	(*Pair)(nil),             // 12: ninja.sds.v1.Pair
+	(*AnnounceRequest)(nil),  // 13: ninja.sds.v1.AnnounceRequest
+	(*AnnounceResponse)(nil), // 14: ninja.sds.v1.AnnounceResponse
+	(*Refusal)(nil),          // 15: ninja.sds.v1.Refusal
+	(*StatusRequest)(nil),    // 16: ninja.sds.v1.StatusRequest
+	(*StatusResponse)(nil),   // 17: ninja.sds.v1.StatusResponse
+	nil,                      // 18: ninja.sds.v1.Question.NamespacesEntry
+	nil,                      // 19: ninja.sds.v1.Found.NumbersEntry
+	(*Explanation_Part)(nil), // 20: ninja.sds.v1.Explanation.Part
+	nil,                      // 21: ninja.sds.v1.Body.NumbersEntry
+	nil,                      // 22: ninja.sds.v1.Pair.NumbersEntry
 }
 var file_sds_sdspb_sds_proto_depIdxs = []int32{
-	17, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
-	18, // 1: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
+	18, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
+	19, // 1: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
 	1,  // 2: ninja.sds.v1.QueryRequest.question:type_name -> ninja.sds.v1.Question
 	2,  // 3: ninja.sds.v1.QueryResponse.found:type_name -> ninja.sds.v1.Found
-	6,  // 4: ninja.sds.v1.SessionRequest.hello:type_name -> ninja.sds.v1.Hello
-	7,  // 5: ninja.sds.v1.SessionRequest.ask:type_name -> ninja.sds.v1.Ask
-	1,  // 6: ninja.sds.v1.Ask.question:type_name -> ninja.sds.v1.Question
-	2,  // 7: ninja.sds.v1.SessionResponse.found:type_name -> ninja.sds.v1.Found
-	0,  // 8: ninja.sds.v1.WatchEvent.kind:type_name -> ninja.sds.v1.WatchEvent.Kind
-	2,  // 9: ninja.sds.v1.WatchEvent.found:type_name -> ninja.sds.v1.Found
-	19, // 10: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
-	20, // 11: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
-	10, // 12: ninja.sds.v1.AnnounceRequest.bodies:type_name -> ninja.sds.v1.Body
-	11, // 13: ninja.sds.v1.AnnounceRequest.pairs:type_name -> ninja.sds.v1.Pair
-	11, // 14: ninja.sds.v1.AnnounceRequest.withdrawn:type_name -> ninja.sds.v1.Pair
-	14, // 15: ninja.sds.v1.AnnounceResponse.refused:type_name -> ninja.sds.v1.Refusal
-	14, // 16: ninja.sds.v1.StatusResponse.refused:type_name -> ninja.sds.v1.Refusal
-	5,  // 17: ninja.sds.v1.Discovery.Session:input_type -> ninja.sds.v1.SessionRequest
-	3,  // 18: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
-	3,  // 19: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
-	12, // 20: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
-	15, // 21: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
-	8,  // 22: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
-	4,  // 23: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
-	9,  // 24: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
-	13, // 25: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
-	16, // 26: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 4: ninja.sds.v1.QueryResponse.explain:type_name -> ninja.sds.v1.Explanation
+	20, // 5: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
+	7,  // 6: ninja.sds.v1.SessionRequest.hello:type_name -> ninja.sds.v1.Hello
+	8,  // 7: ninja.sds.v1.SessionRequest.ask:type_name -> ninja.sds.v1.Ask
+	1,  // 8: ninja.sds.v1.Ask.question:type_name -> ninja.sds.v1.Question
+	2,  // 9: ninja.sds.v1.SessionResponse.found:type_name -> ninja.sds.v1.Found
+	5,  // 10: ninja.sds.v1.SessionResponse.explain:type_name -> ninja.sds.v1.Explanation
+	0,  // 11: ninja.sds.v1.WatchEvent.kind:type_name -> ninja.sds.v1.WatchEvent.Kind
+	2,  // 12: ninja.sds.v1.WatchEvent.found:type_name -> ninja.sds.v1.Found
+	21, // 13: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
+	22, // 14: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
+	11, // 15: ninja.sds.v1.AnnounceRequest.bodies:type_name -> ninja.sds.v1.Body
+	12, // 16: ninja.sds.v1.AnnounceRequest.pairs:type_name -> ninja.sds.v1.Pair
+	12, // 17: ninja.sds.v1.AnnounceRequest.withdrawn:type_name -> ninja.sds.v1.Pair
+	15, // 18: ninja.sds.v1.AnnounceResponse.refused:type_name -> ninja.sds.v1.Refusal
+	15, // 19: ninja.sds.v1.StatusResponse.refused:type_name -> ninja.sds.v1.Refusal
+	6,  // 20: ninja.sds.v1.Discovery.Session:input_type -> ninja.sds.v1.SessionRequest
+	3,  // 21: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
+	3,  // 22: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
+	13, // 23: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
+	16, // 24: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
+	9,  // 25: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
+	4,  // 26: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
+	10, // 27: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
+	14, // 28: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
+	17, // 29: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_sds_sdspb_sds_proto_init() }
@@ -1433,7 +1613,7 @@ func file_sds_sdspb_sds_proto_init() {
 	if File_sds_sdspb_sds_proto != nil {
 		return
 	}
-	file_sds_sdspb_sds_proto_msgTypes[4].OneofWrappers = []any{
+	file_sds_sdspb_sds_proto_msgTypes[5].OneofWrappers = []any{
 		(*SessionRequest_Hello)(nil),
 		(*SessionRequest_Ask)(nil),
 		(*SessionRequest_Cancel)(nil),
@@ -1444,7 +1624,7 @@ func file_sds_sdspb_sds_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_sdspb_sds_proto_rawDesc), len(file_sds_sdspb_sds_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,160 @@
+package sds
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/sds/announce"
+	"ninja/sds/check"
+)
+
+// catalogue fills a town with n services of about 9 attributes and 300 bytes, all visible to group:staff.
+func (w *town) catalogue(b *testing.B, n int) {
+	b.Helper()
+	owner := w.identity(ca.KindBase, "b")
+	body := announce.Sign(owner, "x", 1, nil)
+	w.acls.mu.Lock()
+	for i := range n {
+		id := fmt.Sprintf("%s#s%d", owner.ID(), i)
+		w.acls.lists[id] = &capability.ACL{Service: id, Entries: []capability.Entry{{Who: "group:staff", Ops: capability.Find}}}
+	}
+	w.acls.mu.Unlock()
+	var all sync.WaitGroup
+	for part := range 64 { // together, so that they are batched
+		all.Go(func() {
+			for i := part; i < n; i += 64 {
+				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind%d" name="s%d"><summary>Service number %d of the catalogue</summary><floor>%d</floor><building city="c%d" street="st%d"/><node control="10.0.%d.%d:7000" cores="%d" memory="%d"/></service>`,
+					i%20, i, i, i%50, i%10, i%(n/10+1), i>>8&255, i&255, i%16, i%7)
+				tree, err := check.Parse(d)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				next := body
+				next.Name, next.Description, next.Lifetime = fmt.Sprint("s", i), d, time.Hour
+				if i < 100 { // only what is found has to carry its signature
+					next = announce.Sign(owner, next.Name, 1, d)
+					next.Lifetime = time.Hour
+				}
+				if err := w.server.store.put(next, tree); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkSecureQuery asks three-term templates over mutual TLS with a capability, 64 callers on one session, both
+// ends in this process. x-empty-call is the CPU against that of a question that finds nothing at once.
+func BenchmarkSecureQuery(b *testing.B) {
+	sizes := []int{1000, 10000}
+	for n, scale := 100_000, proveScale(b); n <= 10_000*scale; n *= 10 {
+		sizes = append(sizes, n)
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+			w := newTown(b)
+			w.catalogue(b, n)
+			c := w.client(w.identity(ca.KindUser, "u"), "group:staff")
+			run := func(count int, q func(int) Query) (elapsed, used time.Duration, lap []time.Duration) {
+				var mu sync.Mutex
+				var all sync.WaitGroup
+				begun, busy := time.Now(), cpu()
+				for k := range 64 {
+					all.Go(func() {
+						for i := k; i < count; i += 64 {
+							at := time.Now()
+							if _, err := c.Query(context.Background(), q(i)); err != nil {
+								b.Error(err)
+								return
+							}
+							mu.Lock()
+							lap = append(lap, time.Since(at))
+							mu.Unlock()
+						}
+					})
+				}
+				all.Wait()
+				return time.Since(begun), cpu() - busy, lap
+			}
+			templates := make([]Query, 100)
+			for i := range templates {
+				templates[i].Template = fmt.Appendf(nil, `<service kind="kind%d" name="s%d"><floor>%d</floor></service>`, i%20, i, i%50)
+			}
+			empty := func(int) Query { return Query{Template: []byte("<nothing/>")} }
+			ask := func(i int) Query { return templates[i%20] }
+			run(256, ask)
+			b.ResetTimer()
+			elapsed, used, laps := run(b.N, ask)
+			b.StopTimer()
+			_, base, _ := run(b.N, empty)
+			slices.Sort(laps)
+			b.ReportMetric(float64(b.N)/elapsed.Seconds(), "qps")
+			b.ReportMetric(float64(used)/float64(max(1, base)), "x-empty-call")
+			b.ReportMetric(float64(laps[len(laps)/2].Microseconds()), "p50-us")
+			b.ReportMetric(float64(laps[len(laps)*99/100].Microseconds()), "p99-us")
+		})
+	}
+}
+
+// BenchmarkRefresh is the soft state renewed in memory.
+func BenchmarkRefresh(b *testing.B) {
+	w := newTown(b)
+	w.catalogue(b, 10000)
+	owner := w.identity(ca.KindBase, "b").ID()
+	pairs := make([]announce.Pair, 100)
+	for i := range pairs {
+		pairs[i] = announce.Pair{Name: fmt.Sprint("s", i), Version: 1, Numbers: map[string]float64{"load": 1}}
+	}
+	b.ResetTimer()
+	for range b.N {
+		if unknown := w.server.Refresh(owner, time.Hour, pairs); len(unknown) > 0 {
+			b.Fatal(unknown)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(pairs))/b.Elapsed().Seconds(), "services/s")
+}
+
+// BenchmarkChange is a new version of a service among 10,000, made visible.
+func BenchmarkChange(b *testing.B) {
+	w := newTown(b)
+	w.catalogue(b, 10000)
+	runtime.GC()
+	b.ResetTimer()
+	var all sync.WaitGroup
+	for k := range 64 {
+		all.Go(func() {
+			for i := k; i < b.N; i += 64 {
+				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
+				tree, err := check.Parse(d)
+				if err == nil {
+					err = w.server.store.put(announce.Body{Owner: "spiffe://test/base/b", Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+}
