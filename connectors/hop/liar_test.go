@@ -44,7 +44,7 @@ func TestFetchFromALiar(t *testing.T) {
 			}
 			defer raw.Close()
 			conn := tls.Server(raw, c)
-			if _, _, err := readFrame(conn); err == nil {
+			if _, _, err := readFrame(newBuffer(conn)); err == nil {
 				conn.Write(answer)
 			}
 			conn.Close()

@@ -24,8 +24,9 @@ type reader struct {
 	once    sync.Once
 	receive sync.WaitGroup
 
-	adus, bytes, strange atomic.Uint64
-	jitter               atomic.Int64
+	adus, bytes atomic.Uint64
+	strange     atomic.Uint64 // datagrams that were not genuine, or came from elsewhere
+	jitter      atomic.Int64
 
 	mu     sync.Mutex
 	buffer buffer
@@ -55,6 +56,10 @@ func (r *reader) change(f func()) {
 	r.mu.Lock()
 	f()
 	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *reader) wake() {
 	select {
 	case r.ready <- struct{}{}:
 	default:
@@ -88,7 +93,10 @@ func (r *reader) datagrams(o opener) {
 		now := time.Now()
 		r.jitter.Store(int64(clock.sample(now, o.format.span(p.time))))
 		p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
-		r.change(func() { r.buffer.put(p, now) })
+		r.mu.Lock()
+		r.buffer.put(p, now)
+		r.mu.Unlock()
+		r.wake()
 	}
 }
 
