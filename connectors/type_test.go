@@ -3,7 +3,11 @@ package connectors
 import (
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestParseType(t *testing.T) {
 	for in, want := range map[string]string{
