@@ -2,6 +2,7 @@ package speech
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,9 +115,13 @@ func TestUnheardAndEnds(t *testing.T) {
 }
 
 func TestRecogniserRefusesGrammars(t *testing.T) {
+	laughs := "#JSGF V1.0;\ngrammar x;\npublic <x> = <a0>;\n<a30> = one;\n"
+	for i := range 30 {
+		laughs += fmt.Sprintf("<a%d> = <a%d> <a%d>;\n", i, i+1, i+1)
+	}
 	for name, grammar := range map[string]string{
 		"not JSGF": "hello world", "no public rule": "#JSGF V1.0;\ngrammar x;\n<x> = one;",
-		"undefined rule": "#JSGF V1.0;\ngrammar x;\npublic <x> = <nowhere>;", "odd words": "#JSGF V1.0;\ngrammar x;\npublic <x> = `reboot`;",
+		"undefined rule": "#JSGF V1.0;\ngrammar x;\npublic <x> = <nowhere>;", "billion laughs": laughs, "odd words": "#JSGF V1.0;\ngrammar x;\npublic <x> = `reboot`;",
 	} {
 		e := env(t, "audio/L16;rate=16000;channels=1", heardType, nil)
 		e.Data = func(context.Context, string) ([]byte, error) { return []byte(grammar), nil }
