@@ -12,6 +12,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"strconv"
 
 	"ninja/connectors"
@@ -41,10 +42,15 @@ func newPicture(_ context.Context, env operators.Env) (operators.Operator, error
 	}
 	grey := env.Out.Get("colour") == "grey"
 	from, to := env.In.Media(), env.Out.Media()
-	return operators.Each(func(a connectors.ADU) (connectors.ADU, error) {
-		p, err := decode(a.Payload, from)
+	for _, media := range []string{from, to} {
+		if media != "image/png" && media != "image/jpeg" && media != "image/gif" {
+			return nil, fmt.Errorf("pictures of %s: PNG, JPEG and GIF are possible", media)
+		}
+	}
+	change := func(b []byte) ([]byte, error) {
+		p, err := decode(b, from)
 		if err != nil {
-			return a, err
+			return nil, err
 		}
 		if width > 0 && p.Bounds().Dx() > width {
 			p = Scale(p, width)
@@ -52,9 +58,33 @@ func newPicture(_ context.Context, env operators.Env) (operators.Operator, error
 		if grey {
 			p = Grey(p)
 		}
-		a.Payload, err = encode(p, to)
-		return a, err
+		return encode(p, to)
+	}
+	return operators.Func(func(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
+		return runAll(ctx, env, change, in, out)
 	}), nil
+}
+
+// runAll changes picture after picture. One that cannot be read is dropped after a note: the path outlives it.
+func runAll(ctx context.Context, env operators.Env, change func([]byte) ([]byte, error), in connectors.Reader, out connectors.Writer) error {
+	for {
+		a, err := in.Read(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if a.Payload, err = change(a.Payload); err != nil {
+			if env.Note != nil {
+				env.Note("fault", err.Error())
+			}
+			continue
+		}
+		if err := out.Write(ctx, a); err != nil {
+			return err
+		}
+	}
 }
 
 func decode(b []byte, media string) (image.Image, error) {
