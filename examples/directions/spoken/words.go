@@ -39,6 +39,18 @@ var leading = []string{"ne", "nw", "se", "sw", "mt", "ft", "rt", "rte"}
 // compass are the single letters that are directions at the beginning or the end of a name, and initials elsewhere.
 var compass = map[string]string{"n": "north", "s": "south", "e": "east", "w": "west"}
 
+// WithoutCompass is a spoken name without a direction at its beginning or end.
+func WithoutCompass(s string) string {
+	words := strings.Fields(s)
+	direction := func(w string) bool { return w == "north" || w == "south" || w == "east" || w == "west" }
+	if n := len(words); n > 1 && direction(words[0]) {
+		words = words[1:]
+	} else if n > 1 && direction(words[n-1]) {
+		words = words[:n-1]
+	}
+	return strings.Join(words, " ")
+}
+
 // kinds are the words that streets end with: what stands after one is a direction or something that is not the name.
 var kinds = []string{"street", "avenue", "road", "drive", "lane", "court", "boulevard", "highway", "parkway", "trail",
 	"place", "square", "circle", "terrace", "way", "pike", "turnpike", "plaza", "run"}
