@@ -88,8 +88,12 @@ func splitName(written string) []string {
 	written, _, _ = strings.Cut(written, ",")
 	written, _, _ = strings.Cut(written, ";")
 	var b strings.Builder
-	depth := 0
+	depth, before := 0, rune(0)
 	for _, r := range written {
+		if r >= '0' && r <= '9' && unicode.IsLetter(before) {
+			b.WriteByte(' ') // I95
+		}
+		before = r
 		switch {
 		case r == '(':
 			depth++
