@@ -85,12 +85,13 @@ func ParseName(written string) Name {
 
 // splitName cuts a name into words of letters, digits and apostrophes.
 func splitName(written string) []string {
-	written, _, _ = strings.Cut(written, ",")
-	written, _, _ = strings.Cut(written, ";")
+	if i := strings.IndexAny(written, ",;#"); i >= 0 {
+		written = written[:i]
+	}
 	var b strings.Builder
 	depth, before := 0, rune(0)
 	for _, r := range written {
-		if r >= '0' && r <= '9' && unicode.IsLetter(before) {
+		if r >= '0' && r <= '9' && (unicode.IsLetter(before) || strings.ContainsRune("'’`", before)) {
 			b.WriteByte(' ') // I95
 		}
 		before = r
@@ -114,7 +115,7 @@ func splitName(written string) []string {
 	var words []string
 	for _, w := range strings.Fields(b.String()) {
 		w = strings.Trim(w, "'")
-		if strings.HasPrefix(w, "#") || (len(words) > 0 && isUnit(w)) {
+		if len(words) > 0 && isUnit(w) {
 			break
 		}
 		if w != "" {
@@ -134,7 +135,7 @@ func isUnit(w string) bool {
 
 // fold turns a letter into ASCII; what is no letter or digit becomes a space.
 func fold(r rune) string {
-	if r == '#' || (r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r))) {
+	if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
 		return string(r)
 	}
 	const from, to = "àáâãäåçèéêëìíîïñòóôõöøùúûüýÿÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝ", "aaaaaaceeeeiiiinoooooouuuuyyAAAAAACEEEEIIIINOOOOOOUUUUY"
