@@ -25,6 +25,7 @@ type problem struct {
 	after    []uint32 // what must come before each
 	meets    map[int32]uint32
 	allowed  []bool    // nodes
+	banned   []bool    // operators
 	util     []float64 // nodes
 	tracked  []int32   // nodes whose joint use is followed, in the order they were found
 	cands    [][]int32 // by operator, made when first asked for
@@ -107,6 +108,12 @@ func (p *problem) requirements() error {
 // limitNodes applies the domains and the exclusions.
 func (p *problem) limitNodes() {
 	p.allowed, p.util = make([]bool, len(p.c.nodes)), make([]float64, len(p.c.nodes))
+	p.banned = make([]bool, len(p.c.ops))
+	for _, name := range p.req.WithoutOperators {
+		if i, ok := p.c.byName[name]; ok {
+			p.banned[i] = true
+		}
+	}
 	without := make(map[string]bool, len(p.req.Without))
 	for _, id := range p.req.Without {
 		without[id] = true
@@ -121,13 +128,12 @@ func (p *problem) limitNodes() {
 
 // stepVector is what an operator takes at a node.
 func (p *problem) stepVector(op int, node int32) vector {
-	k := p.c.ops[op].Spec.Cost
 	if o := p.c.override[op]; o != nil {
 		if own, ok := o[node]; ok {
-			k = own
+			return costVector(own, p.c.ops[op].Fixed)
 		}
 	}
-	return costVector(k, p.c.ops[op].Fixed)
+	return p.c.base[op]
 }
 
 func costVector(k operators.Cost, fixed bool) vector {
@@ -167,7 +173,7 @@ func (p *problem) weighOperators() {
 		p.opMask[op] = p.c.opMask[op]
 		p.minCost[op] = math.Inf(1)
 		places := p.c.places[op]
-		if len(places) == 0 || !p.dataReachable(op) {
+		if len(places) == 0 || p.banned[op] || !p.dataReachable(op) {
 			continue
 		}
 		if p.c.override[op] != nil || len(p.c.ops[op].Data) > 0 {
