@@ -420,7 +420,7 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 			for _, m := range masks {
 				t := typeState{o, m}
 				x.progress |= m
-				if p.t.opens[o].media < 0 || seen[t] {
+				if p.t.opens[o].shape < 0 || seen[t] {
 					continue
 				}
 				seen[t] = true
@@ -494,7 +494,7 @@ func (p *problem) nearMisses(x *explored) []Miss {
 	var found []near
 	for op := range p.c.ops {
 		a := &p.t.abs[p.c.sig[op]]
-		if a.in < 0 || a.out < 0 || math.IsInf(q.minCost[op], 1) {
+		if len(a.ins) == 0 || a.out < 0 || math.IsInf(q.minCost[op], 1) {
 			continue
 		}
 		about := a.outAbout

@@ -135,7 +135,7 @@ func (s *search) begin() {
 	}
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.t.opens[o]
-	e.left = p.bounds.operatorsLeft(0, t.media, t.about, 0)
+	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
 		return
 	}
@@ -172,15 +172,15 @@ func (s *search) bound(e *entry) bool {
 func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
-	var media, about int32
+	var shape, about int32
 	if !e.done {
-		media, about = p.t.opens[e.open].media, p.t.opens[e.open].about
+		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
 	}
 	left := func(metric int, node int32) float64 {
 		if e.done {
 			return 0
 		}
-		return p.bounds.operatorsLeft(metric, media, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
+		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
 	}
 	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.t.opens[parent.open].o.Media(), left)
 	return s.bound(e)
@@ -246,7 +246,7 @@ func (s *search) expand(e *entry) {
 				}
 				continue
 			}
-			if p.t.opens[next].media < 0 || int(e.length) >= p.steps-1 {
+			if p.t.opens[next].shape < 0 || int(e.length) >= p.steps-1 {
 				continue
 			}
 			free := p.available(op, e.mask)
@@ -271,7 +271,7 @@ func (s *search) child(e *entry, op, next int32, req int8) {
 	if !c.done {
 		t := &p.t.opens[next]
 		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, t.media, t.about, c.mask)
+			left := p.bounds.operatorsLeft(m, t.shape, t.about, c.mask)
 			if math.IsInf(left, 1) {
 				return
 			}
