@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -13,6 +14,7 @@ type bounds struct {
 	p   *problem
 	ops []*reverser // by metric: the least cost of the operators left
 	net []netBound  // by metric
+	hop [][]float64 // by zones: the least objective of a hop
 }
 
 // Metric 0 is the objective; metric i+1 the resource p.dims[i].
@@ -39,7 +41,7 @@ func (p *problem) makeBounds() {
 	for m := range p.metrics() {
 		b.ops = append(b.ops, p.reverse(m))
 	}
-	b.net = p.netBounds()
+	b.net, b.hop = p.netBounds()
 	p.bounds = b
 }
 
@@ -248,9 +250,25 @@ type netBound struct {
 	memo  map[uint32]([]float64) // by progress: by pin
 	zones map[uint32]([]float64) // by progress: by zone
 	after []uint32
+
+	coarse map[uint32][]float64 // by progress: by zone, pins or not
 }
 
-func (p *problem) netBounds() []netBound {
+// leastInZones is the least cost of the hops left from some node of each zone.
+func (b *netBound) leastInZones(p *problem, mask uint32) []float64 {
+	if v, ok := b.coarse[mask]; ok {
+		return v
+	}
+	v := slices.Clone(b.fromZones(p, mask))
+	for i, n := range b.pins {
+		z := p.c.nodeZone[n]
+		v[z] = min(v[z], b.fromPins(p, mask)[i])
+	}
+	b.coarse[mask] = v
+	return v
+}
+
+func (p *problem) netBounds() (out []netBound, hop [][]float64) {
 	proto := netBound{index: make(map[int32]int), byReq: make([][]int, len(p.after)), after: p.after}
 	pin := func(n int32) int {
 		i, ok := proto.index[n]
@@ -283,21 +301,25 @@ func (p *problem) netBounds() []netBound {
 		if nodes == nil || len(nodes) > maxPins || len(nodes) == 0 {
 			continue
 		}
-		for n := range nodes {
+		for _, n := range slices.Sorted(maps.Keys(nodes)) {
 			proto.byReq[r] = append(proto.byReq[r], pin(n))
 		}
 	}
-	out := make([]netBound, p.metrics())
+	out = make([]netBound, p.metrics())
 	for m := range out {
 		nb := proto
 		nb.memo, nb.zones = make(map[uint32][]float64), make(map[uint32][]float64)
 		cheapest := p.cheapestHops(m)
+		if m == 0 {
+			hop = cheapest
+		}
+		nb.coarse = make(map[uint32][]float64)
 		for _, n := range nb.pins {
 			nb.dist = append(nb.dist, zonesTo(cheapest, int(p.c.nodeZone[n])))
 		}
 		out[m] = nb
 	}
-	return out
+	return out, hop
 }
 
 // cheapestHops is the least that a hop between two nodes of two zones can add to a metric, whatever it carries.
