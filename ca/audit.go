@@ -14,7 +14,7 @@ import (
 // Record is one line of the audit log.
 type Record struct {
 	Time  time.Time `json:"time"`
-	Event string    `json:"event"` // token, join, renew, audit
+	Event string    `json:"event"` // token, join, renew, ban, lift ban, audit
 	// By is who did it, where it is not ID itself.
 	By ID `json:"by,omitempty"`
 	// ID is whom it is about; "" where nobody proved to be anyone.
@@ -23,12 +23,20 @@ type Record struct {
 	Certificate string `json:"certificate,omitempty"`
 	// Denied is why nothing was done.
 	Denied string `json:"denied,omitempty"`
+	// Unwritten is how many denials before this one were not recorded, because there were too many.
+	Unwritten int `json:"unwritten,omitempty"`
 }
+
+// maxDenials bounds the denials recorded a second: strangers must not be able to fill the disk.
+const maxDenials = 10
 
 // AuditLog is a file of JSON lines to which is only ever appended. A nil AuditLog records nothing.
 type AuditLog struct {
-	mu sync.Mutex
-	f  *os.File
+	mu        sync.Mutex
+	f         *os.File
+	second    int64 // in which denials were recorded last
+	denials   int   // how many in that second
+	unwritten int
 }
 
 // OpenAuditLog opens or makes audit.jsonl in a directory.
@@ -49,16 +57,30 @@ func (l *AuditLog) Write(r Record) error {
 	if l == nil {
 		return nil
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.Denied != "" && !l.room(r.Time) {
+		l.unwritten++
+		return nil
+	}
+	r.Unwritten, l.unwritten = l.unwritten, 0
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if _, err = l.f.Write(append(line, '\n')); err == nil && r.Denied == "" {
 		err = l.f.Sync()
 	}
 	return err
+}
+
+// room says whether another denial may be recorded now.
+func (l *AuditLog) room(now time.Time) bool {
+	if s := now.Unix(); s != l.second {
+		l.second, l.denials = s, 0
+	}
+	l.denials++
+	return l.denials <= maxDenials
 }
 
 // Limits of Tail.

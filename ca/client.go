@@ -8,7 +8,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -61,14 +64,44 @@ func callAt(ctx context.Context, w world.World, address string, creds credential
 // Join redeems a join token: it makes a key, finds the authority whose root the token names, and returns the identity
 // that the token is for. Save it: the token is used up.
 func Join(ctx context.Context, w world.World, token string) (*Identity, error) {
+	_, key, err := ed25519.GenerateKey(w.Rand)
+	if err != nil {
+		return nil, err
+	}
+	return join(ctx, w, token, key)
+}
+
+// JoinIn is Join and Save in one, safe against crashes: the key is kept in the directory before the token is used, and
+// the authority answers the same key again, so that whoever is cut off can try once more with the same token.
+func JoinIn(ctx context.Context, w world.World, token, dir string) (*Identity, error) {
+	b, err := readBundle(dir, fileJoining)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, b.key, err = ed25519.GenerateKey(w.Rand); err == nil {
+			err = writeBundle(dir, fileJoining, b)
+		}
+	}
+	if err == nil && b.key == nil {
+		err = fmt.Errorf("%s holds no key: remove it", filepath.Join(dir, fileJoining))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	i, err := join(ctx, w, token, b.key)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.Save(dir); err != nil {
+		return nil, err
+	}
+	return i, os.Remove(filepath.Join(dir, fileJoining))
+}
+
+func join(ctx context.Context, w world.World, token string, key ed25519.PrivateKey) (*Identity, error) {
 	t, err := ParseToken(token)
 	if err != nil {
 		return nil, err
 	}
-	pub, key, err := ed25519.GenerateKey(w.Rand)
-	if err != nil {
-		return nil, err
-	}
+	pub := key.Public().(ed25519.PublicKey)
 	request := &pb.JoinRequest{
 		Version: 1, Secret: t.secret[:], Key: pub, Signature: ed25519.Sign(key, inContext(contextJoin, joinMessage(t.secret[:], pub))),
 	}
@@ -189,6 +222,14 @@ func (c *Client) MakeToken(ctx context.Context, id ID, life time.Duration) (text
 		return err
 	})
 	return text, err
+}
+
+// Ban has a principal banned, or that lifted; only the kind ca and user/admin may. See Server.Ban.
+func (c *Client) Ban(ctx context.Context, id ID, lift bool) error {
+	return c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
+		_, err := a.Ban(ctx, &pb.BanRequest{Version: 1, Id: string(id), Lift: lift})
+		return err
+	})
 }
 
 // Audit reads the newest lines of the audit log, oldest first; only the kind ca and user/admin may.

@@ -157,5 +157,27 @@ func TestStreamEndsWithTheCertificate(t *testing.T) {
 		if lived := time.Since(begun); lived < LeafLife-2*time.Second || lived > LeafLife {
 			t.Errorf("the stream lived %v", lived)
 		}
+		time.Sleep(time.Second) // X.509 counts the very moment of expiry as valid
+		check := func() codes.Code {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			_, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.WaitForReady(true))
+			return status.Code(err)
+		}
+		if c := check(); c != codes.DeadlineExceeded {
+			t.Errorf("a call under expired certificates: %v", c)
+		}
+		for _, id := range []*Identity{user, sds} {
+			chain, roots, err := a.RenewIdentity(t.Context(), id)
+			if err == nil {
+				err = id.Renew(chain, roots)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c := check(); c != codes.OutOfRange { // whoami's answer
+			t.Errorf("after the renewal: %v", c)
+		}
 	})
 }

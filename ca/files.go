@@ -18,6 +18,7 @@ import (
 // Files in a state directory, all 0600 in a directory that is 0700.
 const (
 	fileIdentity = "identity.pem" // key, chain and roots of one principal
+	fileJoining  = "joining.pem"  // the key of one that is not joined yet
 	fileRoot     = "root.pem"     // the root certificate
 	fileRootKey  = "root.key"     // its key: take it away and keep it safe once the authority runs
 	fileIssuing  = "issuing.pem"  // issuing key and certificate

@@ -209,6 +209,37 @@ func TestTheSameKeyMayRedeemAgain(t *testing.T) {
 	}
 }
 
+// A newcomer that is cut off after the token was used tries again with the same one.
+func TestJoinAfterACrash(t *testing.T) {
+	o, dir := newOffice(t), t.TempDir()
+	text := o.token("spiffe://test/user/alice").Text()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := JoinIn(ctx, o.world, text, dir); err == nil {
+		t.Fatal("joined without a network")
+	}
+	b, err := readBundle(dir, fileJoining)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(t.Context(), o.world, text, b.key); err != nil { // the answer is lost
+		t.Fatal(err)
+	}
+	i, err := JoinIn(t.Context(), o.world, text, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if saved, err := Load(dir, o.world); err != nil || saved.ID() != i.ID() {
+		t.Error(saved, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, fileJoining)); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := JoinIn(t.Context(), o.world, text, t.TempDir()); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+}
+
 func TestJoinRefused(t *testing.T) {
 	o, other := newOffice(t), newOffice(t)
 	mixed := o.token("spiffe://test/user/alice")
@@ -340,6 +371,51 @@ func TestAnExpiredCertificateRenewsWithinTheGrace(t *testing.T) {
 		} else if tc.ok && !o.world.Now().Before(i.Expires()) {
 			t.Errorf("slept %v: not renewed", tc.slept)
 		}
+	}
+}
+
+func TestTheBannedGetNoCertificate(t *testing.T) {
+	o := newOffice(t)
+	const eve ID = "spiffe://test/user/eve"
+	i, err := Join(t.Context(), o.world, o.token(eve).Text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := NewClient(o.world, testIdentity(t, o.a, KindUser, "admin"), o.addr)
+	if err := NewClient(o.world, i).Ban(t.Context(), "spiffe://test/user/admin", false); status.Code(err) != codes.PermissionDenied {
+		t.Error(err)
+	}
+	for _, lift := range []bool{false, true} {
+		if err := admin.Ban(t.Context(), eve, lift); err != nil {
+			t.Fatal(err)
+		}
+		_, _, renewed := NewClient(o.world, i).RenewIdentity(t.Context(), i)
+		_, joined := Join(t.Context(), o.world, o.token(eve).Text())
+		if want := map[bool]codes.Code{false: codes.PermissionDenied, true: codes.OK}[lift]; status.Code(renewed) != want || status.Code(joined) != want {
+			t.Errorf("lifted %v: renewed %v, joined %v", lift, renewed, joined)
+		}
+	}
+}
+
+// Strangers cannot fill the disk with denials.
+func TestDenialsAreBounded(t *testing.T) {
+	l, err := OpenAuditLog(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	begun := time.Now()
+	for i := range 3000 {
+		if err := l.Write(Record{Time: begun.Add(time.Duration(i) * time.Millisecond), Event: "join", Denied: "no"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Write(Record{Time: begun, Event: "token"}); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := l.Tail(maxTailLines)
+	if err != nil || len(lines) > 4*maxDenials+1 || !strings.Contains(lines[len(lines)-1], "unwritten") {
+		t.Error(len(lines), err)
 	}
 }
 

@@ -29,7 +29,10 @@ type Store interface {
 	Delete(ctx context.Context, table, key string) error
 }
 
-const tableToken = "ca-token"
+const (
+	tableToken  = "ca-token"
+	tableBanned = "ca-banned"
+)
 
 // TokenLife is how long a join token can be redeemed unless its maker says otherwise. RenewGrace is how long after its
 // end a certificate can still be renewed by its key: a laptop that slept need not join again.
@@ -189,7 +192,25 @@ func (s *Server) redeem(ctx context.Context, secret, key []byte) (ID, error) {
 	return p.ID, nil
 }
 
-// rpcServer is the Server as gRPC sees it: MakeToken has another signature there.
+// Ban ends a principal, or lifts that: a banned one gets no certificate any more. What it has lasts until it expires.
+func (s *Server) Ban(ctx context.Context, by, id ID, lift bool) error {
+	_, err := ParseID(string(id))
+	r := Record{Time: s.now(), Event: "ban", By: by, ID: id}
+	switch {
+	case err != nil:
+	case lift:
+		r.Event = "lift ban"
+		err = s.cfg.Store.Delete(ctx, tableBanned, string(id))
+	default:
+		_, _, err = s.cfg.Store.CompareAndSet(ctx, tableBanned, string(id), []byte(by), 0)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", r.Event, id, err)
+	}
+	return s.cfg.Audit.Write(r)
+}
+
+// rpcServer is the Server as gRPC sees it: MakeToken and Ban have other signatures there.
 type rpcServer struct{ *Server }
 
 // Join implements the RPC.
@@ -201,7 +222,7 @@ func (s *Server) Join(ctx context.Context, r *pb.JoinRequest) (*pb.Certificate, 
 	if err != nil {
 		return nil, s.denied(Record{Event: "join", ID: id}, err)
 	}
-	return s.issue("join", id, r.Key)
+	return s.issue(ctx, "join", id, r.Key)
 }
 
 // Renew implements the RPC.
@@ -213,7 +234,7 @@ func (s *Server) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.Certificate
 	if err != nil {
 		return nil, s.denied(Record{Event: "renew", ID: peer.ID}, status.Error(codes.Unauthenticated, err.Error()))
 	}
-	return s.issue("renew", peer.ID, peer.Key)
+	return s.issue(ctx, "renew", peer.ID, peer.Key)
 }
 
 // late checks a certificate that ended not too long ago.
@@ -235,7 +256,14 @@ func (s *Server) late(r *pb.RenewRequest) (Peer, error) {
 	return peer, nil
 }
 
-func (s *Server) issue(event string, id ID, key ed25519.PublicKey) (*pb.Certificate, error) {
+func (s *Server) issue(ctx context.Context, event string, id ID, key ed25519.PublicKey) (*pb.Certificate, error) {
+	_, banned, err := s.cfg.Store.Get(ctx, tableBanned, string(id))
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "read the bans: %v", err)
+	}
+	if banned != 0 {
+		return nil, s.denied(Record{Event: event, ID: id}, status.Errorf(codes.PermissionDenied, "%s is banned", id))
+	}
 	chain, err := s.cfg.Authority.Issue(id, key, s.cfg.Life)
 	if err == nil {
 		hash := sha256.Sum256(chain[0])
@@ -287,6 +315,18 @@ func (s rpcServer) MakeToken(ctx context.Context, r *pb.MakeTokenRequest) (*pb.M
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	return &pb.MakeTokenResponse{Version: 1, Token: t.Text()}, nil
+}
+
+// Ban implements the RPC.
+func (s rpcServer) Ban(ctx context.Context, r *pb.BanRequest) (*pb.BanResponse, error) {
+	peer, err := s.admin(ctx, "ban", ID(r.Id[:min(len(r.Id), MaxIDLength)]))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Server.Ban(ctx, peer.ID, ID(r.Id), r.Lift); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return &pb.BanResponse{Version: 1}, nil
 }
 
 // Audit implements the RPC.

@@ -25,11 +25,22 @@ func dial(w world.World, id *ca.Identity, address string, manager func(ca.Peer) 
 		grpc.WithTransportCredentials(ca.ClientCredentials(id, manager)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return w.Net.Dial(ctx, "tcp", address)
-		}))
+		}),
+		grpc.WithUnaryInterceptor(withDeadline))
 	if err != nil {
 		return nil, fmt.Errorf("capability manager at %s: %w", address, err)
 	}
 	return conn, nil
+}
+
+// callTimeout bounds a call whose caller sets no earlier deadline.
+const callTimeout = 10 * time.Second
+
+func withDeadline(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return invoke(ctx, method, request, reply, conn, options...)
 }
 
 // ClientConfig configures a Client.
@@ -45,9 +56,10 @@ type ClientConfig struct {
 
 // Client asks the manager, and keeps the identity's own capability. It is safe for use by many goroutines.
 type Client struct {
-	id   *ca.Identity
-	conn *grpc.ClientConn
-	rpc  pb.ManagerClient
+	world world.World
+	id    *ca.Identity
+	conn  *grpc.ClientConn
+	rpc   pb.ManagerClient
 
 	issuing chan struct{} // holds one: only one asks at a time
 	mu      sync.Mutex
@@ -65,7 +77,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{id: cfg.Identity, conn: conn, rpc: pb.NewManagerClient(conn), issuing: make(chan struct{}, 1)}, nil
+	return &Client{world: cfg.World, id: cfg.Identity, conn: conn, rpc: pb.NewManagerClient(conn), issuing: make(chan struct{}, 1)}, nil
 }
 
 // Close ends the connection to the manager.
@@ -74,7 +86,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 // Capability returns the identity's capability. It is fetched once and again after two thirds of its life; when that
 // fails the old one is given for as long as it is good.
 func (c *Client) Capability(ctx context.Context) ([]byte, error) {
-	if token, ok := c.cached(false); ok {
+	if token, ok := c.cached(); ok {
 		return token, nil
 	}
 	select {
@@ -83,12 +95,12 @@ func (c *Client) Capability(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if token, ok := c.cached(false); ok { // someone else fetched it meanwhile
+	if token, ok := c.cached(); ok { // someone else fetched it meanwhile
 		return token, nil
 	}
 	r, err := c.rpc.Issue(ctx, &pb.IssueRequest{Version: 1})
 	if err != nil {
-		if token, ok := c.cached(true); ok {
+		if token, ok := c.keep(); ok {
 			return token, nil
 		}
 		return nil, fmt.Errorf("get a capability for %s: %w", c.id.ID(), err)
@@ -100,16 +112,28 @@ func (c *Client) Capability(ctx context.Context) ([]byte, error) {
 	return c.token, nil
 }
 
-// cached returns the capability that is there, if it need not be renewed yet or, as a last resort, still holds.
-func (c *Client) cached(lastResort bool) ([]byte, bool) {
+// cached returns the capability that is there, if it need not be renewed yet.
+func (c *Client) cached() ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	until := c.renew
-	if lastResort {
-		until = c.expires
-	}
-	return c.token, c.token != nil && c.id.Now().Before(until)
+	return c.token, c.token != nil && c.id.Now().Before(c.renew)
 }
+
+// keep returns the capability that could not be renewed, if it still holds, and puts off the next attempt: those who
+// need it do not wait for an absent manager each time.
+func (c *Client) keep() ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.id.Now()
+	c.renew = now.Add(c.world.Jitter(renewRetry))
+	if c.renew.After(c.expires) {
+		c.renew = c.expires
+	}
+	return c.token, c.token != nil && now.Before(c.expires)
+}
+
+// renewRetry is about how long after a failed renewal the next is tried.
+const renewRetry = 10 * time.Second
 
 // Forget makes the next Capability fetch a new one: after it was refused, or to make use of a new group at once.
 func (c *Client) Forget() {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -71,7 +72,21 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{t: t, world: world.Real()}
+	return newSiteIn(t, world.Real())
+}
+
+// fixed is a world in which everything comes out the same each time: the processes of a fuzz test must agree on what is
+// a good token.
+func fixed() world.World {
+	w := world.Real()
+	w.Now = func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+	w.Rand = rand.NewChaCha8([32]byte{})
+	return w
+}
+
+func newSiteIn(t testing.TB, w world.World) *site {
+	t.Helper()
+	s := &site{t: t, world: w}
 	var err error
 	if s.ca, err = ca.NewAuthority(s.world, "test"); err != nil {
 		t.Fatal(err)
@@ -126,8 +141,13 @@ func (s *site) client(id *ca.Identity) *Client {
 // follower follows until the test ends.
 func (s *site) follower(hold time.Duration) *Follower {
 	s.t.Helper()
+	return s.followerAs(s.identity(ca.KindSDS, "sds"), hold)
+}
+
+func (s *site) followerAs(id *ca.Identity, hold time.Duration) *Follower {
+	s.t.Helper()
 	f, err := NewFollower(FollowerConfig{
-		World: s.world, Identity: s.identity(ca.KindSDS, "sds"), Address: s.address, Hold: hold, Log: quiet(),
+		World: s.world, Identity: id, Address: s.address, Hold: hold, Log: quiet(),
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -148,6 +148,53 @@ func TestOnlyCheckersFollow(t *testing.T) {
 	}
 }
 
+// Who checks rights for its own services alone learns of no other.
+func TestUnitsFollowTheirOwn(t *testing.T) {
+	s := newSite(t).serve()
+	unit, other := s.identity(ca.KindUnit, "phone"), s.identity(ca.KindUnit, "phone2")
+	own, hidden := ServiceID(unit.ID(), "speaker"), ServiceID(other.ID(), "speaker")
+	for _, id := range []*ca.Identity{unit, other} {
+		if _, err := s.client(id).Grant(t.Context(), ServiceID(id.ID(), "speaker"), Everyone, SendTo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := s.followerAs(unit, time.Minute)
+	until(t, f, "the snapshot", func() bool { return f.ACL(own) != nil })
+	if _, err := s.client(other).Grant(t.Context(), hidden, Everyone, Find); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.client(unit).Grant(t.Context(), own, Everyone, Find); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, "the change", func() bool { return f.ACL(own).Version == 2 })
+	if all, _, _ := f.All(); len(all) != 1 {
+		t.Errorf("it knows %v", all)
+	}
+}
+
+// The capability is kept while the manager is away.
+func TestTheClientDoesWithoutTheManager(t *testing.T) {
+	s := newSite(t).serve()
+	c := s.client(s.identity(ca.KindUser, "u"))
+	token, err := c.Capability(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.server.Stop()
+	c.renew = time.Time{}
+	again, err := c.Capability(t.Context())
+	if err != nil || &again[0] != &token[0] {
+		t.Error(err)
+	}
+	if !c.renew.After(time.Now()) {
+		t.Error("it would ask again at once")
+	}
+	c.expires, c.renew = time.Time{}, time.Time{}
+	if _, err := c.Capability(t.Context()); status.Code(err) != codes.Unavailable {
+		t.Error(err)
+	}
+}
+
 func TestManagerKeepsItsState(t *testing.T) {
 	s := newSite(t).serve()
 	admin, bob := s.client(s.identity(ca.KindUser, "admin")), s.identity(ca.KindUser, "bob")

@@ -76,6 +76,7 @@ type Manager struct {
 
 // watcher is what one stream has yet to send. It is bounded by what there is to know, however slow the stream.
 type watcher struct {
+	owner   ca.ID // whose ACLs it may know; "" is all
 	acls    map[string]struct{}
 	revoked map[ca.ID]struct{}
 	wake    chan struct{} // holds one
@@ -150,6 +151,9 @@ func (m *Manager) Issue(ctx context.Context, r *pb.IssueRequest) (*pb.IssueRespo
 		life = min(life, wanted)
 	}
 	token, expires := m.issue(peer, life)
+	if !expires.After(m.id.Now()) {
+		return nil, status.Error(codes.Unavailable, "the manager's own certificate has expired: see why it is not renewed")
+	}
 	return &pb.IssueResponse{Version: 1, Token: token, Expires: expires.Unix()}, nil
 }
 
@@ -231,8 +235,7 @@ func (m *Manager) changeACL(ctx context.Context, service string, change func(*AC
 	m.state.acls[service] = next
 	m.log.Info("acl changed", "audit", true, "by", peer.ID, "service", service, "version", next.Version)
 	for w := range m.watchers {
-		w.acls[service] = struct{}{}
-		w.nudge()
+		w.add(service)
 	}
 	return wire, nil
 }

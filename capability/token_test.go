@@ -189,20 +189,17 @@ func TestStolenCapabilities(t *testing.T) {
 func TestMutatedCapabilities(t *testing.T) {
 	s, r := newSite(t), seeded(t)
 	samples := sampleTokens(t, s)
+	v := s.verifier()
 	accepted := 0
 	for range times(t, 5_000, 1_000_000) {
 		mutant := mutate(r, samples)
 		if slices.ContainsFunc(samples, func(o sample) bool { return bytes.Equal(o.token, mutant) }) {
 			continue
 		}
-		v := s.verifier() // a cache would only hide work
-		for _, o := range samples {
-			if _, err := v.Verify(mutant, o.holder); err == nil {
-				accepted++
-			}
-			if len(samples) > 3 && r.IntN(3) == 0 {
-				break
-			}
+		c, err := v.verifyChain(mutant)
+		if err == nil && slices.ContainsFunc(samples, func(o sample) bool { return c.Holder.Equal(o.holder) }) {
+			accepted++
+			t.Errorf("accepted: %x", mutant)
 		}
 	}
 	if accepted != 0 {
@@ -276,7 +273,7 @@ func TestNarrowingNeverWidens(t *testing.T) {
 		for range rapid.IntRange(1, maxBlocks-1).Draw(t, "blocks") {
 			next := rapid.IntRange(0, len(holders)-1).Draw(t, "delegate")
 			f := further{
-				expires: time.Now().Unix() + rapid.Int64Range(1, 100_000).Draw(t, "life"), ops: Operations(rapid.Uint8Range(0, uint8(All)).Draw(t, "ops")),
+				expires: time.Now().Unix() + rapid.Int64Range(600, 100_000).Draw(t, "life"), ops: Operations(rapid.Uint8Range(0, uint8(All)).Draw(t, "ops")),
 				path: rapid.SampledFrom([]string{"", "p", "q"}).Draw(t, "path"), delegate: holders[next].Public(),
 			}
 			if rapid.Bool().Draw(t, "has template") {
@@ -302,8 +299,9 @@ func TestNarrowingNeverWidens(t *testing.T) {
 	})
 }
 
+// Run it with -fuzzminimizetime 20x: by default the engine spends its time making inputs smaller.
 func FuzzVerify(f *testing.F) {
-	s := newSite(f)
+	s := newSiteIn(f, fixed())
 	samples := sampleTokens(f, s)
 	for _, o := range samples {
 		f.Add(o.token)
@@ -327,7 +325,7 @@ func FuzzVerify(f *testing.F) {
 
 // What is decoded is encoded to the same bytes: no two tokens mean the same block.
 func FuzzBlocks(f *testing.F) {
-	s := newSite(f)
+	s := newSiteIn(f, fixed())
 	for _, o := range sampleTokens(f, s) {
 		blocks, _ := split(o.token)
 		for _, b := range blocks {

@@ -1,6 +1,7 @@
 package capability
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,8 +13,17 @@ import (
 	pb "ninja/capability/capabilitypb"
 )
 
-// mayFollow accepts the kinds of principals that check rights, and so may know them all.
-var mayFollow = ca.KindIs(ca.KindSDS, ca.KindAPC, ca.KindProxy, ca.KindBase, ca.KindUnit, ca.KindCapability)
+// follows says whose ACLs a principal may know: those who check rights for all know all ("", true), those who check them
+// for their own services know these, others none.
+func follows(id ca.ID) (owner ca.ID, may bool) {
+	switch id.Kind() {
+	case ca.KindSDS, ca.KindAPC, ca.KindProxy, ca.KindCapability:
+		return "", true
+	case ca.KindBase, ca.KindUnit:
+		return id, true
+	}
+	return "", false
+}
 
 // Watch implements the RPC.
 func (m *Manager) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.WatchResponse]) error {
@@ -21,10 +31,11 @@ func (m *Manager) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[pb
 	if err != nil {
 		return err
 	}
-	if err := mayFollow(peer); err != nil {
+	owner, may := follows(peer.ID)
+	if !may {
 		return status.Errorf(codes.PermissionDenied, "%s may not follow the ACLs", peer.ID)
 	}
-	w, err := m.watch()
+	w, err := m.watch(owner)
 	if err != nil {
 		return err
 	}
@@ -50,15 +61,15 @@ func (m *Manager) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[pb
 }
 
 // watch begins a watcher that has everything to send.
-func (m *Manager) watch() (*watcher, error) {
+func (m *Manager) watch(owner ca.ID) (*watcher, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.watchers) >= maxWatchers {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d followers already", maxWatchers)
 	}
-	w := &watcher{acls: map[string]struct{}{}, revoked: map[ca.ID]struct{}{}, wake: make(chan struct{}, 1)}
+	w := &watcher{owner: owner, acls: map[string]struct{}{}, revoked: map[ca.ID]struct{}{}, wake: make(chan struct{}, 1)}
 	for service := range m.state.acls {
-		w.acls[service] = struct{}{}
+		w.add(service)
 	}
 	for id := range m.state.revoked {
 		w.revoked[id] = struct{}{}
@@ -98,6 +109,14 @@ func (m *Manager) drain(w *watcher) *pb.WatchResponse {
 	}
 	r.Complete = len(w.acls) == 0 && len(w.revoked) == 0
 	return r
+}
+
+// add notes that a service's ACL is to be sent, if the watcher may know it.
+func (w *watcher) add(service string) {
+	if w.owner == "" || strings.HasPrefix(service, ServiceID(w.owner, "")) {
+		w.acls[service] = struct{}{}
+		w.nudge()
+	}
 }
 
 func (w *watcher) nudge() {

@@ -185,3 +185,12 @@ func outOf(s *step, l Link) (Open, error) {
 	}
 	return o, nil
 }
+
+// Names lists the parameters of the type, in order.
+func (o Open) Names() []string {
+	names := make([]string, len(o.params))
+	for i, p := range o.params {
+		names[i] = p.name
+	}
+	return names
+}

@@ -252,3 +252,12 @@ func (p Pattern) Variable(name string) string {
 	}
 	return ""
 }
+
+// Names lists the parameters that the pattern names, in order.
+func (p Pattern) Names() []string {
+	names := make([]string, len(p.params))
+	for i, pp := range p.params {
+		names[i] = pp.name
+	}
+	return names
+}

@@ -1,7 +1,7 @@
 package plan
 
 import (
-	"container/heap"
+	"maps"
 	"math"
 	"slices"
 )
@@ -12,8 +12,9 @@ import (
 // plan is ever below them.
 type bounds struct {
 	p   *problem
-	ops []map[uint64]float64 // by metric: abstract state and progress to the least cost of the operators left
-	net []netBound           // by metric
+	ops []*reverser // by metric: the least cost of the operators left
+	net []netBound  // by metric
+	hop [][]float64 // by zones: the least objective of a hop
 }
 
 // Metric 0 is the objective; metric i+1 the resource p.dims[i].
@@ -40,98 +41,120 @@ func (p *problem) makeBounds() {
 	for m := range p.metrics() {
 		b.ops = append(b.ops, p.reverse(m))
 	}
-	b.net = p.netBounds()
+	b.net, b.hop = p.netBounds()
 	p.bounds = b
 }
 
 // operatorsLeft is the least that the operators behind an open type still cost, +Inf when no chain of abstract types
 // leads to the end.
-func (b *bounds) operatorsLeft(metric int, media, about int32, mask uint32) float64 {
-	least := func(about int32) float64 {
-		if v, ok := b.ops[metric][absKey(media, about, mask)]; ok {
-			return v
-		}
-		return math.Inf(1)
-	}
+func (b *bounds) operatorsLeft(metric int, shape, about int32, mask uint32) float64 {
+	r := b.ops[metric]
 	switch about {
 	case aboutNone:
-		return least(absEvery)
+		return r.get(shape, absEvery, mask)
 	case aboutAny:
-		return least(absSome)
+		return r.get(shape, absSome, mask)
 	}
-	return min(least(absEvery), least(about))
+	return min(r.get(shape, absEvery, mask), r.get(shape, about, mask))
 }
 
-// Beside values, the abstract states of a medium are two: absEvery is what holds whatever the meaning, absSome the
+// Beside values, the abstract states of a shape are two: absEvery is what holds whatever the meaning, absSome the
 // least over all meanings.
 const (
 	absEvery int32 = -1
 	absSome  int32 = -2
 )
 
-func absKey(media, about int32, mask uint32) uint64 {
-	return uint64(mask)<<48 | uint64(uint32(media)&0xffffff)<<24 | uint64(uint32(about+2)&0xffffff)
+// reverser is Dijkstra's algorithm from the last operator back over abstract types and progress.
+type reverser struct {
+	shapes, abouts int
+	dense          []float64 // by progress, shape and meaning; nil when that would be too large
+	sparse         map[uint64]float64
+	heap           []absState
 }
 
 type absState struct {
 	dist         float64
-	media, about int32
+	shape, about int32
 	mask         uint32
 }
 
-type absHeap []absState
+// maxDense bounds the table of a reverser: 32 MiB.
+const maxDense = 1 << 22
 
-func (h absHeap) Len() int           { return len(h) }
-func (h absHeap) Less(i, j int) bool { return h[i].dist < h[j].dist }
-func (h absHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *absHeap) Push(x any)        { *h = append(*h, x.(absState)) }
-func (h *absHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
+func newReverser(shapes, abouts int, need uint32) *reverser {
+	r := &reverser{shapes: shapes, abouts: abouts + 2}
+	if n := shapes * r.abouts * int(need+1); n <= maxDense {
+		r.dense = make([]float64, n)
+		for i := range r.dense {
+			r.dense[i] = math.Inf(1)
+		}
+	} else {
+		r.sparse = make(map[uint64]float64)
+	}
+	return r
 }
 
-// reverse is Dijkstra's algorithm from the last operator back over abstract types and progress.
-func (p *problem) reverse(metric int) map[uint64]float64 {
+func (r *reverser) index(shape, about int32, mask uint32) uint64 {
+	return (uint64(mask)*uint64(r.shapes)+uint64(shape))*uint64(r.abouts) + uint64(about+2)
+}
+
+func (r *reverser) get(shape, about int32, mask uint32) float64 {
+	if int(about)+2 >= r.abouts { // a meaning that came up later: nothing asks for it
+		return math.Inf(1)
+	}
+	i := r.index(shape, about, mask)
+	if r.dense != nil {
+		return r.dense[i]
+	}
+	if d, ok := r.sparse[i]; ok {
+		return d
+	}
+	return math.Inf(1)
+}
+
+func (p *problem) reverse(metric int) *reverser {
 	least := make([]float64, len(p.c.sigs)) // by signature
+	byOut := make([][]int32, len(p.t.shapes))
 	for s, ops := range p.t.opsOf {
 		least[s] = math.Inf(1)
 		for _, op := range ops {
 			least[s] = min(least[s], p.opLeast(op, metric))
 		}
-	}
-	byOut := make(map[int32][]int32)
-	for s := range p.t.abs {
-		if a := &p.t.abs[s]; a.out >= 0 && a.in >= 0 && !math.IsInf(least[s], 1) {
+		if a := &p.t.abs[s]; a.out >= 0 && len(a.ins) > 0 && !math.IsInf(least[s], 1) {
 			byOut[a.out] = append(byOut[a.out], int32(s))
 		}
 	}
-	r := reverser{dist: make(map[uint64]float64)}
-	goal := &p.t.abs[p.c.sig[p.to]]
-	r.into(goal, absEvery, p.need, p.opLeast(int32(p.to), metric))
-	for r.heap.Len() > 0 {
-		x := heap.Pop(&r.heap).(absState)
-		if x.dist > r.dist[absKey(x.media, x.about, x.mask)] || x.about == absSome {
+	r := newReverser(len(p.t.shapes), len(p.t.abouts), p.need)
+	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric))
+	for len(r.heap) > 0 {
+		x := r.pop()
+		if x.dist > r.get(x.shape, x.about, x.mask) {
 			continue
 		}
-		for _, s := range byOut[x.media] {
-			a := &p.t.abs[s]
-			if x.about >= 0 && a.outAbout != x.about && a.outAbout != aboutAny && a.outAbout != aboutSame {
-				continue
+		for _, s := range byOut[x.shape] {
+			if a := &p.t.abs[s]; a.leadsTo(x.about) {
+				r.into(a, x.about, x.mask, x.dist+least[s])
 			}
-			r.into(a, x.about, x.mask, x.dist+least[s])
 		}
-		p.backOver(&r, x, metric)
+		p.backOver(r, x, metric)
 	}
-	return r.dist
+	return r
+}
+
+// leadsTo reports whether a signature's output may have the meaning.
+func (a *absSig) leadsTo(about int32) bool {
+	return about < 0 || a.outAbout == about || a.outAbout == aboutAny || a.outAbout == aboutSame
 }
 
 // backOver goes back over operators that stand for a requirement, which takes progress away.
 func (p *problem) backOver(r *reverser, x absState, metric int) {
+	if x.mask == 0 {
+		return
+	}
 	for op, meets := range p.meets {
 		a := &p.t.abs[p.c.sig[op]]
-		if a.out != x.media || a.in < 0 || x.about >= 0 && a.outAbout != x.about && a.outAbout != aboutAny && a.outAbout != aboutSame {
+		if a.out != x.shape || !a.leadsTo(x.about) {
 			continue
 		}
 		for i := range p.after {
@@ -143,42 +166,75 @@ func (p *problem) backOver(r *reverser, x absState, metric int) {
 	}
 }
 
-type reverser struct {
-	dist map[uint64]float64
-	heap absHeap
-}
-
 // into relaxes the states from which an operator can be taken into a state of the meaning about.
 func (r *reverser) into(a *absSig, about int32, mask uint32, dist float64) {
 	if math.IsInf(dist, 1) {
 		return
 	}
-	if a.outAbout == aboutSame && about >= 0 {
-		if a.wants == nil || slices.Contains(a.wants, about) {
-			r.relax(a.in, about, mask, dist)
+	for _, in := range a.ins {
+		switch {
+		case a.outAbout == aboutSame && about >= 0:
+			if a.wants == nil || slices.Contains(a.wants, about) {
+				r.relax(in, about, mask, dist)
+			}
+		case a.wants == nil:
+			r.relax(in, absEvery, mask, dist)
+		default:
+			for _, v := range a.wants {
+				r.relax(in, v, mask, dist)
+			}
 		}
-		return
-	}
-	if a.wants == nil {
-		r.relax(a.in, absEvery, mask, dist)
-		return
-	}
-	for _, v := range a.wants {
-		r.relax(a.in, v, mask, dist)
 	}
 }
 
-func (r *reverser) relax(media, about int32, mask uint32, dist float64) {
-	for _, ab := range [2]int32{about, absSome} {
-		k := absKey(media, ab, mask)
-		if d, ok := r.dist[k]; ok && d <= dist {
-			continue
-		}
-		r.dist[k] = dist
-		if ab != absSome {
-			heap.Push(&r.heap, absState{dist, media, ab, mask})
-		}
+func (r *reverser) relax(shape, about int32, mask uint32, dist float64) {
+	if r.get(shape, about, mask) <= dist {
+		return
 	}
+	r.set(shape, about, mask, dist)
+	if r.get(shape, absSome, mask) > dist {
+		r.set(shape, absSome, mask, dist)
+	}
+	r.push(absState{dist, shape, about, mask})
+}
+
+func (r *reverser) set(shape, about int32, mask uint32, dist float64) {
+	if i := r.index(shape, about, mask); r.dense != nil {
+		r.dense[i] = dist
+	} else {
+		r.sparse[i] = dist
+	}
+}
+
+func (r *reverser) push(x absState) {
+	h := append(r.heap, x)
+	i := len(h) - 1
+	for i > 0 && h[(i-1)/2].dist > x.dist {
+		h[i] = h[(i-1)/2]
+		i = (i - 1) / 2
+	}
+	h[i] = x
+	r.heap = h
+}
+
+func (r *reverser) pop() absState {
+	h := r.heap
+	top, x := h[0], h[len(h)-1]
+	h = h[:len(h)-1]
+	r.heap = h
+	for i := 0; len(h) > 0; {
+		c := 2*i + 1
+		if c+1 < len(h) && h[c+1].dist < h[c].dist {
+			c++
+		}
+		if c >= len(h) || h[c].dist >= x.dist {
+			h[i] = x
+			break
+		}
+		h[i] = h[c]
+		i = c
+	}
+	return top
 }
 
 // maxPins is how many places a requirement may have for its hops to be foreseen.
@@ -194,9 +250,25 @@ type netBound struct {
 	memo  map[uint32]([]float64) // by progress: by pin
 	zones map[uint32]([]float64) // by progress: by zone
 	after []uint32
+
+	coarse map[uint32][]float64 // by progress: by zone, pins or not
 }
 
-func (p *problem) netBounds() []netBound {
+// leastInZones is the least cost of the hops left from some node of each zone.
+func (b *netBound) leastInZones(p *problem, mask uint32) []float64 {
+	if v, ok := b.coarse[mask]; ok {
+		return v
+	}
+	v := slices.Clone(b.fromZones(p, mask))
+	for i, n := range b.pins {
+		z := p.c.nodeZone[n]
+		v[z] = min(v[z], b.fromPins(p, mask)[i])
+	}
+	b.coarse[mask] = v
+	return v
+}
+
+func (p *problem) netBounds() (out []netBound, hop [][]float64) {
 	proto := netBound{index: make(map[int32]int), byReq: make([][]int, len(p.after)), after: p.after}
 	pin := func(n int32) int {
 		i, ok := proto.index[n]
@@ -229,21 +301,25 @@ func (p *problem) netBounds() []netBound {
 		if nodes == nil || len(nodes) > maxPins || len(nodes) == 0 {
 			continue
 		}
-		for n := range nodes {
+		for _, n := range slices.Sorted(maps.Keys(nodes)) {
 			proto.byReq[r] = append(proto.byReq[r], pin(n))
 		}
 	}
-	out := make([]netBound, p.metrics())
+	out = make([]netBound, p.metrics())
 	for m := range out {
 		nb := proto
 		nb.memo, nb.zones = make(map[uint32][]float64), make(map[uint32][]float64)
 		cheapest := p.cheapestHops(m)
+		if m == 0 {
+			hop = cheapest
+		}
+		nb.coarse = make(map[uint32][]float64)
 		for _, n := range nb.pins {
 			nb.dist = append(nb.dist, zonesTo(cheapest, int(p.c.nodeZone[n])))
 		}
 		out[m] = nb
 	}
-	return out
+	return out, hop
 }
 
 // cheapestHops is the least that a hop between two nodes of two zones can add to a metric, whatever it carries.

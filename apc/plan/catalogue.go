@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -128,8 +129,15 @@ type Catalogue struct {
 	override   []map[int32]operators.Cost // by operator, nil where no place has a cost of its own
 	sig        []int32                    // signature by operator
 	sigs       []signature
-	tables     *tables // what is computed when first asked for
+	tables     *tables  // what is computed when first asked for
+	base       []vector // by operator: what its description says it takes
 	parts      Parts
+
+	// How it was made, for Cache: of what, by which names, and whether by nothing that can have opened a better path.
+	parent     *Catalogue
+	touched    []string
+	worse      bool
+	generation int
 }
 
 // zone is a set of nodes that hops cannot tell apart: one region, one set of transports.
@@ -144,7 +152,7 @@ type signature struct{ in, out operators.Pattern }
 // Version counts up with each catalogue made from another by With.
 func (c *Catalogue) Version() uint64 { return c.version }
 
-// Operators is how many operators there are; Nodes how many nodes.
+// Operators is how many operators there are.
 func (c *Catalogue) Operators() int { return len(c.ops) }
 
 // Nodes is how many nodes there are.
@@ -317,6 +325,7 @@ func (c *Catalogue) closeLinks(links []Link, region map[string]int) {
 func (c *Catalogue) addOperators(ops []Operator) error {
 	c.ops, c.byName = slices.Clone(ops), make(map[string]int, len(ops))
 	c.places, c.sig = make([][]int32, len(ops)), make([]int32, len(ops))
+	c.base = make([]vector, len(ops))
 	c.opMask, c.override = make([]uint32, len(ops)), make([]map[int32]operators.Cost, len(ops))
 	sigs := make(map[[2]string]int32)
 	shared := make(map[string][]int32)
@@ -342,7 +351,7 @@ func (c *Catalogue) addOperators(ops []Operator) error {
 			sigs[key] = s
 			c.sigs = append(c.sigs, signature{o.Spec.In, o.Spec.Out})
 		}
-		c.sig[i], c.opMask[i] = s, c.mask(o.Spec.Transports)
+		c.sig[i], c.opMask[i], c.base[i] = s, c.mask(o.Spec.Transports), costVector(o.Spec.Cost, o.Fixed)
 	}
 	return nil
 }
@@ -369,14 +378,14 @@ func (c *Catalogue) addPlaces(i int, shared map[string][]int32) error {
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
-	var key strings.Builder
+	key := make([]byte, 0, 4*len(list))
 	for _, n := range list {
-		fmt.Fprintf(&key, "%x,", n)
+		key = binary.LittleEndian.AppendUint32(key, uint32(n))
 	}
-	if same, ok := shared[key.String()]; ok {
+	if same, ok := shared[string(key)]; ok {
 		list = same
 	} else {
-		shared[key.String()] = list
+		shared[string(key)] = list
 	}
 	c.places[i] = list
 	return nil

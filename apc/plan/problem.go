@@ -25,6 +25,7 @@ type problem struct {
 	after    []uint32 // what must come before each
 	meets    map[int32]uint32
 	allowed  []bool    // nodes
+	banned   []bool    // operators
 	util     []float64 // nodes
 	tracked  []int32   // nodes whose joint use is followed, in the order they were found
 	cands    [][]int32 // by operator, made when first asked for
@@ -33,13 +34,18 @@ type problem struct {
 	opMask   []uint32  // by operator: transports
 	override []map[int32]operators.Cost
 	bounds   *bounds
+	keep     []bool             // nodes worth trying, made when first asked for
+	byZones  [][]zoneCost       // by operator, likewise
+	idle     map[*int32][]int32 // by place list
+	rival    map[int32][]int32  // by signature
 }
 
 func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if err := r.Check(); err != nil {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
-	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32)}
+	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), rival: make(map[int32][]int32)}
+	p.byZones = make([][]zoneCost, len(c.ops))
 	if p.w == (Weights{}) {
 		p.w = DefaultWeights()
 	}
@@ -107,6 +113,12 @@ func (p *problem) requirements() error {
 // limitNodes applies the domains and the exclusions.
 func (p *problem) limitNodes() {
 	p.allowed, p.util = make([]bool, len(p.c.nodes)), make([]float64, len(p.c.nodes))
+	p.banned = make([]bool, len(p.c.ops))
+	for _, name := range p.req.WithoutOperators {
+		if i, ok := p.c.byName[name]; ok {
+			p.banned[i] = true
+		}
+	}
 	without := make(map[string]bool, len(p.req.Without))
 	for _, id := range p.req.Without {
 		without[id] = true
@@ -121,13 +133,12 @@ func (p *problem) limitNodes() {
 
 // stepVector is what an operator takes at a node.
 func (p *problem) stepVector(op int, node int32) vector {
-	k := p.c.ops[op].Spec.Cost
 	if o := p.c.override[op]; o != nil {
 		if own, ok := o[node]; ok {
-			k = own
+			return costVector(own, p.c.ops[op].Fixed)
 		}
 	}
-	return costVector(k, p.c.ops[op].Fixed)
+	return p.c.base[op]
 }
 
 func costVector(k operators.Cost, fixed bool) vector {
@@ -167,7 +178,7 @@ func (p *problem) weighOperators() {
 		p.opMask[op] = p.c.opMask[op]
 		p.minCost[op] = math.Inf(1)
 		places := p.c.places[op]
-		if len(places) == 0 || !p.dataReachable(op) {
+		if len(places) == 0 || p.banned[op] || !p.dataReachable(op) {
 			continue
 		}
 		if p.c.override[op] != nil || len(p.c.ops[op].Data) > 0 {
@@ -234,11 +245,16 @@ func (p *problem) byLoad(places []int32) []int32 {
 	return list
 }
 
-// candidates are the nodes at which a step is tried.
+// candidates are the nodes at which a step is tried: those with room, without those that another node is better than
+// whatever a plan does.
 func (p *problem) candidates(op int) []int32 {
 	if p.cands[op] == nil {
-		list := make([]int32, 0, len(p.c.places[op]))
+		list := make([]int32, 0, 16)
+		keep := p.front()
 		for _, node := range p.c.places[op] {
+			if !keep[node] {
+				continue
+			}
 			v := p.stepVector(op, node)
 			if p.fits(node, &v) {
 				list = append(list, node)
@@ -247,6 +263,199 @@ func (p *problem) candidates(op int) []int32 {
 		p.cands[op] = list
 	}
 	return p.cands[op]
+}
+
+// front marks the nodes worth trying. A node is left out when another one of its class is no busier and has no less
+// room: a plan that uses the one is no better than the plan with the other in its place. That holds while steps do not
+// compete for a node; once nodes are tracked, all are tried.
+func (p *problem) front() []bool {
+	if len(p.tracked) > 0 {
+		return p.allowed
+	}
+	if p.keep != nil {
+		return p.keep
+	}
+	p.keep = make([]bool, len(p.c.nodes))
+	best := make(map[int32][]int32)
+	pinned := make(map[int32]bool)
+	for op := range p.meets {
+		if len(p.c.places[op]) <= 4*maxPins {
+			for _, n := range p.c.places[op] {
+				pinned[n] = true
+			}
+		}
+	}
+	for _, n := range p.c.places[p.to] {
+		pinned[n] = true
+	}
+	for i := range p.c.nodes {
+		n := int32(i)
+		switch {
+		case !p.allowed[n]:
+		case p.t.special[n] || pinned[n]:
+			p.keep[n] = true
+		default:
+			class := p.t.class[n]
+			best[class] = p.join(best[class], n)
+		}
+	}
+	for _, list := range best {
+		for _, n := range list {
+			p.keep[n] = true
+		}
+	}
+	return p.keep
+}
+
+// join puts a node into a set of which none is better than another.
+func (p *problem) join(set []int32, n int32) []int32 {
+	for _, m := range set {
+		if p.better(m, n) {
+			return set
+		}
+	}
+	kept := set[:0]
+	for _, m := range set {
+		if !p.better(n, m) {
+			kept = append(kept, m)
+		}
+	}
+	return append(kept, n)
+}
+
+func (p *problem) better(a, b int32) bool {
+	ca, ma := p.room(a)
+	cb, mb := p.room(b)
+	return p.util[a] <= p.util[b] && ca >= cb && ma >= mb
+}
+
+// room is the CPU and memory that a node has left.
+func (p *problem) room(n int32) (cpu, memory float64) {
+	cpu, memory = math.Inf(1), math.Inf(1)
+	if c := &p.c.nodes[n]; c.Cores > 0 {
+		cpu = c.Cores - c.Load
+	}
+	if m := p.c.nodes[n].Memory; m > 0 {
+		memory = float64(m)
+	}
+	return cpu, memory
+}
+
+// zoneCost is the least that a step costs at a node of a zone, room forgotten.
+type zoneCost struct {
+	zone int32
+	cost float64
+}
+
+// zoneCosts are an operator's by zone. Those that share their places share the search for the least busy nodes.
+func (p *problem) zoneCosts(op int) []zoneCost {
+	if p.byZones[op] != nil {
+		return p.byZones[op]
+	}
+	places := p.c.places[op]
+	var out []zoneCost
+	if p.c.override[op] != nil || len(p.c.ops[op].Data) > 0 {
+		at := make(map[int32]int)
+		for _, n := range places {
+			v := p.stepVector(op, n)
+			z := p.c.nodeZone[n]
+			i, ok := at[z]
+			if !ok {
+				i = len(out)
+				at[z] = i
+				out = append(out, zoneCost{z, math.Inf(1)})
+			}
+			out[i].cost = min(out[i].cost, p.stepCost(op, n, &v))
+		}
+	} else if len(places) > 0 {
+		v := p.c.base[op]
+		for _, n := range p.idlest(places) {
+			out = append(out, zoneCost{p.c.nodeZone[n], p.stepCost(op, n, &v)})
+		}
+	}
+	p.byZones[op] = out
+	return out
+}
+
+// idlest is the least busy node of each zone in a list of places.
+func (p *problem) idlest(places []int32) []int32 {
+	if l, ok := p.idle[&places[0]]; ok {
+		return l
+	}
+	at := make(map[int32]int)
+	var list []int32
+	for _, n := range places {
+		z := p.c.nodeZone[n]
+		i, ok := at[z]
+		switch {
+		case !p.allowed[n]:
+		case !ok:
+			at[z] = len(list)
+			list = append(list, n)
+		case p.util[n] < p.util[list[i]]:
+			list[i] = n
+		}
+	}
+	p.idle[&places[0]] = list
+	return list
+}
+
+// rivals are the operators of a signature that a plan may need: of those that are alike but for their costs, the ones
+// that no other is as cheap as in everything.
+func (p *problem) rivals(sig int32) []int32 {
+	if r := p.rival[sig]; r != nil {
+		return r
+	}
+	all := p.t.opsOf[sig]
+	if len(all) == 1 {
+		return all
+	}
+	type kind struct {
+		places *int32
+		rides  uint32
+	}
+	kinds := make(map[kind][]int32)
+	out := make([]int32, 0, 4)
+	for _, op := range all {
+		if math.IsInf(p.minCost[op], 1) {
+			continue
+		}
+		if p.meets[op] != 0 || p.c.override[op] != nil || len(p.c.ops[op].Data) > 0 || int(op) == p.to {
+			out = append(out, op)
+			continue
+		}
+		k := kind{&p.c.places[op][0], p.opMask[op]}
+		if len(kinds[k]) < maxRivals {
+			kinds[k] = p.cheaper(kinds[k], op)
+		} else {
+			out = append(out, op)
+		}
+	}
+	for _, set := range kinds {
+		out = append(out, set...)
+	}
+	slices.Sort(out)
+	p.rival[sig] = out
+	return out
+}
+
+// maxRivals bounds the work of comparing operators that are alike.
+const maxRivals = 64
+
+func (p *problem) cheaper(set []int32, op int32) []int32 {
+	v := p.c.base[op]
+	for _, o := range set {
+		if w := p.c.base[o]; noWorse(w[:], v[:]) {
+			return set
+		}
+	}
+	kept := set[:0]
+	for _, o := range set {
+		if w := p.c.base[o]; !noWorse(v[:], w[:]) {
+			kept = append(kept, o)
+		}
+	}
+	return append(kept, op)
 }
 
 // available are the requirements that a step with an operator may be there for, at some progress.

@@ -63,7 +63,7 @@ func (p *problem) refuse(ctx context.Context) error {
 	free.Bounds = Bounds{Domains: p.req.Bounds.Domains}
 	if !p.feasible(ctx, free) {
 		open := free
-		open.Bounds, open.Without = Bounds{}, nil
+		open.Bounds, open.Without, open.WithoutOperators = Bounds{}, nil, nil
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("plan: there is none; the reason was not found: %w", ErrBudget)
 		}
@@ -93,7 +93,8 @@ func (p *problem) refuseNodes(ctx context.Context, r Request) error {
 			Short: []Shortfall{{Bound: "domains", Asked: strings.Join(r.Bounds.Domains, ",")}},
 		}
 	}
-	return &Refusal{Reason: NoPlace, Subject: "without", Text: fmt.Sprintf("every path needs a node that is excluded (%s)", strings.Join(r.Without, ", "))}
+	excluded := append(slices.Clone(r.Without), r.WithoutOperators...)
+	return &Refusal{Reason: NoPlace, Subject: "without", Text: fmt.Sprintf("every path needs something that is excluded (%s)", strings.Join(excluded, ", "))}
 }
 
 // minimal returns the request with one resource as the whole objective.
@@ -334,8 +335,12 @@ func (p *problem) refuseTypes(r Request) error {
 			ref.Text += " by way of what is required"
 		}
 	}
+	if len(ref.Misses) == 0 {
+		ref.Misses = p.nearMisses(x)
+	}
+	ref.Text = brief(ref.Text)
 	if len(ref.Misses) > 0 {
-		ref.Text += "; nearest: " + ref.Misses[0].Why
+		ref.Text += "; nearest: " + brief(ref.Misses[0].Why)
 	}
 	return ref
 }
@@ -362,7 +367,8 @@ type explored struct {
 	reached  bool
 	progress uint32 // the requirements that some chain meets, in an order that is allowed
 	from     map[int32]int32
-	order    []int32 // open types in the order they were reached
+	taken    map[int32]bool // operators that something goes into
+	order    []int32        // open types in the order they were reached
 }
 
 type typeState struct {
@@ -371,7 +377,7 @@ type typeState struct {
 }
 
 func (p *problem) explore() *explored {
-	x := &explored{p: p, from: make(map[int32]int32)}
+	x := &explored{p: p, from: make(map[int32]int32), taken: make(map[int32]bool)}
 	start, err := p.c.start(p.from)
 	if err != nil {
 		return x
@@ -397,6 +403,7 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 			continue
 		}
 		for _, op := range p.t.opsOf[sig] {
+			x.taken[op] = true
 			if int(op) == p.to {
 				x.reached = x.reached || s.mask == p.need
 				continue
@@ -413,7 +420,7 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 			for _, m := range masks {
 				t := typeState{o, m}
 				x.progress |= m
-				if p.t.opens[o].media < 0 || seen[t] {
+				if p.t.opens[o].shape < 0 || seen[t] {
 					continue
 				}
 				seen[t] = true
@@ -472,4 +479,50 @@ func (p *problem) refusePlaces() error {
 		r.Text = fmt.Sprintf("the types fit, but no node has room and data for %s", strings.Join(homeless, ", "))
 	}
 	return r
+}
+
+// nearMisses are operators that would lead on to the end, as far as media types and meanings tell, but which nothing that
+// can be made goes into: the ones with the least left behind them first.
+func (p *problem) nearMisses(x *explored) []Miss {
+	q := *p
+	q.dims = nil
+	q.makeBounds()
+	type near struct {
+		op   int32
+		left float64
+	}
+	var found []near
+	for op := range p.c.ops {
+		a := &p.t.abs[p.c.sig[op]]
+		if len(a.ins) == 0 || a.out < 0 || math.IsInf(q.minCost[op], 1) {
+			continue
+		}
+		about := a.outAbout
+		if about == aboutSame {
+			about = aboutAny
+		}
+		mask := x.progress | p.available(int32(op), x.progress)
+		if left := q.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) {
+			found = append(found, near{int32(op), left})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b near) int {
+		switch {
+		case a.left < b.left:
+			return -1
+		case a.left > b.left:
+			return 1
+		}
+		return 0
+	})
+	var out []Miss
+	for _, n := range found {
+		if !x.taken[n.op] {
+			out = append(out, x.misses(func(op int32) bool { return op == n.op })...)
+		}
+		if len(out) >= 8 {
+			return out[:8]
+		}
+	}
+	return out
 }

@@ -28,6 +28,8 @@ type Request struct {
 	Steps int
 	// Without names nodes that the plan must not use: they failed, or an alternative without them is wanted.
 	Without []string
+	// WithoutOperators names operators that the plan must not use.
+	WithoutOperators []string
 }
 
 // Requirement is one step that must be there.

@@ -71,6 +71,8 @@ type outcome struct {
 // solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
 // at nodes where it was found to matter: leaving a limit out never raises a bound, so what the last round proves holds.
 func (p *problem) solve(ctx context.Context) outcome {
+	p.t.mu.Lock()
+	defer p.t.mu.Unlock()
 	p.makeBounds()
 	var total outcome
 	total.cost = math.Inf(1)
@@ -81,6 +83,7 @@ func (p *problem) solve(ctx context.Context) outcome {
 		total.cost, total.best = s.upper, s.best
 		if len(crowded) > 0 {
 			p.tracked = append(p.tracked, crowded...)
+			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
 		total.bound = total.cost
@@ -93,9 +96,6 @@ func (p *problem) solve(ctx context.Context) outcome {
 
 // run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
 func (s *search) run(ctx context.Context) (crowded []int32) {
-	p := s.p
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least < s.upper {
 		if s.examined++; s.examined%64 == 0 && ctx.Err() != nil {
@@ -135,7 +135,7 @@ func (s *search) begin() {
 	}
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.t.opens[o]
-	e.left = p.bounds.operatorsLeft(0, t.media, t.about, 0)
+	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
 		return
 	}
@@ -172,15 +172,15 @@ func (s *search) bound(e *entry) bool {
 func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
-	var media, about int32
+	var shape, about int32
 	if !e.done {
-		media, about = p.t.opens[e.open].media, p.t.opens[e.open].about
+		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
 	}
 	left := func(metric int, node int32) float64 {
 		if e.done {
 			return 0
 		}
-		return p.bounds.operatorsLeft(metric, media, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
+		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
 	}
 	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.t.opens[parent.open].o.Media(), left)
 	return s.bound(e)
@@ -231,38 +231,80 @@ func (s *search) expand(e *entry) {
 		return
 	}
 	from := &p.t.opens[e.open]
+	arrive := s.arrivals(e)
 	for _, sig := range p.t.byMedia[from.o.Media()] {
 		next := p.c.then(e.open, sig)
 		if next < 0 {
 			continue
 		}
-		for _, op := range p.t.opsOf[sig] {
+		for _, op := range p.rivals(sig) {
 			if math.IsInf(p.minCost[op], 1) {
 				continue
 			}
 			if int(op) == p.to {
 				if e.mask == p.need {
-					s.child(e, op, next, -1)
+					s.child(e, op, next, -1, arrive)
 				}
 				continue
 			}
-			if p.t.opens[next].media < 0 || int(e.length) >= p.steps-1 {
+			if p.t.opens[next].shape < 0 || int(e.length) >= p.steps-1 {
 				continue
 			}
 			free := p.available(op, e.mask)
 			if free == 0 {
-				s.child(e, op, next, -1)
+				s.child(e, op, next, -1, arrive)
 			}
 			for r := 0; free>>r != 0; r++ {
 				if free&(1<<r) != 0 {
-					s.child(e, op, next, int8(r))
+					s.child(e, op, next, int8(r), arrive)
 				}
 			}
 		}
 	}
 }
 
-func (s *search) child(e *entry, op, next int32, req int8) {
+// arrivals is, by zone, the least objective with which a chain can come to some node there: a hop within a zone is taken
+// for free, as it is between steps on one node.
+func (s *search) arrivals(e *entry) []float64 {
+	p, st, hop := s.p, s.p.stride(), s.p.bounds.hop
+	at := make([]float64, len(p.c.zones))
+	for z := range at {
+		at[z] = math.Inf(1)
+	}
+	for i, n := range e.labels.nodes {
+		z := p.c.nodeZone[n]
+		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
+			at[z] = min(at[z], e.labels.val[j*st])
+		}
+	}
+	out := make([]float64, len(at))
+	for to := range out {
+		out[to] = at[to]
+		for from := range at {
+			out[to] = min(out[to], at[from]+hop[from][to])
+		}
+	}
+	return out
+}
+
+// coarse is a lower bound on a chain with the hops that are left, by zones instead of nodes.
+func (p *problem) coarse(c *entry, arrive []float64) float64 {
+	var net []float64
+	if !c.done {
+		net = p.bounds.net[0].leastInZones(p, c.mask)
+	}
+	least := math.Inf(1)
+	for _, zc := range p.zoneCosts(int(c.op)) {
+		x := arrive[zc.zone] + zc.cost
+		if net != nil {
+			x += net[zc.zone]
+		}
+		least = min(least, x)
+	}
+	return least
+}
+
+func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
 	p := s.p
 	c := &entry{parent: e, op: op, open: next, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
 	if req >= 0 {
@@ -271,7 +313,7 @@ func (s *search) child(e *entry, op, next int32, req int8) {
 	if !c.done {
 		t := &p.t.opens[next]
 		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, t.media, t.about, c.mask)
+			left := p.bounds.operatorsLeft(m, t.shape, t.about, c.mask)
 			if math.IsInf(left, 1) {
 				return
 			}
@@ -280,7 +322,7 @@ func (s *search) child(e *entry, op, next int32, req int8) {
 			}
 		}
 	}
-	c.least = max(e.least, e.net+p.minCost[op]+c.left)
+	c.least = max(e.least, e.net+p.minCost[op]+c.left, p.coarse(c, arrive)+c.left)
 	if c.least >= s.upper {
 		return
 	}

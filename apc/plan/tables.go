@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+	"strings"
 	"sync"
 
 	"ninja/operators"
@@ -19,12 +21,14 @@ type tables struct {
 	opsOf   [][]int32          // operators by signature
 	abs     []absSig           // by signature
 	abouts  map[string]int32
-	medias  map[string]int32
+	shapes  map[string]int32
+	class   []int32 // by node: nodes that run the same operators and that hops cannot tell apart
+	special []bool  // by node: some operator has a cost of its own or data there
 }
 
 type open struct {
 	o     operators.Open
-	media int32
+	shape int32 // -1 when the chain has ended
 	about int32 // a value's number, or aboutNone, aboutAny
 }
 
@@ -35,15 +39,17 @@ const (
 	aboutSame int32 = -3 // of an output: that of the input
 )
 
-// absSig is a signature with all parameters but the meaning dropped.
+// absSig is a signature with all values of parameters but the meaning dropped. What is left of an output type is its
+// shape: the media type and which parameters there are.
 type absSig struct {
-	in, out  int32   // media
+	ins      []int32 // the shapes that it takes
+	out      int32   // the shape that it makes, or -1
 	wants    []int32 // the abouts it takes; nil for any
 	outAbout int32
 }
 
 func newTables() *tables {
-	return &tables{byKey: make(map[string]int32), next: make(map[uint64]int32), abouts: make(map[string]int32), medias: make(map[string]int32)}
+	return &tables{byKey: make(map[string]int32), next: make(map[uint64]int32), abouts: make(map[string]int32), shapes: make(map[string]int32)}
 }
 
 func (c *Catalogue) prepare() *tables {
@@ -54,33 +60,111 @@ func (c *Catalogue) prepare() *tables {
 		for i, s := range c.sig {
 			t.opsOf[s] = append(t.opsOf[s], int32(i))
 		}
+		byMedia := make(map[string][]int32)
+		var names [][]string // by shape
+		for _, s := range c.sigs {
+			if s.out.IsZero() {
+				continue
+			}
+			if id := number(t.shapes, shapeKey(s.out.Media(), s.out.Names())); int(id) == len(names) {
+				names = append(names, s.out.Names())
+				byMedia[s.out.Media()] = append(byMedia[s.out.Media()], id)
+			}
+		}
 		for i, s := range c.sigs {
+			a := t.abstract(s)
 			if !s.in.IsZero() {
 				t.byMedia[s.in.Media()] = append(t.byMedia[s.in.Media()], int32(i))
+				for _, shape := range byMedia[s.in.Media()] {
+					if subset(s.in.Names(), names[shape]) {
+						a.ins = append(a.ins, shape)
+					}
+				}
 			}
-			t.abs = append(t.abs, t.abstract(s))
+			t.abs = append(t.abs, a)
 		}
+		t.classify(c)
 	})
 	return t
 }
 
-func (t *tables) abstract(s signature) absSig {
-	a := absSig{in: -1, out: -1, outAbout: aboutNone}
-	if !s.in.IsZero() {
-		a.in = number(t.medias, s.in.Media())
-		for _, v := range s.in.Values("about") {
-			a.wants = append(a.wants, number(t.abouts, v))
+func shapeKey(media string, names []string) string { return media + ";" + strings.Join(names, ";") }
+
+// subset reports whether all of a are in b; both are in order.
+func subset(a, b []string) bool {
+	for _, x := range a {
+		if _, ok := slices.BinarySearch(b, x); !ok {
+			return false
 		}
 	}
-	if !s.out.IsZero() {
-		a.out = number(t.medias, s.out.Media())
-		if text := s.out.Param("about"); text != "" {
-			a.outAbout = aboutAny
-			if v := s.out.Values("about"); len(v) == 1 {
-				a.outAbout = number(t.abouts, v[0])
-			} else if v := s.out.Variable("about"); v != "" && v == s.in.Variable("about") {
-				a.outAbout = aboutSame
+	return true
+}
+
+// classify numbers the classes of nodes.
+func (t *tables) classify(c *Catalogue) {
+	t.special = make([]bool, len(c.nodes))
+	member := make([]uint64, len(c.nodes)) // a hash of the place lists that a node is in
+	seen := make(map[*int32]bool)
+	lists := uint64(0)
+	for op, places := range c.places {
+		if len(places) == 0 {
+			continue
+		}
+		for n := range c.override[op] {
+			t.special[n] = true
+		}
+		if !seen[&places[0]] {
+			seen[&places[0]] = true
+			lists++
+			for _, n := range places {
+				member[n] += mix(lists)
 			}
+		}
+		for _, ref := range c.ops[op].Data {
+			for n := range c.holders[ref] {
+				t.special[n] = true
+			}
+		}
+	}
+	type key struct {
+		zone   int32
+		member uint64
+	}
+	ids := make(map[key]int32)
+	for n := range c.nodes {
+		k := key{c.nodeZone[n], member[n]}
+		id, ok := ids[k]
+		if !ok {
+			id = int32(len(ids))
+			ids[k] = id
+		}
+		t.class = append(t.class, id)
+	}
+}
+
+// mix spreads a number over 64 bits (the finaliser of splitmix64): the sum of a set's members is then its name.
+func mix(x uint64) uint64 {
+	x *= 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (t *tables) abstract(s signature) absSig {
+	a := absSig{out: -1, outAbout: aboutNone}
+	for _, v := range s.in.Values("about") {
+		a.wants = append(a.wants, number(t.abouts, v))
+	}
+	if s.out.IsZero() {
+		return a
+	}
+	a.out = number(t.shapes, shapeKey(s.out.Media(), s.out.Names()))
+	if text := s.out.Param("about"); text != "" {
+		a.outAbout = aboutAny
+		if v := s.out.Values("about"); len(v) == 1 {
+			a.outAbout = number(t.abouts, v[0])
+		} else if v := s.out.Variable("about"); v != "" && v == s.in.Variable("about") {
+			a.outAbout = aboutSame
 		}
 	}
 	return a
@@ -111,9 +195,9 @@ func (t *tables) intern(o operators.Open) int32 {
 		return id
 	}
 	id = int32(len(t.opens))
-	e := open{o: o, media: -1, about: aboutNone}
+	e := open{o: o, shape: -1, about: aboutNone}
 	if m := o.Media(); m != "" {
-		e.media = number(t.medias, m)
+		e.shape = number(t.shapes, shapeKey(m, o.Names()))
 		if v, has := o.Decided("about"); has {
 			e.about = aboutAny
 			if v != "" {

@@ -427,6 +427,111 @@ func (x *MakeTokenResponse) GetToken() string {
 	return ""
 }
 
+type BanRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Id      string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// lift ends the ban instead.
+	Lift          bool `protobuf:"varint,3,opt,name=lift,proto3" json:"lift,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanRequest) Reset() {
+	*x = BanRequest{}
+	mi := &file_ca_capb_ca_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanRequest) ProtoMessage() {}
+
+func (x *BanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanRequest.ProtoReflect.Descriptor instead.
+func (*BanRequest) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BanRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *BanRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BanRequest) GetLift() bool {
+	if x != nil {
+		return x.Lift
+	}
+	return false
+}
+
+type BanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanResponse) Reset() {
+	*x = BanResponse{}
+	mi := &file_ca_capb_ca_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanResponse) ProtoMessage() {}
+
+func (x *BanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanResponse.ProtoReflect.Descriptor instead.
+func (*BanResponse) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BanResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type AuditRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -438,7 +543,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_ca_capb_ca_proto_msgTypes[7]
+	mi := &file_ca_capb_ca_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +555,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ca_capb_ca_proto_msgTypes[7]
+	mi := &file_ca_capb_ca_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +568,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_ca_capb_ca_proto_rawDescGZIP(), []int{7}
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AuditRequest) GetVersion() uint32 {
@@ -491,7 +596,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_ca_capb_ca_proto_msgTypes[8]
+	mi := &file_ca_capb_ca_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +608,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ca_capb_ca_proto_msgTypes[8]
+	mi := &file_ca_capb_ca_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +621,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_ca_capb_ca_proto_rawDescGZIP(), []int{8}
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AuditResponse) GetVersion() uint32 {
@@ -562,18 +667,26 @@ const file_ca_capb_ca_proto_rawDesc = "" +
 	"\flife_seconds\x18\x03 \x01(\rR\vlifeSeconds\"C\n" +
 	"\x11MakeTokenResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\tR\x05token\">\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"J\n" +
+	"\n" +
+	"BanRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04lift\x18\x03 \x01(\bR\x04lift\"'\n" +
+	"\vBanResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\">\n" +
 	"\fAuditRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05lines\x18\x02 \x01(\rR\x05lines\"?\n" +
 	"\rAuditResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
-	"\x05lines\x18\x02 \x03(\tR\x05lines2\xb3\x02\n" +
+	"\x05lines\x18\x02 \x03(\tR\x05lines2\xe7\x02\n" +
 	"\tAuthority\x124\n" +
 	"\x04Join\x12\x15.ninja.ca.JoinRequest\x1a\x15.ninja.ca.Certificate\x126\n" +
 	"\x05Renew\x12\x16.ninja.ca.RenewRequest\x1a\x15.ninja.ca.Certificate\x128\n" +
 	"\x05Roots\x12\x16.ninja.ca.RootsRequest\x1a\x17.ninja.ca.RootsResponse\x12D\n" +
-	"\tMakeToken\x12\x1a.ninja.ca.MakeTokenRequest\x1a\x1b.ninja.ca.MakeTokenResponse\x128\n" +
+	"\tMakeToken\x12\x1a.ninja.ca.MakeTokenRequest\x1a\x1b.ninja.ca.MakeTokenResponse\x122\n" +
+	"\x03Ban\x12\x14.ninja.ca.BanRequest\x1a\x15.ninja.ca.BanResponse\x128\n" +
 	"\x05Audit\x12\x16.ninja.ca.AuditRequest\x1a\x17.ninja.ca.AuditResponseB\x0fZ\rninja/ca/capbb\x06proto3"
 
 var (
@@ -588,7 +701,7 @@ func file_ca_capb_ca_proto_rawDescGZIP() []byte {
 	return file_ca_capb_ca_proto_rawDescData
 }
 
-var file_ca_capb_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_ca_capb_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_ca_capb_ca_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: ninja.ca.JoinRequest
 	(*Certificate)(nil),       // 1: ninja.ca.Certificate
@@ -597,25 +710,29 @@ var file_ca_capb_ca_proto_goTypes = []any{
 	(*RootsResponse)(nil),     // 4: ninja.ca.RootsResponse
 	(*MakeTokenRequest)(nil),  // 5: ninja.ca.MakeTokenRequest
 	(*MakeTokenResponse)(nil), // 6: ninja.ca.MakeTokenResponse
-	(*AuditRequest)(nil),      // 7: ninja.ca.AuditRequest
-	(*AuditResponse)(nil),     // 8: ninja.ca.AuditResponse
+	(*BanRequest)(nil),        // 7: ninja.ca.BanRequest
+	(*BanResponse)(nil),       // 8: ninja.ca.BanResponse
+	(*AuditRequest)(nil),      // 9: ninja.ca.AuditRequest
+	(*AuditResponse)(nil),     // 10: ninja.ca.AuditResponse
 }
 var file_ca_capb_ca_proto_depIdxs = []int32{
-	0, // 0: ninja.ca.Authority.Join:input_type -> ninja.ca.JoinRequest
-	2, // 1: ninja.ca.Authority.Renew:input_type -> ninja.ca.RenewRequest
-	3, // 2: ninja.ca.Authority.Roots:input_type -> ninja.ca.RootsRequest
-	5, // 3: ninja.ca.Authority.MakeToken:input_type -> ninja.ca.MakeTokenRequest
-	7, // 4: ninja.ca.Authority.Audit:input_type -> ninja.ca.AuditRequest
-	1, // 5: ninja.ca.Authority.Join:output_type -> ninja.ca.Certificate
-	1, // 6: ninja.ca.Authority.Renew:output_type -> ninja.ca.Certificate
-	4, // 7: ninja.ca.Authority.Roots:output_type -> ninja.ca.RootsResponse
-	6, // 8: ninja.ca.Authority.MakeToken:output_type -> ninja.ca.MakeTokenResponse
-	8, // 9: ninja.ca.Authority.Audit:output_type -> ninja.ca.AuditResponse
-	5, // [5:10] is the sub-list for method output_type
-	0, // [0:5] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: ninja.ca.Authority.Join:input_type -> ninja.ca.JoinRequest
+	2,  // 1: ninja.ca.Authority.Renew:input_type -> ninja.ca.RenewRequest
+	3,  // 2: ninja.ca.Authority.Roots:input_type -> ninja.ca.RootsRequest
+	5,  // 3: ninja.ca.Authority.MakeToken:input_type -> ninja.ca.MakeTokenRequest
+	7,  // 4: ninja.ca.Authority.Ban:input_type -> ninja.ca.BanRequest
+	9,  // 5: ninja.ca.Authority.Audit:input_type -> ninja.ca.AuditRequest
+	1,  // 6: ninja.ca.Authority.Join:output_type -> ninja.ca.Certificate
+	1,  // 7: ninja.ca.Authority.Renew:output_type -> ninja.ca.Certificate
+	4,  // 8: ninja.ca.Authority.Roots:output_type -> ninja.ca.RootsResponse
+	6,  // 9: ninja.ca.Authority.MakeToken:output_type -> ninja.ca.MakeTokenResponse
+	8,  // 10: ninja.ca.Authority.Ban:output_type -> ninja.ca.BanResponse
+	10, // 11: ninja.ca.Authority.Audit:output_type -> ninja.ca.AuditResponse
+	6,  // [6:12] is the sub-list for method output_type
+	0,  // [0:6] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_ca_capb_ca_proto_init() }
@@ -629,7 +746,7 @@ func file_ca_capb_ca_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ca_capb_ca_proto_rawDesc), len(file_ca_capb_ca_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Authority_Renew_FullMethodName     = "/ninja.ca.Authority/Renew"
 	Authority_Roots_FullMethodName     = "/ninja.ca.Authority/Roots"
 	Authority_MakeToken_FullMethodName = "/ninja.ca.Authority/MakeToken"
+	Authority_Ban_FullMethodName       = "/ninja.ca.Authority/Ban"
 	Authority_Audit_FullMethodName     = "/ninja.ca.Authority/Audit"
 )
 
@@ -41,6 +42,9 @@ type AuthorityClient interface {
 	Roots(ctx context.Context, in *RootsRequest, opts ...grpc.CallOption) (*RootsResponse, error)
 	// MakeToken makes a join token; only the kind ca and user/admin may.
 	MakeToken(ctx context.Context, in *MakeTokenRequest, opts ...grpc.CallOption) (*MakeTokenResponse, error)
+	// Ban ends a principal: it gets no certificate any more, whatever token or key it has; only the kind ca and user/admin
+	// may. What it has lasts until it expires.
+	Ban(ctx context.Context, in *BanRequest, opts ...grpc.CallOption) (*BanResponse, error)
 	// Audit reads the newest lines of the audit log; only the kind ca and user/admin may.
 	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
 }
@@ -93,6 +97,16 @@ func (c *authorityClient) MakeToken(ctx context.Context, in *MakeTokenRequest, o
 	return out, nil
 }
 
+func (c *authorityClient) Ban(ctx context.Context, in *BanRequest, opts ...grpc.CallOption) (*BanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BanResponse)
+	err := c.cc.Invoke(ctx, Authority_Ban_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authorityClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditResponse)
@@ -115,6 +129,9 @@ type AuthorityServer interface {
 	Roots(context.Context, *RootsRequest) (*RootsResponse, error)
 	// MakeToken makes a join token; only the kind ca and user/admin may.
 	MakeToken(context.Context, *MakeTokenRequest) (*MakeTokenResponse, error)
+	// Ban ends a principal: it gets no certificate any more, whatever token or key it has; only the kind ca and user/admin
+	// may. What it has lasts until it expires.
+	Ban(context.Context, *BanRequest) (*BanResponse, error)
 	// Audit reads the newest lines of the audit log; only the kind ca and user/admin may.
 	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
 	mustEmbedUnimplementedAuthorityServer()
@@ -138,6 +155,9 @@ func (UnimplementedAuthorityServer) Roots(context.Context, *RootsRequest) (*Root
 }
 func (UnimplementedAuthorityServer) MakeToken(context.Context, *MakeTokenRequest) (*MakeTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MakeToken not implemented")
+}
+func (UnimplementedAuthorityServer) Ban(context.Context, *BanRequest) (*BanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ban not implemented")
 }
 func (UnimplementedAuthorityServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
@@ -235,6 +255,24 @@ func _Authority_MakeToken_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Authority_Ban_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServer).Ban(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Authority_Ban_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServer).Ban(ctx, req.(*BanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Authority_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditRequest)
 	if err := dec(in); err != nil {
@@ -275,6 +313,10 @@ var Authority_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MakeToken",
 			Handler:    _Authority_MakeToken_Handler,
+		},
+		{
+			MethodName: "Ban",
+			Handler:    _Authority_Ban_Handler,
 		},
 		{
 			MethodName: "Audit",

@@ -52,8 +52,8 @@ type ManagerClient interface {
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*Group, error)
 	// RevokePrincipal ends every capability that the principal holds; only user/admin may.
 	RevokePrincipal(ctx context.Context, in *RevokePrincipalRequest, opts ...grpc.CallOption) (*RevokePrincipalResponse, error)
-	// Watch sends all ACLs and revocations, then their changes, and a message at least every second. Only the kinds of
-	// principals that check rights may.
+	// Watch sends ACLs and revocations, then their changes, and a message at least every second: all ACLs to the kinds sds,
+	// apc, proxy and capability; to the kinds base and unit those of their own services; others may not.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -184,8 +184,8 @@ type ManagerServer interface {
 	GetGroup(context.Context, *GetGroupRequest) (*Group, error)
 	// RevokePrincipal ends every capability that the principal holds; only user/admin may.
 	RevokePrincipal(context.Context, *RevokePrincipalRequest) (*RevokePrincipalResponse, error)
-	// Watch sends all ACLs and revocations, then their changes, and a message at least every second. Only the kinds of
-	// principals that check rights may.
+	// Watch sends ACLs and revocations, then their changes, and a message at least every second: all ACLs to the kinds sds,
+	// apc, proxy and capability; to the kinds base and unit those of their own services; others may not.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedManagerServer()
 }

@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"bufio"
 	"bytes"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(appendADU(nil, connectors.ADU{Payload: []byte("hello"), Seq: 9, Mark: connectors.EndOfUtterance}))
 	f.Add(appendNumber(nil, kindPing, 7))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		k, body, err := readFrame(bytes.NewReader(b))
+		k, body, err := readFrame(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return
 		}

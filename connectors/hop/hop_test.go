@@ -81,6 +81,73 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// A sender that nobody accepts does not keep the process from stopping, and a server that never ran lets go.
+func TestStops(t *testing.T) {
+	p := connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real())
+	h := connectors.Hop{Type: connectors.MustType("text/plain"), Peer: string(p[1].Identity.ID())}
+	pending, err := p[0].Hops.Expect("tcp", h, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Peer = string(p[0].Identity.ID())
+	s, err := hop.Dial(t.Context(), hop.DialConfig{
+		Identity: p[1].Identity, World: p[1].World, Scheme: "tcp", Address: pending.Address(), Hop: h,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	s.Begin(hop.Handler{Event: func(connectors.Event) uint64 { return 0 }, Ended: func() { close(over) }})
+	p[0].Hops.Close()
+	<-over
+	if _, err := pending.Accept(t.Context()); err != nil {
+		t.Log("accept after the stop:", err)
+	}
+
+	idle, err := hop.NewServer(hop.Config{Identity: p[0].Identity, World: p[0].World, Address: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle.Close()
+	if again, err := hop.NewServer(hop.Config{Identity: p[0].Identity, World: p[0].World, Address: idle.Addr()}); err != nil {
+		t.Error("the address is still taken:", err)
+	} else {
+		again.Close()
+	}
+}
+
+// Beyond the bound of sessions a caller is turned away; a place that is free again is used.
+func TestMaxSessions(t *testing.T) {
+	authority, _ := ca.NewAuthority(world.Real(), "test")
+	id, _ := authority.NewIdentity(ca.KindProxy, "a")
+	s, err := hop.NewServer(hop.Config{Identity: id, World: world.Real(), Address: "127.0.0.1:0", MaxSessions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- s.Run(t.Context()) }()
+	hash := s.ServeData([]byte("data"))
+	fetch := func() error {
+		_, err := hop.Fetch(t.Context(), world.Real(), id, s.Addr(), id.ID(), hash, 10)
+		return err
+	}
+	idle, err := world.Real().Net.Dial(t.Context(), "tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fetch() == nil {
+		t.Error("a second session beyond the bound of one")
+	}
+	idle.Close()
+	for begin := time.Now(); fetch() != nil; {
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("the place is never free again")
+		}
+	}
+	s.Close()
+	<-done
+}
+
 // Somebody who connects and says nothing, or nonsense, holds a session no longer than the hello may take.
 func TestSilentCaller(t *testing.T) {
 	authority, _ := ca.NewAuthority(world.Real(), "test")

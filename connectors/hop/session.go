@@ -101,15 +101,6 @@ func (s *Session) Begin(h Handler) {
 	s.loops.Go(s.speak)
 }
 
-// Peer is who is at the other end.
-func (s *Session) Peer() ca.Peer { return s.peer }
-
-// Stream and Epoch are those of the hop.
-func (s *Session) Stream() connectors.StreamID { return s.stream }
-
-// Epoch is the epoch of the path.
-func (s *Session) Epoch() uint32 { return s.epoch }
-
 // Extra are the parameters that the other end gave.
 func (s *Session) Extra() string { return s.extra }
 

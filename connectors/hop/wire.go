@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -98,16 +99,20 @@ func parseHeader(b [headerSize]byte) (kind, int, error) {
 	return k, n, nil
 }
 
-// readFrame reads one frame; the body is the caller's.
-func readFrame(r io.Reader) (kind, []byte, error) {
-	var head [headerSize]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+// readFrame reads one frame; the body, which is all that is allocated, is the caller's. io.EOF is an end between frames.
+func readFrame(r *bufio.Reader) (kind, []byte, error) {
+	head, err := r.Peek(headerSize)
+	if err != nil {
+		if len(head) > 0 && errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
 		return 0, nil, err
 	}
-	k, n, err := parseHeader(head)
+	k, n, err := parseHeader([headerSize]byte(head))
 	if err != nil {
 		return 0, nil, err
 	}
+	r.Discard(headerSize) // cannot fail after the Peek
 	body := make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
 		return 0, nil, fmt.Errorf("frame cut off: %w", err)

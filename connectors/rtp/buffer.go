@@ -46,6 +46,9 @@ type buffer struct {
 	based   bool
 	mediaAt int64 // sample after the last one delivered
 
+	// listening is when the reader began to wait: before it, what is missing may have stood in the socket.
+	listening time.Time
+
 	lost, late uint64
 }
 
@@ -195,8 +198,19 @@ func (b *buffer) due(s *slot) time.Time {
 	return b.base.Add(b.format.span(s.time) + b.playout)
 }
 
+// drain is the least time to empty the socket before what is missing is given up.
+const drain = 2 * time.Millisecond
+
 // gap reports whether the next position is known to be missing, and until when to wait for it.
 func (b *buffer) gap() (until time.Time, missing bool) {
+	until, missing = b.missing()
+	if least := b.listening.Add(drain); missing && least.After(until) {
+		until = least
+	}
+	return until, missing
+}
+
+func (b *buffer) missing() (until time.Time, missing bool) {
 	for at := b.next + 1; at < b.known; at++ {
 		if s := &b.slots[at%span]; s.present {
 			if b.playout > 0 {

@@ -8,6 +8,10 @@ const ahead = 60 * time.Millisecond
 // idle is the pause after which a stream whose media time begins again is taken to have been silent.
 const idle = 100 * time.Millisecond
 
+// catchUp is the longest stall that a source makes up for by sending at once what is due. A second of audio fits any
+// receiver's socket.
+const catchUp = time.Second
+
 // pacer decides where an ADU stands in the stream and when its packets may leave. It is pure: the time is handed in.
 type pacer struct {
 	format format
@@ -53,19 +57,15 @@ func (p *pacer) due(position int64) time.Time {
 	return p.at.Add(p.format.span(position - p.from))
 }
 
-// wait is how long the packet that begins at position must wait. When it is late already, the stream's time begins
-// anew with it: what a listener missed is not caught up by a burst.
+// wait is how long the packet that begins at position must wait. A source that was held up a little catches up, or each
+// stall would delay the rest of a live stream for good; after a longer one the stream's time begins anew, because it was
+// idle and no listener wants a burst.
 func (p *pacer) wait(now time.Time, position int64) time.Duration {
-	if !p.running {
+	if !p.running || now.Sub(p.due(position)) > catchUp {
 		p.at, p.from, p.running = now, position, true
 		return 0
 	}
-	early := p.due(position).Sub(now)
-	if early < 0 {
-		p.at, p.from = now, position
-		return 0
-	}
-	return max(early-ahead, 0)
+	return max(p.due(position).Sub(now)-ahead, 0)
 }
 
 // sent says that n samples from position are on their way.

@@ -22,7 +22,7 @@ func TestPaceOfABurst(t *testing.T) {
 	}
 }
 
-// A live source that is a little late does not earn a burst later, and is never held.
+// A live source that is a little late is never held.
 func TestPaceOfALiveSource(t *testing.T) {
 	p := &pacer{format: telephone}
 	for n := range 100 {
@@ -35,6 +35,29 @@ func TestPaceOfALiveSource(t *testing.T) {
 			t.Fatalf("ADU %d: pause %v", n, pause)
 		}
 		p.sent(pos, 160)
+	}
+}
+
+// A live source that was held up for half a second is on time again as soon as it can be; one that was silent for longer
+// goes on at its own pace.
+func TestPaceAfterAStall(t *testing.T) {
+	for stall, late := range map[time.Duration]bool{500 * ms: false, 3 * time.Second: true} {
+		p := &pacer{format: telephone}
+		now := start
+		var last time.Duration
+		for n := range 200 {
+			media := time.Duration(n) * 20 * ms
+			if n == 50 {
+				now = at(media + stall)
+			}
+			pos, _ := p.place(now, media)
+			now = now.Add(p.wait(now, pos))
+			p.sent(pos, 160)
+			last = now.Sub(start) - media
+		}
+		if want := stall - ahead; late && last != want || !late && last != -ahead {
+			t.Errorf("after a stall of %v the stream is %v late", stall, last)
+		}
 	}
 }
 

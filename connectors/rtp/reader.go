@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,22 +15,29 @@ import (
 	"ninja/connectors/hop"
 )
 
-// reader is the receiving end. One goroutine of its own takes datagrams; the session's goroutine brings marks, the end
-// and answers to flushes; Read delivers.
+// reader is the receiving end. It has no goroutine: Read itself waits at the socket, so that a packet wakes nobody but
+// the operator. What else can end its wait (the session's goroutine, a context, Close) moves the socket's deadline.
 type reader struct {
-	session *hop.Session
-	conn    net.PacketConn
-	ready   chan struct{}
-	timer   *time.Timer
-	once    sync.Once
-	receive sync.WaitGroup
+	session  *hop.Session
+	conn     net.PacketConn
+	receive  func([]byte) (int, netip.AddrPort, error)
+	opener   opener // Read alone uses it, and the three below
+	clock    jitter
+	source   netip.AddrPort // of the first genuine datagram
+	datagram [maxPacket + 1]byte
+	once     sync.Once
 
-	adus, bytes, strange atomic.Uint64
-	jitter               atomic.Int64
+	adus, bytes atomic.Uint64
+	strange     atomic.Uint64 // datagrams that were not genuine, or came from elsewhere
+	jitter      atomic.Int64
 
-	mu     sync.Mutex
-	buffer buffer
-	closed bool
+	mu       sync.Mutex
+	buffer   buffer
+	closed   bool
+	done     <-chan struct{} // of the context that Read was called with last
+	unwatch  func() bool
+	waiting  bool      // at the socket
+	deadline time.Time // of the socket
 }
 
 func newReader(s *hop.Session, conn net.PacketConn, f format, cfg Config) (*reader, error) {
@@ -37,58 +45,34 @@ func newReader(s *hop.Session, conn net.PacketConn, f format, cfg Config) (*read
 	if err != nil {
 		return nil, err
 	}
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	r := &reader{session: s, conn: conn, ready: make(chan struct{}, 1), timer: t}
+	r := &reader{session: s, conn: conn, receive: receiver(conn), opener: opener{keys: k, format: f}}
 	r.buffer = buffer{format: f, reorder: cfg.Reorder, playout: cfg.Playout}
 	s.Begin(hop.Handler{
 		Mark:    func(m connectors.Mark, at uint64) { r.change(func() { r.buffer.mark(m, at) }) },
 		End:     func(at uint64) { r.change(func() { r.buffer.finish(at, time.Now()) }) },
 		Flushed: func(at uint64) { r.change(func() { r.buffer.flushed(at) }) },
+		Ended:   func() { r.change(func() {}) },
 	})
-	r.receive.Go(func() { r.datagrams(opener{keys: k, format: f}) })
 	return r, nil
 }
 
-// change changes the buffer and wakes Read.
+// change changes what Read decides by, and makes a Read that waits decide again.
 func (r *reader) change(f func()) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	f()
-	r.mu.Unlock()
-	select {
-	case r.ready <- struct{}{}:
-	default:
+	if r.waiting {
+		r.setDeadline(longAgo)
 	}
 }
 
-// datagrams takes datagrams until the socket is closed. The first genuine one fixes the address that all others must
-// come from; what is not genuine is counted and never answered.
-func (r *reader) datagrams(o opener) {
-	var (
-		b       [maxPacket + 1]byte
-		source  netip.AddrPort
-		clock   jitter
-		receive = receiver(r.conn)
-	)
-	for {
-		n, from, err := receive(b[:])
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil || n > maxPacket || source.IsValid() && from != source {
-			r.strange.Add(1)
-			continue
-		}
-		p, err := o.open(b[:n])
-		if err != nil {
-			r.strange.Add(1)
-			continue
-		}
-		source = from
-		now := time.Now()
-		r.jitter.Store(int64(clock.sample(now, o.format.span(p.time))))
-		p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
-		r.change(func() { r.buffer.put(p, now) })
+var longAgo = time.Unix(1, 0)
+
+// setDeadline sets the socket's deadline; the caller holds mu.
+func (r *reader) setDeadline(t time.Time) {
+	if !t.Equal(r.deadline) {
+		r.deadline = t
+		r.conn.SetReadDeadline(t)
 	}
 }
 
@@ -108,47 +92,88 @@ func receiver(c net.PacketConn) func([]byte) (int, netip.AddrPort, error) {
 
 // Read implements connectors.Reader.
 func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
+	r.mu.Lock()
+	r.watch(ctx)
+	r.buffer.listening = time.Now()
+	r.mu.Unlock()
 	for {
-		r.mu.Lock()
-		closed, ended := r.closed, r.buffer.ended
-		a, v, until := r.buffer.take(time.Now())
-		r.mu.Unlock()
-		switch {
-		case closed:
-			return connectors.ADU{}, connectors.ErrClosed
-		case v == deliver:
-			r.adus.Add(1)
-			r.bytes.Add(uint64(len(a.Payload)))
-			return a, nil
-		case v == eof:
-			return a, io.EOF
+		a, wait, err := r.decide(ctx)
+		if !wait {
+			return a, err
 		}
-		var over <-chan struct{}
-		if !ended {
-			over = r.session.Done() // after the end the session's end is nothing new
-		}
-		var due <-chan time.Time
-		if !until.IsZero() {
-			r.timer.Reset(time.Until(until))
-			due = r.timer.C
-		}
-		select {
-		case <-r.ready:
-		case <-due:
-		case <-over:
-			if !r.ended() {
-				return a, r.session.Err()
-			}
-		case <-ctx.Done():
-			return a, ctx.Err()
-		}
+		r.take()
 	}
 }
 
-func (r *reader) ended() bool {
+// watch makes the end of ctx end a wait. A context stays registered, because operators pass the same one each time.
+func (r *reader) watch(ctx context.Context) {
+	if ctx.Done() == r.done {
+		return
+	}
+	if r.unwatch != nil {
+		r.unwatch()
+	}
+	r.done, r.unwatch = ctx.Done(), nil
+	if r.done != nil {
+		r.unwatch = context.AfterFunc(ctx, func() { r.change(func() {}) })
+	}
+}
+
+// decide returns what Read returns, or says that it must wait at the socket, whose deadline it has set.
+func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.buffer.ended || r.closed
+	r.waiting = false
+	if r.closed {
+		return a, false, connectors.ErrClosed
+	}
+	a, v, until := r.buffer.take(time.Now())
+	switch v {
+	case deliver:
+		r.adus.Add(1)
+		r.bytes.Add(uint64(len(a.Payload)))
+		return a, false, nil
+	case eof:
+		return a, false, io.EOF
+	}
+	if err := ctx.Err(); err != nil {
+		return a, false, err
+	}
+	if !r.buffer.ended { // after the end of the stream that of the session is nothing new
+		select {
+		case <-r.session.Done():
+			return a, false, r.session.Err()
+		default:
+		}
+	}
+	r.waiting = true
+	r.setDeadline(until)
+	return a, true, nil
+}
+
+// take waits for a datagram. The first genuine one fixes the address that all others must come from; what is not genuine
+// is counted and never answered.
+func (r *reader) take() {
+	n, from, err := r.receive(r.datagram[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		return
+	}
+	if err != nil || n > maxPacket || r.source.IsValid() && from != r.source {
+		r.strange.Add(1)
+		return
+	}
+	p, err := r.opener.open(r.datagram[:n])
+	if err != nil {
+		r.strange.Add(1)
+		return
+	}
+	r.source = from
+	now := time.Now()
+	r.jitter.Store(int64(r.clock.sample(now, r.opener.format.span(p.time))))
+	p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
+	r.mu.Lock()
+	r.buffer.put(p, now)
+	r.mu.Unlock()
 }
 
 // Signal implements connectors.Reader.
@@ -165,7 +190,11 @@ func (r *reader) Close() error {
 		r.change(func() { r.closed = true })
 		r.conn.Close()
 		r.session.Leave()
-		r.receive.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.unwatch != nil {
+			r.unwatch()
+		}
 	})
 	return nil
 }

@@ -3,7 +3,7 @@
 //
 // What it promises: order, no duplicates, authenticity; marks and the end of the stream always arrive. What it does not:
 // that every packet arrives (Stats.Lost), and back pressure from the receiver: the sender keeps to the media's own time
-// instead, at most 60 ms ahead of it, and a receiver that reads too slowly loses the oldest of 512 packets.
+// instead, at most 60 ms ahead of it, and a receiver that reads too slowly loses what its socket cannot hold.
 //
 // One ADU becomes one packet, or several of at most 1,200 bytes cut between samples; each packet is delivered as an ADU
 // of its own, the last with the mark. A mark whose packet was lost is delivered with an empty payload.

@@ -64,6 +64,7 @@ type AnswerStep struct {
 	Heading string  `xml:"heading,attr,omitempty"`
 	Exit    int     `xml:"exit,attr,omitempty"`
 	Road    string  `xml:"road,attr,omitempty"`
+	Toward  string  `xml:"toward,attr,omitempty"`
 	Metres  int     `xml:"metres,attr"`
 	Seconds int     `xml:"seconds,attr"`
 	Lat     float64 `xml:"lat,attr"`

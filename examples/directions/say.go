@@ -138,14 +138,21 @@ func sayRoad(s roads.Street) string {
 
 var refPart = regexp.MustCompile(`[0-9]+|[A-Za-z]+`)
 
-// sayRef says a road's number or a sign: "US 40" is "U S forty", "I 95 North" "I ninety five North".
+// sayRef says a road's number or a sign: "US 40" is "U S forty", "I 95 North" "Interstate ninety five North", a state's
+// "DE 1" "Route one".
 func sayRef(ref string) string {
 	var words []string
-	for _, p := range refPart.FindAllString(ref, 16) {
+	parts := refPart.FindAllString(ref, 16)
+	for i, p := range parts {
 		n, err := strconv.Atoi(p)
+		numbered := i+1 < len(parts) && parts[i+1][0] <= '9'
 		switch {
 		case err == nil:
 			words = append(words, spoken.SayNumber(n))
+		case p == "I" && numbered:
+			words = append(words, "Interstate")
+		case len(p) == 2 && p != "US" && p == strings.ToUpper(p) && numbered:
+			words = append(words, "Route")
 		case len(p) <= 2 && p == strings.ToUpper(p):
 			words = append(words, strings.Join(strings.Split(p, ""), " "))
 		default:
@@ -190,7 +197,7 @@ func sayRoute(a *Answer, to *Address, r *roads.Route, facing string) {
 		}
 		lat, lon := degrees(s.At)
 		a.Route.Steps = append(a.Route.Steps, AnswerStep{Kind: string(s.Kind), Side: side, Bend: s.Bend, Heading: s.Heading,
-			Exit: s.Exit, Road: name, Metres: int(math.Round(s.Metres)), Seconds: int(math.Round(s.Seconds)), Lat: lat, Lon: lon, Text: text})
+			Exit: s.Exit, Road: name, Toward: s.Road.Toward, Metres: int(math.Round(s.Metres)), Seconds: int(math.Round(s.Seconds)), Lat: lat, Lon: lon, Text: text})
 		a.Say = append(a.Say, text)
 	}
 }

@@ -131,7 +131,7 @@ func (s *Service) Operators() []operators.Spec {
 		Name: "directions", Program: Program, Summary: Summary,
 		In:   operators.MustPattern("text/plain;about=address;grammar=" + ref.String() + ";lang=en"),
 		Out:  operators.MustPattern("application/xml;about=directions;form=answer;lang=en"),
-		Cost: operators.Cost{CPU: 0.02, Latency: operators.Latency(60 * time.Millisecond), Memory: 8 << 20},
+		Cost: operators.Cost{CPU: 0.02, Latency: operators.Latency(100 * time.Millisecond), Memory: 8 << 20},
 	}}
 }
 

@@ -49,9 +49,6 @@ func NewSim(seed uint64, usual Link) *Sim {
 	}
 }
 
-// Seed is what the Sim was made with.
-func (s *Sim) Seed() uint64 { return s.seed }
-
 // Host is the surroundings of the host with the IP address; the same host when called again. Loopback addresses of a
 // host are the host itself; datagrams to itself are neither delayed nor lost.
 func (s *Sim) Host(ip string) World {

@@ -247,6 +247,26 @@ func TestSimRefusals(t *testing.T) {
 	})
 }
 
+// A link is changed one way; the other way stays.
+func TestSimSetLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSim(1, Link{Delay: 10 * ms})
+		s.SetLink(ipA, ipB, Link{Delay: 30 * ms})
+		in, out := rig(t, s)
+		begin := time.Now()
+		out.Write([]byte("there"))
+		b := make([]byte, 10)
+		_, from, err := in.ReadFrom(b)
+		if err != nil || time.Since(begin) != 30*ms {
+			t.Errorf("there in %v, %v", time.Since(begin), err)
+		}
+		in.WriteTo([]byte("back"), from)
+		if n, err := out.Read(b); err != nil || string(b[:n]) != "back" || time.Since(begin) != 40*ms {
+			t.Errorf("and back after %v: %q, %v", time.Since(begin), b[:n], err)
+		}
+	})
+}
+
 func TestSimClocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSim(1, Link{})

@@ -167,10 +167,11 @@ func (e *Endpointer) track(level float64) {
 	}
 	copy(e.floor[:], e.floor[1:])
 	e.floor[len(e.floor)-1] = e.low
-	if e.frames+1 == blockFrames && e.high-e.low < 12 && e.high < -25 {
+	if e.frames+1 == blockFrames && e.high-e.low < 12 && e.high < -18 {
 		for i := range e.floor { // an even sound from the start is the room's
 			e.floor[i] = e.low
 		}
+		e.recent = 0
 	}
 	e.low, e.high = math.Inf(1), math.Inf(-1)
 }

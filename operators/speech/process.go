@@ -65,7 +65,7 @@ func run(ctx context.Context, text string, file bool, program string, args ...st
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s %w (is it installed?): %w", program, errNotRunnable, err)
 	}
-	limit(cmd.Process.Pid)
+	limit(cmd.Process.Pid, file)
 	if err := cmd.Wait(); err != nil {
 		return nil, fmt.Errorf("run %s: %w", program, err)
 	}
@@ -78,10 +78,16 @@ func run(ctx context.Context, text string, file bool, program string, args ...st
 	return io.ReadAll(io.LimitReader(result, maxOutput))
 }
 
-// limit bounds memory, files and dumps of a program that has just been started. It may have ended already.
-func limit(pid int) {
-	for resource, most := range map[int]uint64{unix.RLIMIT_AS: runMemory, unix.RLIMIT_FSIZE: maxOutput, unix.RLIMIT_CORE: 0} {
+// limit bounds memory, dumps and, when it writes a file, the file of a program that has just been started. It may have
+// ended already. (espeak-ng must not get a limit of files: its sound library makes a large sparse one at start.)
+func limit(pid int, file bool) {
+	set := func(resource int, most uint64) {
 		_ = unix.Prlimit(pid, resource, &unix.Rlimit{Cur: most, Max: most}, nil)
+	}
+	set(unix.RLIMIT_AS, runMemory)
+	set(unix.RLIMIT_CORE, 0)
+	if file {
+		set(unix.RLIMIT_FSIZE, maxOutput)
 	}
 }
 

@@ -52,7 +52,6 @@ func buildRecogniser(to string) error {
 func TestGrammarWords(t *testing.T) {
 	got, err := GrammarWords(`#JSGF V1.0 UTF-8 en; // comment
 grammar address.map;
-import <other.rule>;
 /* long
  comment ; words */
 public <address> = /0.5/ <number> (main | /2/ o'neill) {tag words} street+ [ "please" ] ;
@@ -60,7 +59,7 @@ public <address> = /0.5/ <number> (main | /2/ o'neill) {tag words} street+ [ "pl
 	if err != nil || strings.Join(got, " ") != "fifteen main o'neill please six street" {
 		t.Errorf("%v %v", got, err)
 	}
-	for _, bad := range []string{"a\x00b", "<x> = b\x1bd;", "<x> = $(reboot);", strings.Repeat("a", 41)} {
+	for _, bad := range []string{"a\x00b", "<x> = b\x1bd;", "<x> = $(reboot);", "import <a.b>;\n<x> = y;", "<x> = <y>;", strings.Repeat("a", 41)} {
 		if got, err := GrammarWords(bad); err == nil {
 			t.Errorf("%q gives %q, want an error", bad, got)
 		}

@@ -12,8 +12,11 @@ import (
 // Bounds of a directory.
 const (
 	maxServers = 64 // servers and certificate chains that are remembered
+	maxEarly   = 16 // datagrams that came before what they need
 	// A chain costs a quarter of a millisecond to check and anyone may send one: so many a second, at most.
 	chainsPerSecond = 50
+	// A signature costs a twentieth of one: so many a second. Who is announced to already just goes on meanwhile.
+	signaturesPerSecond = 1000
 )
 
 // directory is what a listener knows of servers. It is pure: datagrams and times in, servers out.
@@ -21,8 +24,10 @@ type directory struct {
 	self    *ca.Identity
 	chains  map[[32]byte]ca.Peer // checked, of the kind sds and of our domain
 	servers map[ca.ID]*heardServer
-	second  int64 // of the Unix clock, in which checked were
-	checked int
+	second  int64    // of the Unix clock, in which so many
+	checked int      // chains
+	signed  int      // and signatures were checked
+	early   [][]byte // announcements and keys that came before what they need, the oldest first
 }
 
 // heardServer is a server whose announcement was authentic.
@@ -37,8 +42,35 @@ func newDirectory(self *ca.Identity) *directory {
 }
 
 // handle takes a datagram from the server channel. It returns the server that it told something new of; every error is
-// a *Refused.
+// a *Refused. Datagrams overtake each other: one that needs another waits for it.
 func (d *directory) handle(datagram []byte, now time.Time) (*heardServer, error) {
+	chains := len(d.chains)
+	server, err := d.one(datagram, now)
+	if server == nil && len(d.chains) == chains {
+		return nil, err
+	}
+	for again := true; again; {
+		again = false
+		early := d.early
+		d.early = nil
+		for _, e := range early {
+			if s, _ := d.one(e, now); s != nil {
+				server, again = s, true
+			}
+		}
+	}
+	return server, err
+}
+
+// wait keeps a datagram until what it needs has come. When there are too many, the oldest goes: it will come again.
+func (d *directory) wait(datagram []byte) {
+	if len(d.early) >= maxEarly {
+		d.early = d.early[1:]
+	}
+	d.early = append(d.early, slices.Clone(datagram))
+}
+
+func (d *directory) one(datagram []byte, now time.Time) (*heardServer, error) {
 	switch kindOf(datagram) {
 	case kindServer:
 		return d.announcement(datagram, now)
@@ -72,6 +104,7 @@ func (d *directory) announcement(datagram []byte, now time.Time) (*heardServer, 
 	}
 	peer, ok := d.chains[info.ChainHash]
 	if !ok {
+		d.wait(datagram)
 		return nil, refuse(ReasonUnknown, "the certificates of server %s were not heard yet", info.ID)
 	}
 	if peer.ID != info.ID {
@@ -80,6 +113,10 @@ func (d *directory) announcement(datagram []byte, now time.Time) (*heardServer, 
 	if now.After(peer.Leaf.NotAfter) {
 		return nil, refuse(ReasonIdentity, "the certificate of server %s has expired", info.ID)
 	}
+	if d.tick(now); d.signed >= signaturesPerSecond {
+		return nil, refuse(ReasonFull, "more than %d announcements in a second", signaturesPerSecond)
+	}
+	d.signed++
 	if !announcementSignedBy(peer.Key, datagram) {
 		return nil, refuse(ReasonSignature, "an announcement of server %s without its signature", info.ID)
 	}
@@ -113,14 +150,18 @@ func (d *directory) blob(datagram []byte, now time.Time) (*heardServer, error) {
 	switch what {
 	case blobKey:
 		for _, s := range d.servers {
-			if s.info.KeyHash == hash && s.key == nil {
+			if s.info.KeyHash == hash && s.key != nil {
+				return nil, nil
+			}
+			if s.info.KeyHash == hash {
 				with := *s
 				with.key = slices.Clone(content)
 				d.servers[s.info.ID] = &with
 				return &with, nil
 			}
 		}
-		return nil, nil // known, or its announcement was lost: it comes again
+		d.wait(datagram)
+		return nil, nil
 	case blobChain:
 		if _, known := d.chains[hash]; known {
 			return nil, nil
@@ -130,14 +171,19 @@ func (d *directory) blob(datagram []byte, now time.Time) (*heardServer, error) {
 	return nil, refuse(ReasonMalformed, "neither key nor certificates")
 }
 
+// tick begins the counts of a new second.
+func (d *directory) tick(now time.Time) {
+	if now.Unix() != d.second {
+		d.second, d.checked, d.signed = now.Unix(), 0, 0
+	}
+}
+
 // learn checks a chain and remembers it. Only valid chains of servers are remembered, so a forger cannot fill the memory.
 func (d *directory) learn(hash [32]byte, content []byte, now time.Time) error {
-	if now.Unix() != d.second {
-		d.second, d.checked = now.Unix(), 0
-	}
-	if d.checked++; d.checked > chainsPerSecond {
+	if d.tick(now); d.checked >= chainsPerSecond {
 		return refuse(ReasonFull, "more than %d certificates of servers in a second", chainsPerSecond)
 	}
+	d.checked++
 	r := reader{b: content}
 	chain := r.chain()
 	if r.bad || len(r.b) > 0 {

@@ -32,14 +32,15 @@ func scale() int {
 	return n
 }
 
-// wire is a network in memory for datagrams: what is written arrives at once, unless drop says otherwise.
+// wire is a network in memory for datagrams: what is written arrives once and at once, unless its fields say otherwise.
 type wire struct {
 	mu     sync.Mutex
 	port   uint16
 	socks  map[*sock]bool
 	tap    func(d []byte, from, to netip.AddrPort) // sees everything that is sent
 	drop   func(d []byte, to netip.AddrPort) bool
-	copies int // of every datagram beyond the first
+	copies int                  // of every datagram beyond the first
+	delay  func() time.Duration // of each copy; so datagrams overtake each other
 }
 
 func newWire() *wire { return &wire{port: 40000, socks: map[*sock]bool{}} }
@@ -100,13 +101,24 @@ func (w *wire) send(d []byte, from, to netip.AddrPort) {
 	for s := range w.socks {
 		if s.group == to || s.group == (netip.AddrPort{}) && s.local == to {
 			for range 1 + w.copies {
-				select {
-				case s.in <- letter{slices.Clone(d), from}:
-				default:
-				}
+				w.deliver(s, letter{slices.Clone(d), from})
 			}
 		}
 	}
+}
+
+func (w *wire) deliver(s *sock, l letter) {
+	put := func() {
+		select {
+		case s.in <- l:
+		default:
+		}
+	}
+	if w.delay == nil {
+		put()
+		return
+	}
+	time.AfterFunc(w.delay(), put)
 }
 
 func (s *sock) ReadFrom(p []byte) (int, net.Addr, error) {

@@ -78,7 +78,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(refresh)
 	withdraw, _ := appendPairs(nil, recordWithdraw, 10, pairs)
 	f.Add(withdraw)
-	f.Add(hello{replyPort: 9, chain: r.owner.Chain()}.append(nil))
+	f.Add(hello{reply: senderAt, chain: r.owner.Chain()}.append(nil))
 	f.Add(reply{unknown: []string{"a"}, refused: []refusal{{"a", 1, ReasonFull, "no room"}}}.append(nil, 1000))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if len(p) > seal.MaxPayload {

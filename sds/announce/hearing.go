@@ -31,27 +31,8 @@ type hearing struct {
 
 	mu      sync.Mutex
 	epochs  map[uint64]*heardEpoch
-	senders map[ca.ID][]*heardEpoch
+	senders map[ca.ID]*senderState
 	lane    *lane
-}
-
-// heardEpoch is a sender's epoch as the server holds it.
-type heardEpoch struct {
-	*epoch
-	owner ca.ID
-	until time.Time // by this host's monotonic clock: a jump of the wall clock ends nobody
-
-	mu      sync.Mutex // of what follows
-	peer    ca.Peer
-	chain   [][]byte
-	told    [32]byte // hash of chain
-	open    *seal.Opener
-	seal    *seal.Sealer
-	reply   netip.AddrPort
-	checked time.Time
-	pairs   []Pair
-	// verified are digests of the bodies that the Sink took, by name: one that is repeated is a refresh and costs no more.
-	verified map[string][32]byte
 }
 
 // answer is a datagram to send and where to.
@@ -63,7 +44,7 @@ type answer struct {
 func newHearing(id *ca.Identity, server *ServerAnnouncer, sink Sink, most int, l *lane) *hearing {
 	return &hearing{
 		id: id, server: server, sink: sink, most: most, lane: l,
-		epochs: map[uint64]*heardEpoch{}, senders: map[ca.ID][]*heardEpoch{},
+		epochs: map[uint64]*heardEpoch{}, senders: map[ca.ID]*senderState{},
 	}
 }
 
@@ -144,68 +125,6 @@ func (h *hearing) openBlock(k keyBlock) (*epoch, [32]byte, error) {
 	return openKeyBlock(k, h.server.binding(), key.private, key.hash)
 }
 
-func newHeardEpoch(e *epoch, peer ca.Peer, chain [][]byte, now time.Time) (*heardEpoch, error) {
-	out := &heardEpoch{epoch: e, owner: peer.ID, peer: peer, chain: chain, told: sha256.Sum256(appendChain(nil, chain))}
-	out.lives(now)
-	var err error
-	if out.open, err = seal.NewOpener(e.toServer, e.handle); err != nil {
-		return nil, err
-	}
-	out.seal, err = seal.NewSealer(e.toService, e.handle)
-	return out, err
-}
-
-// lives sets the end of the epoch: its own or its certificate's, whichever is sooner.
-func (e *heardEpoch) lives(now time.Time) {
-	e.until = now.Add(min(e.expires.Sub(now), e.peer.Leaf.NotAfter.Sub(now)))
-}
-
-// insert makes room for an epoch within the sender's own bound; mu is held.
-func (h *hearing) insert(e *heardEpoch, now time.Time) error {
-	mine := h.senders[e.owner]
-	switch {
-	case h.epochs[e.handle] != nil:
-		return nil
-	case len(mine) >= epochsPerSender:
-		h.drop(mine[0])
-	case len(h.epochs) >= h.most:
-		return refuse(ReasonFull, "%d epochs of senders are held; %s has to use a stream", h.most, e.owner)
-	}
-	h.epochs[e.handle] = e
-	h.senders[e.owner] = append(h.senders[e.owner], e)
-	return nil
-}
-
-// drop forgets an epoch; mu is held.
-func (h *hearing) drop(e *heardEpoch) {
-	delete(h.epochs, e.handle)
-	kept := make([]*heardEpoch, 0, epochsPerSender)
-	for _, other := range h.senders[e.owner] {
-		if other != e {
-			kept = append(kept, other)
-		}
-	}
-	h.senders[e.owner] = kept
-	if len(kept) == 0 {
-		delete(h.senders, e.owner)
-	}
-}
-
-// sweep forgets the epochs that have ended and returns how many are left.
-func (h *hearing) sweep(now time.Time) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, e := range h.epochs {
-		e.mu.Lock()
-		ended := now.After(e.until)
-		e.mu.Unlock()
-		if ended {
-			h.drop(e)
-		}
-	}
-	return len(h.epochs)
-}
-
 // takeStranger is the next one for admit; nil when none is whole.
 func (h *hearing) takeStranger(now time.Time) *stranger {
 	h.mu.Lock()
@@ -246,7 +165,7 @@ func (h *hearing) admit(s *stranger, now time.Time) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	heard.open, heard.reply = open, replyTo(s.key.from, hi.replyPort)
+	heard.open, heard.reply = open, replyTo(s.key.from, hi.reply)
 	h.mu.Lock()
 	err = h.insert(heard, now)
 	h.mu.Unlock()
@@ -271,11 +190,13 @@ func (h *hearing) verify(chain [][]byte, e *epoch) (ca.Peer, error) {
 	return peer, nil
 }
 
-func replyTo(from netip.AddrPort, port uint16) netip.AddrPort {
-	if port == 0 {
+// replyTo is where an authenticated sender wants its replies. It could name another host, which then gets less than the
+// sender spends, under the sender's name.
+func replyTo(from, wanted netip.AddrPort) netip.AddrPort {
+	if wanted.Addr().IsMulticast() || !wanted.IsValid() || wanted.Port() == 0 {
 		return from
 	}
-	return netip.AddrPortFrom(from.Addr(), port)
+	return wanted
 }
 
 // answer seals a reply that makes no longer a datagram than the one of size bytes that it answers.
@@ -345,7 +266,7 @@ func (h *hearing) hello(e *heardEpoch, payload []byte, from netip.AddrPort, size
 		e.peer, e.chain, e.told = peer, hi.chain, hash
 		e.lives(now)
 	}
-	e.reply = replyTo(from, hi.replyPort)
+	e.reply = replyTo(from, hi.reply)
 	return e.answer(reply{}, size), nil
 }
 

@@ -14,7 +14,7 @@ type lane struct {
 	size    int
 	random  func() uint64
 	waiting map[laneKey]*stranger
-	order   []laneKey
+	order   []*stranger
 }
 
 // laneKey tells strangers apart. The address is in it so that a forger elsewhere cannot replace one half of another's.
@@ -43,7 +43,7 @@ func (l *lane) add(key laneKey, kind byte, datagram []byte, now time.Time) (whol
 		}
 		s = &stranger{key: key, since: now}
 		l.waiting[key] = s
-		l.order = append(l.order, key)
+		l.order = append(l.order, s)
 	}
 	half := &s.hello
 	if kind == kindKeyBlock {
@@ -55,10 +55,18 @@ func (l *lane) add(key laneKey, kind byte, datagram []byte, now time.Time) (whol
 	return s.block != nil && s.hello != nil
 }
 
-// next takes out the one that has been whole for longest, if there is one, and forgets halves older than patience.
+// next takes out one that is whole, if there is one, and forgets halves older than patience. It looks from a random
+// place on, so that nobody's place is better than another's.
 func (l *lane) next(now time.Time, patience time.Duration) *stranger {
-	for i := 0; i < len(l.order); {
-		s := l.waiting[l.order[i]]
+	if len(l.order) == 0 {
+		return nil
+	}
+	i := int(l.random() % uint64(len(l.order)))
+	for range len(l.order) {
+		if i >= len(l.order) {
+			i = 0
+		}
+		s := l.order[i]
 		switch {
 		case s.block != nil && s.hello != nil:
 			l.remove(i)
@@ -72,7 +80,10 @@ func (l *lane) next(now time.Time, patience time.Duration) *stranger {
 	return nil
 }
 
+// remove takes out the one at place i, which the last one then has.
 func (l *lane) remove(i int) {
-	delete(l.waiting, l.order[i])
-	l.order = slices.Delete(l.order, i, i+1)
+	last := len(l.order) - 1
+	delete(l.waiting, l.order[i].key)
+	l.order[i], l.order[last] = l.order[last], nil
+	l.order = l.order[:last]
 }

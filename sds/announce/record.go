@@ -5,6 +5,7 @@ import (
 	"compress/flate"
 	"encoding/binary"
 	"io"
+	"net/netip"
 	"slices"
 
 	"ninja/ca/seal"
@@ -21,20 +22,22 @@ const (
 
 // hello is the payload of kind 4:
 //
-//	where the service hears replies on UDP, when not where it sends from: port (16), else 0
+//	where the service hears replies on UDP: length (8) address port (16); length and port 0: where the datagram is from
 //	certificates: number (8), each length (16) DER
+//
+// What is multicast may leave by a socket that hears no unicast, with whatever source address the system gives it.
 type hello struct {
-	replyPort uint16
-	chain     [][]byte
+	reply netip.AddrPort
+	chain [][]byte
 }
 
 func (h hello) append(b []byte) []byte {
-	return appendChain(binary.BigEndian.AppendUint16(b, h.replyPort), h.chain)
+	return appendChain(appendAddrPort(b, h.reply), h.chain)
 }
 
 func parseHello(p []byte) (hello, error) {
 	r := reader{b: p}
-	h := hello{replyPort: r.uint16(), chain: r.chain()}
+	h := hello{reply: r.addrPort(), chain: r.chain()}
 	if r.bad || len(r.b) > 0 || len(h.chain) == 0 {
 		return hello{}, refuse(ReasonMalformed, "certificates that are cut off")
 	}

@@ -1,9 +1,8 @@
 package announce
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +32,7 @@ type sender struct {
 	id        *ca.Identity
 	world     world.World // for randomness only
 	epochLife time.Duration
-	replyPort uint16
+	replyTo   netip.AddrPort // where replies are heard; zero: where the datagrams are from
 
 	started   time.Time
 	server    *heardServer
@@ -253,7 +252,7 @@ func (s *sender) block(out [][]byte, e *sendEpoch) ([][]byte, error) {
 		return out, err
 	}
 	out = append(out, d)
-	h, err := e.seal.Seal(nil, kindHello, hello{replyPort: s.replyPort, chain: s.id.Chain()}.append(nil))
+	h, err := e.seal.Seal(nil, kindHello, hello{reply: s.replyTo, chain: s.id.Chain()}.append(nil))
 	if err != nil {
 		return out, refuse(ReasonMalformed, "the certificates of %s do not fit into a datagram: %v", s.id.ID(), err)
 	}
@@ -372,102 +371,4 @@ func (s *sender) pairs(out [][]byte, record byte, pairs []Pair) ([][]byte, error
 		out = append(out, d)
 	}
 	return out, nil
-}
-
-// reply takes a datagram from the server: proof that it hears us, what it lacks and, which is returned, what it refuses.
-func (s *sender) reply(datagram []byte, now time.Time) ([]refusal, error) {
-	h, err := seal.Parse(datagram)
-	if err != nil || h.Kind != kindReply || s.present == nil {
-		return nil, refuse(ReasonMalformed, "not a reply")
-	}
-	e := s.present
-	if s.next != nil && s.next.handle == h.Handle {
-		e = s.next
-	}
-	payload, _, err := e.open.Open(nil, datagram)
-	if err != nil {
-		return nil, refuse(ReasonSignature, "a reply that is not from our server: %v", err)
-	}
-	r, err := parseReply(payload)
-	if err != nil {
-		return nil, err
-	}
-	s.heard = now
-	for _, name := range r.unknown {
-		v := s.services[name]
-		if v == nil || v.refused {
-			continue
-		}
-		if v.streamed = 0; v.sendAt.IsZero() && now.Sub(v.sent) >= s.period()/4 {
-			v.sendAt = now
-		}
-	}
-	return r.refused, nil
-}
-
-// noteRefusal says whether it is news. A body that will always be refused is not sent again before it changes or another
-// server is followed; one for which there was no room, or which is older than what the server holds, is.
-func (s *sender) noteRefusal(f refusal) bool {
-	v := s.services[f.name]
-	if v == nil || v.body.Version != f.version || v.told == f.reason {
-		return false
-	}
-	v.told = f.reason
-	v.refused = f.reason != ReasonFull && f.reason != ReasonReplay
-	return true
-}
-
-// unheard says whether the server has not replied for so long that datagrams cannot be relied on. For the first server
-// it waits so long.
-func (s *sender) unheard(now time.Time, first time.Duration) bool {
-	if s.present == nil {
-		return now.Sub(s.started) >= first
-	}
-	since, patience := s.heard, (blockEvery+2)*s.period()
-	if since.IsZero() {
-		since, patience = s.contact, 2*s.period()+maxSettle
-	}
-	return now.Sub(since) > patience
-}
-
-// forStream is what the stream shall bring: what is too large for datagrams, or everything when all is true.
-func (s *sender) forStream(all bool) (bodies []Body, pairs, ended []Pair) {
-	for name, v := range s.services {
-		switch {
-		case v.refused || !all && !v.large:
-		case v.streamed == v.body.Version:
-			pairs = append(pairs, Pair{Name: name, Version: v.body.Version, Numbers: maps.Clone(v.body.Numbers)})
-		default:
-			bodies = append(bodies, v.body)
-		}
-	}
-	for _, e := range s.ended {
-		ended = append(ended, e.pair)
-	}
-	return bodies, pairs, ended
-}
-
-// streamed notes what the stream brought, and what the server lacks nevertheless.
-func (s *sender) streamed(bodies []Body, ended []Pair, unknown []string) {
-	for _, b := range bodies {
-		if v := s.services[b.Name]; v != nil && v.body.Version == b.Version {
-			v.streamed = b.Version
-		}
-	}
-	for _, name := range unknown {
-		if v := s.services[name]; v != nil {
-			v.streamed = 0
-		}
-	}
-	if s.present == nil { // with datagrams, endings are told by them as well
-		for _, p := range ended {
-			s.ended = deleteEnding(s.ended, p.Name)
-		}
-	}
-}
-
-// same says whether a service with that description is announced already.
-func (s *sender) same(name string, description []byte) bool {
-	v := s.services[name]
-	return v != nil && bytes.Equal(v.body.Description, description)
 }

@@ -11,10 +11,28 @@ import (
 	"ninja/internal/world"
 )
 
-// told is a Sink that says when a body came.
+// told is a Sink that says when a body and when a refresh came.
 type told struct {
 	*shelf
-	put chan Body
+	put       chan Body
+	refreshed chan bool
+}
+
+func (s told) Refresh(owner ca.ID, lifetime time.Duration, pairs []Pair) []string {
+	unknown := s.shelf.Refresh(owner, lifetime, pairs)
+	select {
+	case s.refreshed <- true:
+	default:
+	}
+	return unknown
+}
+
+// unused is a Stream that nothing should be left to.
+type unused struct{ t *testing.T }
+
+func (s unused) Send(context.Context, []Body, []Pair, []Pair) ([]string, error) {
+	s.t.Error("the stream was used though datagrams and replies pass")
+	return nil, nil
 }
 
 func (s told) Put(b Body) error {
@@ -53,7 +71,7 @@ func TestRealMulticast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sink := told{newShelf(), make(chan Body, 1)}
+		sink := told{newShelf(), make(chan Body, 1), make(chan bool)}
 		receiver, err := NewReceiver(ReceiverConfig{Identity: id, World: w, Announcer: announcer, Sink: sink})
 		if err != nil {
 			t.Fatal(err)
@@ -72,10 +90,15 @@ func TestRealMulticast(t *testing.T) {
 		}
 	}
 	sink, stop := serve()
-	a, stopAnnouncer := startAnnouncer(t, w, owner, func(c *Config) { c.Servers = servers })
+	a, stopAnnouncer := startAnnouncer(t, w, owner, func(c *Config) {
+		c.Servers, c.Stream, c.Period = servers, unused{t}, time.Minute
+	})
 	defer stopAnnouncer()
 	publish(t, a, "s", document)
 	wait(sink)
+	for range 12 { // replies come back, or the announcer would use its stream by now
+		<-sink.refreshed
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if info, err := Listen(ctx, ListenConfig{Identity: owner, World: w, Servers: servers}); err != nil || info.UDP != udp {

@@ -53,6 +53,18 @@ type Street struct {
 	Toward      string
 	Exit        string
 	key, refKey string
+	refs        []string
+}
+
+// goesOn reports whether a driver who follows the road s and comes to t is still on it: both have a number in common,
+// or names that differ in the compass direction alone ("North" and "South Pennsylvania Avenue").
+func (s *Street) goesOn(t *Street) bool {
+	for _, r := range s.refs {
+		if slices.Contains(t.refs, r) {
+			return true
+		}
+	}
+	return s.key != "" && spoken.WithoutCompass(s.key) == spoken.WithoutCompass(t.key)
 }
 
 // Way takes a way of the map; those that cannot be driven on are ignored.
@@ -146,12 +158,24 @@ func (b *Builder) street(t pbf.Tags, link bool) int32 {
 	if b.names == nil {
 		b.names = make(map[string]int32)
 	}
-	first := func(s string) string { s, _, _ = strings.Cut(s, ";"); return strings.Clone(strings.TrimSpace(s)) }
 	s := Street{Name: spoken.ParseName(name), Ref: first(ref), Toward: first(toward), Exit: first(exit)}
+	for r := range strings.SplitSeq(strings.ToLower(ref), ";") {
+		if r = strings.TrimSpace(r); r != "" && len(s.refs) < 8 {
+			s.refs = append(s.refs, strings.Clone(r))
+		}
+	}
 	s.key, s.refKey = s.Name.Key(), strings.ToLower(s.Ref)
 	i := int32(len(b.table))
 	b.table, b.names[all] = append(b.table, s), i
 	return i
+}
+
+// first is the first of several values in one tag.
+func first(s string) string {
+	if i := strings.IndexAny(s, ";,/"); i >= 0 {
+		s = s[:i]
+	}
+	return strings.Clone(strings.TrimSpace(s))
 }
 
 // Nodes ends the ways; after it Node may be called.

@@ -1,6 +1,12 @@
 package roads
 
-import "math"
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"ninja/examples/directions/spoken"
+)
 
 // Kind says what a driver does at a step.
 type Kind string
@@ -76,6 +82,9 @@ func (g *Graph) steps(r *Route) []Step {
 		exits = 0
 		if !ok {
 			last := &steps[len(steps)-1]
+			if last.Road.Ref != "" && to.metres > last.Metres && slices.Contains(to.street.refs, strings.ToLower(last.Road.Ref)) {
+				last.Road.Name = spoken.Name{} // most of the way it has another name: the number says it better
+			}
 			last.Metres, last.Seconds = last.Metres+to.metres, last.Seconds+to.seconds
 			continue
 		}
@@ -188,7 +197,7 @@ func (g *Graph) manoeuvre(r *Route, from, to leg, exits int) (step Step, ok bool
 		step.Kind, step.Bend = Keep, ""
 	case slight || forced:
 		step.Kind, step.Bend, step.Side = Continue, "", ""
-		return step, !step.Same && to.street.label() != ""
+		return step, !step.Same && to.street.label() != "" && !from.street.goesOn(to.street)
 	}
 	return step, true
 }

@@ -39,6 +39,18 @@ var leading = []string{"ne", "nw", "se", "sw", "mt", "ft", "rt", "rte"}
 // compass are the single letters that are directions at the beginning or the end of a name, and initials elsewhere.
 var compass = map[string]string{"n": "north", "s": "south", "e": "east", "w": "west"}
 
+// WithoutCompass is a spoken name without a direction at its beginning or end.
+func WithoutCompass(s string) string {
+	words := strings.Fields(s)
+	direction := func(w string) bool { return w == "north" || w == "south" || w == "east" || w == "west" }
+	if n := len(words); n > 1 && direction(words[0]) {
+		words = words[1:]
+	} else if n > 1 && direction(words[n-1]) {
+		words = words[:n-1]
+	}
+	return strings.Join(words, " ")
+}
+
 // kinds are the words that streets end with: what stands after one is a direction or something that is not the name.
 var kinds = []string{"street", "avenue", "road", "drive", "lane", "court", "boulevard", "highway", "parkway", "trail",
 	"place", "square", "circle", "terrace", "way", "pike", "turnpike", "plaza", "run"}
@@ -73,11 +85,16 @@ func ParseName(written string) Name {
 
 // splitName cuts a name into words of letters, digits and apostrophes.
 func splitName(written string) []string {
-	written, _, _ = strings.Cut(written, ",")
-	written, _, _ = strings.Cut(written, ";")
+	if i := strings.IndexAny(written, ",;#"); i >= 0 {
+		written = written[:i]
+	}
 	var b strings.Builder
-	depth := 0
+	depth, before := 0, rune(0)
 	for _, r := range written {
+		if r >= '0' && r <= '9' && (unicode.IsLetter(before) || strings.ContainsRune("'’`", before)) {
+			b.WriteByte(' ') // I95
+		}
+		before = r
 		switch {
 		case r == '(':
 			depth++
@@ -98,7 +115,7 @@ func splitName(written string) []string {
 	var words []string
 	for _, w := range strings.Fields(b.String()) {
 		w = strings.Trim(w, "'")
-		if strings.HasPrefix(w, "#") || (len(words) > 0 && isUnit(w)) {
+		if len(words) > 0 && isUnit(w) {
 			break
 		}
 		if w != "" {
@@ -118,7 +135,7 @@ func isUnit(w string) bool {
 
 // fold turns a letter into ASCII; what is no letter or digit becomes a space.
 func fold(r rune) string {
-	if r == '#' || (r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r))) {
+	if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
 		return string(r)
 	}
 	const from, to = "àáâãäåçèéêëìíîïñòóôõöøùúûüýÿÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝ", "aaaaaaceeeeiiiinoooooouuuuyyAAAAAACEEEEIIIINOOOOOOUUUUY"
