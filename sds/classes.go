@@ -28,20 +28,23 @@ func (s *store) reclass(ids []string) {
 	}
 }
 
-// checkFresh closes everything to its owner when the ACLs are too old, and opens it again when they are not.
+// checkFresh looks at every service again when the ACLs have become trustworthy again: while they were not, services
+// that came were classed as their owners' alone. (What was there before needed no move: see Server.publisher.)
 func (s *store) checkFresh() {
 	if s.cfg.ACLs == nil || s.cfg.ACLs.Fresh() == s.open {
 		return
 	}
 	s.open = !s.open
 	s.cfg.Log.Warn("access lists", "fresh", s.open)
-	s.reclass(slices.Sorted(maps.Keys(s.services)))
+	if s.open {
+		s.reclass(slices.Sorted(maps.Keys(s.services)))
+	}
 }
 
 // classOf is the class that a service belongs to under its present ACL.
 func (s *store) classOf(r *record) *class {
 	who := []capability.Who{capability.Who(r.owner)}
-	if s.open && s.cfg.ACLs != nil {
+	if s.cfg.ACLs != nil {
 		if acl := s.cfg.ACLs.ACL(r.id()); acl != nil {
 			for _, e := range acl.Entries {
 				if e.Ops&capability.Find != 0 {

@@ -254,6 +254,14 @@ func TestACLsAreFollowed(t *testing.T) {
 	if e := <-events; e != Enter {
 		t.Fatal(e)
 	}
+	w.acls.setFresh(false)
+	if a, b := <-events, <-events; a != Leave || b != Synced {
+		t.Fatal(a, b)
+	}
+	w.acls.setFresh(true)
+	if a, b := <-events, <-events; a != Enter || b != Synced {
+		t.Fatal(a, b)
+	}
 	w.acls.set(service, "group:staff")
 	if e := <-events; e != Leave {
 		t.Fatal(e)

@@ -123,6 +123,12 @@ func (f *fakeACLs) ACL(service string) *capability.ACL {
 	return f.lists[service]
 }
 
+func (f *fakeACLs) setFresh(fresh bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fresh = fresh
+}
+
 func (f *fakeACLs) Fresh() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -19,8 +19,19 @@ import (
 
 // rights are what a capability lets its holder find.
 type rights struct {
-	grants []capability.Who
-	extra  *index.Query // what the capability is narrowed to; nil is not
+	principal ca.ID // "" for those without a capability
+	grants    []capability.Who
+	extra     *index.Query // what the capability is narrowed to; nil is not
+}
+
+// publisher is whose services a question of by may still find: while the ACLs are too old to be trusted, everybody
+// finds their own and nothing else, from that moment on. by is "" for anyone's; ok is false when nothing is left.
+func (s *Server) publisher(r rights, by string) (owner string, ok bool) {
+	if s.cfg.ACLs == nil || s.cfg.ACLs.Fresh() {
+		return by, true
+	}
+	own := string(r.principal)
+	return own, own != "" && (by == "" || by == own)
 }
 
 // public are the rights of those who show no capability that holds.
@@ -58,7 +69,7 @@ func (s *Server) rights(h *holder) (rights, time.Time, error) {
 		}
 		h.extra = index.And(parts...)
 	}
-	return rights{claims.Grants, h.extra}, claims.Expires, nil
+	return rights{claims.Principal, claims.Grants, h.extra}, claims.Expires, nil
 }
 
 // question is a compiled Question.
@@ -134,21 +145,29 @@ func (s *Server) search(ctx context.Context, r rights, q *question) (*result, er
 	if q.explain {
 		out.explain = new(sdspb.Explanation)
 	}
+	by, ok := s.publisher(r, q.by)
+	if !ok {
+		return &out, nil
+	}
 	fuel := index.Fuel
 	var err error
 	s.store.snapshot.Load().open(r.grants, func(c *index.Class) bool {
 		var effort index.Effort
-		effort, err = c.Search(query, q.by, &fuel, func(d *index.Doc) bool {
+		effort, err = c.Search(query, by, &fuel, func(d *index.Doc) bool {
 			if out.count++; out.count%256 == 0 && ctx.Err() != nil {
 				return false
 			}
 			if !q.countOnly {
 				out.hits = append(out.hits, q.hit(d.Item.(*record)))
 			}
+			if len(out.hits) == 2*q.limit+1024 { // what is kept is bounded by what was asked for
+				q.sort(out.hits)
+				out.hits = out.hits[:q.limit]
+			}
 			return true
 		})
 		if q.explain {
-			explainClass(out.explain, c, effort, c.Explain(query, q.by))
+			explainClass(out.explain, c, effort, c.Explain(query, by))
 		}
 		return err == nil && ctx.Err() == nil
 	})

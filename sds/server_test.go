@@ -60,6 +60,27 @@ func TestQueryFindsWhatIsAccessible(t *testing.T) {
 	}
 }
 
+// What matches may be much more than what is wanted.
+func TestLimit(t *testing.T) {
+	w := newTown(t)
+	owner := w.identity(ca.KindBase, "b")
+	const n = 2500
+	for i := range n {
+		w.publish(owner, fmt.Sprintf("p%04d", (i*7)%n), 1, "<a/>")
+	}
+	c := w.client(owner)
+	found, err := c.Query(context.Background(), Query{Limit: 3})
+	if err != nil || !slices.Equal(names(found), []string{"p0000", "p0001", "p0002"}) {
+		t.Error(names(found), err)
+	}
+	if n, err := c.Count(context.Background(), Query{Limit: 3}); n != 2500 || err != nil {
+		t.Error(n, err)
+	}
+	if found, err := c.Query(context.Background(), Query{}); err != nil || len(found) != n || found[n-1].Name != "p2499" {
+		t.Error(len(found), err)
+	}
+}
+
 func TestCapabilities(t *testing.T) {
 	w := newTown(t)
 	owner, user, thief := w.identity(ca.KindBase, "b"), w.identity(ca.KindUser, "u"), w.identity(ca.KindUser, "t")
@@ -95,13 +116,24 @@ func TestCapabilities(t *testing.T) {
 			t.Errorf("%s: found %v, want %v; error %v", tc.what, names(found), tc.want, err)
 		}
 	}
-	// The capability manager is unreachable for too long: fail closed.
-	w.acls.mu.Lock()
-	w.acls.fresh = false
-	w.acls.mu.Unlock()
-	_ = w.server.store.do(w.server.store.checkFresh)
-	if found, err := mine.Query(context.Background(), Query{}); len(found) != 0 || err != nil {
-		t.Errorf("with stale ACLs: %v, %v", names(found), err)
+	// The capability manager is unreachable for too long: fail closed, at once, for all but owners.
+	w.acls.setFresh(false)
+	for _, tc := range []struct {
+		c    *Client
+		by   ca.ID
+		want []string
+	}{{mine, "", nil}, {mine, owner.ID(), nil}, {w.client(owner), "", []string{"p0", "p1", "p2"}}, {w.client(owner), user.ID(), nil}} {
+		found, err := tc.c.Query(context.Background(), Query{By: tc.by})
+		if !slices.Equal(names(found), tc.want) || err != nil {
+			t.Errorf("with stale ACLs: %v, %v, want %v", names(found), err, tc.want)
+		}
+	}
+	if n, err := mine.Count(context.Background(), Query{}); n != 0 || err != nil {
+		t.Errorf("with stale ACLs: count %d, %v", n, err)
+	}
+	w.acls.setFresh(true)
+	if found, err := mine.Query(context.Background(), Query{}); len(found) != 3 || err != nil {
+		t.Errorf("with fresh ACLs again: %v, %v", names(found), err)
 	}
 }
 

@@ -60,7 +60,7 @@ type store struct {
 	serial   uint64 // of the last service that was new
 	editors  map[string]*editing
 	changes  []change
-	open     bool // ACLs are fresh: what they grant holds
+	open     bool // the ACLs were fresh when last looked at
 	stats    counters
 	history  history
 

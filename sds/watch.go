@@ -23,6 +23,8 @@ type watcher struct {
 	expires time.Time // zero when there is no capability
 	query   *index.Query
 	by      string
+	owner   string             // by, or the asker while the ACLs are too old
+	some    bool               // anything can match
 	known   map[string]*record // what the client has been told
 	stream  grpc.ServerStreamingServer[sdspb.WatchEvent]
 }
@@ -72,7 +74,9 @@ func (w *watcher) run(ctx context.Context) error {
 		select {
 		case <-more:
 		case <-recheck.C:
-			err = w.recheck()
+			if err = w.recheck(); err == nil && w.turned() {
+				at, err = w.resync(sdspb.WatchEvent_KIND_RESYNC)
+			}
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-w.store.stopped:
@@ -80,6 +84,12 @@ func (w *watcher) run(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// turned reports whether the ACLs have become too old, or trustworthy again, since everything was told.
+func (w *watcher) turned() bool {
+	owner, ok := w.publisher(w.rights, w.by)
+	return owner != w.owner || ok != w.some
 }
 
 // recheck ends the watch when its capability has expired or was revoked.
@@ -102,9 +112,13 @@ func (w *watcher) resync(first sdspb.WatchEvent_Kind) (next uint64, err error) {
 	}
 	next = w.store.history.end()
 	w.known = make(map[string]*record)
+	grants := w.rights.grants
+	if w.owner, w.some = w.publisher(w.rights, w.by); !w.some {
+		grants = nil
+	}
 	fuel := index.Fuel
-	w.store.snapshot.Load().open(w.rights.grants, func(c *index.Class) bool {
-		_, err = c.Search(w.query, w.by, &fuel, func(d *index.Doc) bool {
+	w.store.snapshot.Load().open(grants, func(c *index.Class) bool {
+		_, err = c.Search(w.query, w.owner, &fuel, func(d *index.Doc) bool {
 			r := d.Item.(*record)
 			w.known[r.id()] = r
 			return len(w.known) <= watchMost
@@ -128,7 +142,7 @@ func (w *watcher) resync(first sdspb.WatchEvent_Kind) (next uint64, err error) {
 // tell sends what a change means to this watch, if anything.
 func (w *watcher) tell(c change) error {
 	before := w.known[c.id]
-	matches := c.after != nil && c.visible.visible(w.rights.grants) && (w.by == "" || w.by == string(c.after.owner))
+	matches := c.after != nil && c.visible.visible(w.rights.grants) && w.some && (w.owner == "" || w.owner == string(c.after.owner))
 	if matches {
 		var err error
 		if matches, err = w.query.Match(c.after.tree); err != nil {
