@@ -287,3 +287,49 @@ func TestRevokedWatchEnds(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// TestSlowWatcher: whoever does not listen is not queued for, and sees the present when they listen again.
+func TestSlowWatcher(t *testing.T) {
+	w := newTown(t)
+	owner := w.identity(ca.KindBase, "b")
+	long := strings.Repeat("<t>"+strings.Repeat("x", 2000)+"</t>", 2)
+	c := w.client(owner)
+	ctx, cancel := context.WithCancel(context.Background())
+	begun, goOn, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	seen, events, synced := map[string]uint64{}, 0, make(chan struct{}, 8)
+	go func() {
+		defer close(done)
+		_ = c.Watch(ctx, Query{}, func(e WatchEvent) {
+			events++
+			switch e.Kind {
+			case Enter, Change:
+				seen[e.Found.Name] = e.Found.Version
+			case Leave:
+				delete(seen, e.Found.Name)
+			case Synced:
+				if events == 1 {
+					close(begun)
+					<-goOn
+					return
+				}
+				synced <- struct{}{}
+			}
+		})
+	}()
+	<-begun
+	const rounds = historyLength + 200
+	for i := range rounds {
+		w.publish(owner, "p", uint64(i+1), fmt.Sprintf("<a><n>%d</n>%s</a>", i, long))
+	}
+	w.publish(owner, "q", 1, "<a/>")
+	close(goOn)
+	<-synced
+	cancel()
+	<-done
+	if len(seen) != 2 || seen["p"] != rounds || seen["q"] != 1 {
+		t.Errorf("in the end %v", seen)
+	}
+	if events >= rounds {
+		t.Errorf("%d events were kept for who did not listen", events)
+	}
+}

@@ -5,14 +5,10 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"ninja/ca"
-	"ninja/capability"
 	"ninja/sds/announce"
 	"ninja/sds/check"
 	"ninja/sds/index"
@@ -316,59 +312,6 @@ func (s *store) sweep(now time.Time) {
 	}
 }
 
-// reclass moves services whose ACL has changed to the class that they now belong to.
-func (s *store) reclass(ids []string) {
-	for _, id := range ids {
-		e := s.services[id]
-		if e == nil {
-			continue
-		}
-		to := s.classOf(e.record)
-		if to.key == e.class.key {
-			continue
-		}
-		from := e.class
-		s.editor(from).Remove(e.slot)
-		e.slot = s.editor(to).Add(&index.Doc{Owner: string(e.owner), Tree: e.tree, Item: e.record})
-		e.class = to
-		s.changes = append(s.changes, change{id: id, before: e.record, after: e.record, closed: from, visible: to})
-	}
-}
-
-// checkFresh closes everything to its owner when the ACLs are too old, and opens it again when they are not.
-func (s *store) checkFresh() {
-	if s.cfg.ACLs == nil || s.cfg.ACLs.Fresh() == s.open {
-		return
-	}
-	s.open = !s.open
-	s.cfg.Log.Warn("access lists", "fresh", s.open)
-	s.reclass(slices.Sorted(maps.Keys(s.services)))
-}
-
-// classOf is the class that a service belongs to under its present ACL.
-func (s *store) classOf(r *record) *class {
-	who := []capability.Who{capability.Who(r.owner)}
-	if s.open && s.cfg.ACLs != nil {
-		if acl := s.cfg.ACLs.ACL(r.id()); acl != nil {
-			for _, e := range acl.Entries {
-				if e.Ops&capability.Find != 0 {
-					who = append(who, e.Who)
-				}
-			}
-		}
-	}
-	if slices.Contains(who, capability.Everyone) {
-		who = []capability.Who{capability.Everyone}
-	}
-	slices.Sort(who)
-	who = slices.Compact(who)
-	parts := make([]string, len(who))
-	for i, w := range who {
-		parts[i] = string(w)
-	}
-	return &class{key: strings.Join(parts, "\n"), who: who}
-}
-
 // editor is the class's editor in the present batch.
 func (s *store) editor(c *class) *editing {
 	e := s.editors[c.key]
@@ -389,23 +332,4 @@ func (s *store) publish() {
 	s.history.add(s.changes)
 	s.changes = nil
 	s.stats.services.Store(int64(len(s.services)))
-}
-
-// deadlines is a heap of when services may expire, one for each service.
-type deadlines []deadline
-
-type deadline struct {
-	at     time.Time
-	id     string
-	serial uint64
-}
-
-func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
-func (d deadlines) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
-func (d *deadlines) Push(x any)        { *d = append(*d, x.(deadline)) }
-func (d *deadlines) Pop() any {
-	last := (*d)[len(*d)-1]
-	*d = (*d)[:len(*d)-1]
-	return last
 }

@@ -1,0 +1,22 @@
+package sds
+
+import "time"
+
+// deadlines is a heap of when services may expire, one for each service.
+type deadlines []deadline
+
+type deadline struct {
+	at     time.Time
+	id     string
+	serial uint64
+}
+
+func (d deadlines) Len() int           { return len(d) }
+func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+func (d deadlines) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+func (d *deadlines) Push(x any)        { *d = append(*d, x.(deadline)) }
+func (d *deadlines) Pop() any {
+	last := (*d)[len(*d)-1]
+	*d = (*d)[:len(*d)-1]
+	return last
+}
