@@ -61,7 +61,7 @@ func bigWorld(ops, nodes int, seed uint64) Parts {
 		case 0:
 			in = pick(r, "audio/L16;rate=$r;channels=1", "audio/PCMU;rate=8000;channels=1", "text/plain;about=$a;lang=en", "audio/L16;rate=16000;channels=1")
 		case 1:
-			out = pick(r, "audio/L16;rate=16000;channels=1", "text/plain;about=address;lang=en", "text/plain;about=directions;lang=en", "audio/L16;rate=8000|22050;channels=1")
+			out = pick(r, "audio/L16;rate=16000;channels=1", "text/plain;about=address;grammar=$g;lang=en", "text/plain;about=$g;grammar=$h;lang=en", "text/plain;about=directions;lang=en", "audio/L16;rate=8000|22050;channels=1")
 		case 2:
 			in, out = "audio/L16;rate=$f:4000..192000;channels=$c", "audio/L16;rate=$t:4000..192000;channels=$c"
 		}

@@ -502,6 +502,7 @@ func (p *problem) nearMisses(x *explored) []Miss {
 			about = aboutAny
 		}
 		mask := x.progress | p.available(int32(op), x.progress)
+		q.bounds.settle(0, a.out, about, mask, math.Inf(1))
 		if left := q.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) {
 			found = append(found, near{int32(op), left})
 		}
