@@ -98,7 +98,10 @@ func (p *problem) solve(ctx context.Context) outcome {
 func (s *search) run(ctx context.Context) (crowded []int32) {
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least < s.upper {
-		if s.examined++; s.examined%64 == 0 && ctx.Err() != nil {
+		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
+			if s.best == nil {
+				s.dive()
+			}
 			return nil
 		}
 		e := heap.Pop(&s.q).(*entry)
