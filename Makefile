@@ -12,6 +12,8 @@ GO := go
 COMMANDS := ninjad ninjactl sdsquery demo
 FUZZTIME ?= 20s
 AREA ?= all
+# The map of the demo: the extract of the state of Delaware that ships in a module which the map service builds on.
+MAP ?= $(shell $(GO) list -m -f '{{.Dir}}' github.com/paulmach/osm)/testdata/delaware-latest.osm.pbf
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +33,8 @@ bin/ninja-recognise: operators/speech/engine/recognise.c
 	@mkdir -p bin
 	@gcc -O2 -Wall -Wextra -o $@ $< $$(pkg-config --cflags --libs pocketsphinx sphinxbase) -lm
 
-demo: build ## speak an address into a telephone and hear the way there (SAY="..." VOICE=rms SEED=n)
-	@bin/demo $(if $(SAY),--say "$(SAY)") $(if $(VOICE),--voice $(VOICE)) $(if $(SEED),--seed $(SEED))
+demo: build ## speak an address into a telephone and hear the way there (SAY="..." VOICE=rms SEED=n MAP=file)
+	@bin/demo --map "$(MAP)" $(if $(SAY),--say "$(SAY)") $(if $(VOICE),--voice $(VOICE)) $(if $(SEED),--seed $(SEED))
 
 test: build ## all tests, with the race detector
 	$(GO) vet ./...

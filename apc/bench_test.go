@@ -85,14 +85,14 @@ func BenchmarkSetUp(b *testing.B) {
 	}
 	heard := make(chan struct{}, 1)
 	unit, work := new(operators.Registry), new(operators.Registry)
-	add(b, unit, "microphone", func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
+	add(unit, "microphone", func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
 		if err := out.Write(ctx, connectors.ADU{Payload: []byte("x")}); err != nil {
 			return err
 		}
 		<-ctx.Done()
 		return nil
 	})
-	add(b, unit, "speaker", func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
+	add(unit, "speaker", func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
 		if _, err := in.Read(ctx); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func BenchmarkSetUp(b *testing.B) {
 		<-ctx.Done()
 		return nil
 	})
-	add(b, work, "step", operators.Each(func(a connectors.ADU) (connectors.ADU, error) { return a, nil }).Run)
+	add(work, "step", operators.Each(func(a connectors.ADU) (connectors.ADU, error) { return a, nil }).Run)
 	lobby := newPlace(b, a, ca.KindUnit, "lobby", unit)
 	proxies := []place{newPlace(b, a, ca.KindProxy, "p1", work), newPlace(b, a, ca.KindProxy, "p2", work)}
 
@@ -146,11 +146,8 @@ func BenchmarkSetUp(b *testing.B) {
 	b.ReportMetric(float64(floor.Microseconds()), "floor-us")
 }
 
-func add(b *testing.B, r *operators.Registry, key string, run operators.Func) {
-	err := r.Add(key, func(context.Context, operators.Env) (operators.Operator, error) { return run, nil })
-	if err != nil {
-		b.Fatal(err)
-	}
+func add(r *operators.Registry, key string, run operators.Func) {
+	r.Add(key, func(context.Context, operators.Env) (operators.Operator, error) { return run, nil })
 }
 
 // creatorOn makes a creator that commands real nodes, with a client for its empty calls.

@@ -161,11 +161,20 @@ func (n *Node) publish(name string, s *Service) error {
 		return err
 	}
 	for key, factory := range s.Programs {
-		if err := n.cfg.Registry.Add(programKey(name, key), factory); err != nil {
-			return err
-		}
+		n.cfg.Registry.Add(programKey(name, key), factory)
 	}
-	return n.cfg.Publisher.Publish(name, b)
+	if err := n.cfg.Publisher.Publish(name, b); err != nil {
+		n.forget(name, s)
+		return err
+	}
+	return nil
+}
+
+// forget removes a service's programs.
+func (n *Node) forget(name string, s *Service) {
+	for key := range s.Programs {
+		n.cfg.Registry.Remove(programKey(name, key))
+	}
 }
 
 func programKey(service, program string) string { return service + "/" + program }
@@ -182,9 +191,7 @@ func (n *Node) Stop(name string) error {
 		return fmt.Errorf("service %q does not run here", name)
 	}
 	n.cfg.Publisher.Withdraw(name)
-	for key := range r.service.Programs {
-		n.cfg.Registry.Remove(programKey(name, key))
-	}
+	n.forget(name, r.service)
 	if r.service.Close != nil {
 		return r.service.Close()
 	}

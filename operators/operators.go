@@ -91,18 +91,17 @@ type Registry struct {
 	factories map[string]Factory
 }
 
-// Add registers a program under a key that is free; a taken key is an error.
-func (r *Registry) Add(key string, f Factory) error {
+// Add registers a program. A key that is taken is a mistake in the program that calls, and panics.
+func (r *Registry) Add(key string, f Factory) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, taken := r.factories[key]; taken {
-		return fmt.Errorf("program %q is registered already", key)
+		panic("operators: program " + key + " is registered twice")
 	}
 	if r.factories == nil {
 		r.factories = make(map[string]Factory)
 	}
 	r.factories[key] = f
-	return nil
 }
 
 // Remove forgets a program. Operators that were made of it run on.

@@ -138,18 +138,17 @@ func (p *Phone) Description(node operators.Node) operators.Description {
 }
 
 // Register adds the telephone's ends to its node's programs.
-func (p *Phone) Register(r *operators.Registry) error {
-	return errors.Join(
-		r.Add("phone/microphone", func(_ context.Context, env operators.Env) (operators.Operator, error) {
-			return operators.Func(func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
-				return p.speak(ctx, env, out)
-			}), nil
-		}),
-		r.Add("phone/speaker", func(_ context.Context, env operators.Env) (operators.Operator, error) {
-			return operators.Func(func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
-				return p.listen(ctx, env, in)
-			}), nil
-		}))
+func (p *Phone) Register(r *operators.Registry) {
+	r.Add("phone/microphone", func(_ context.Context, env operators.Env) (operators.Operator, error) {
+		return operators.Func(func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
+			return p.speak(ctx, env, out)
+		}), nil
+	})
+	r.Add("phone/speaker", func(_ context.Context, env operators.Env) (operators.Operator, error) {
+		return operators.Func(func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
+			return p.listen(ctx, env, in)
+		}), nil
+	})
 }
 
 // join gives the two ends of one call the same call.

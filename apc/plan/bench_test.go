@@ -61,7 +61,7 @@ func bigWorld(ops, nodes int, seed uint64) Parts {
 		case 0:
 			in = pick(r, "audio/L16;rate=$r;channels=1", "audio/PCMU;rate=8000;channels=1", "text/plain;about=$a;lang=en", "audio/L16;rate=16000;channels=1")
 		case 1:
-			out = pick(r, "audio/L16;rate=16000;channels=1", "text/plain;about=address;lang=en", "text/plain;about=directions;lang=en", "audio/L16;rate=8000|22050;channels=1")
+			out = pick(r, "audio/L16;rate=16000;channels=1", "text/plain;about=address;grammar=$g;lang=en", "text/plain;about=$g;grammar=$h;lang=en", "text/plain;about=directions;lang=en", "audio/L16;rate=8000|22050;channels=1")
 		case 2:
 			in, out = "audio/L16;rate=$f:4000..192000;channels=$c", "audio/L16;rate=$t:4000..192000;channels=$c"
 		}
@@ -120,4 +120,131 @@ func report(b *testing.B, took []time.Duration) {
 func (c *Catalogue) forget() {
 	t := c.tables
 	t.opens, t.byKey, t.next = nil, make(map[string]int32), make(map[uint64]int32)
+}
+
+// The cached plan is a look-up.
+func BenchmarkPlanCached(b *testing.B) {
+	c, err := NewCatalogue(bigWorld(10000, 1000, 1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	k, q := NewCache(0), demoRequest()
+	for b.Loop() {
+		if _, err := k.Plan(context.Background(), "v", c, q); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// One node dies: the plan to go over to is among those kept.
+func BenchmarkReplan(b *testing.B) {
+	c, err := NewCatalogue(bigWorld(10000, 1000, 1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	q := demoRequest()
+	p, err := c.Plan(context.Background(), q)
+	if err != nil {
+		b.Fatal(err)
+	}
+	kept := c.Keep(context.Background(), q, p)
+	dead := p.Steps[1].Node.ID
+	for b.Loop() {
+		if kept.Replan(dead) == nil {
+			b.Fatal("no alternative")
+		}
+	}
+}
+
+// BenchmarkRivals sets the planner beside simpler ones in the same run: x-dijkstra is its time over that of Dijkstra's
+// algorithm on the type graph alone, which neither places nor unifies; cost-x-two-phase is what the manner of the paper's
+// prototype costs over it: the cheapest few operator chains first, each step then on its least loaded node.
+func BenchmarkRivals(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprintf("operators=%d/nodes=1000", n), func(b *testing.B) {
+			var ratios []float64
+			var plan, dijkstra time.Duration
+			for seed := range uint64(8) {
+				c, err := NewCatalogue(bigWorld(n, 1000, seed))
+				if err != nil {
+					b.Fatal(err)
+				}
+				c.prepare()
+				start := time.Now()
+				p, err := c.Plan(context.Background(), demoRequest())
+				if err != nil {
+					b.Fatal(err)
+				}
+				plan += time.Since(start)
+				two := twoPhase(c, demoRequest(), &dijkstra)
+				ratios = append(ratios, two/p.Cost)
+			}
+			for b.Loop() {
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/2], "cost-x-two-phase-p50")
+			b.ReportMetric(ratios[len(ratios)-1], "cost-x-two-phase-max")
+			b.ReportMetric(float64(plan)/float64(dijkstra), "x-dijkstra")
+		})
+	}
+}
+
+// twoPhase chooses operators as if places cost nothing, then places them one by one on the least loaded node.
+func twoPhase(c *Catalogue, r Request, dijkstra *time.Duration) float64 {
+	start := time.Now()
+	p, err := newProblem(c, r)
+	if err != nil {
+		return math.Inf(1)
+	}
+	p.makeBounds()
+	for len(p.bounds.ops[0].heap) > 0 {
+		p.grow(p.bounds.ops[0])
+	}
+	*dijkstra += time.Since(start)
+	flat, err := NewCatalogue(flattened(c))
+	if err != nil {
+		return math.Inf(1)
+	}
+	logical, err := flat.Plan(context.Background(), r)
+	if err != nil {
+		return math.Inf(1)
+	}
+	cost, last := 0.0, int32(-1)
+	for i, s := range logical.Steps {
+		op := c.byName[s.Name]
+		v := c.base[op]
+		node := int32(-1)
+		for _, n := range c.now.byLoad(c, c.places[op]) {
+			if p.fits(n, &v) {
+				node = n
+				break
+			}
+		}
+		cost += p.stepCost(op, node, &v)
+		if i > 0 {
+			local, far := p.rides(c.byName[logical.Steps[i-1].Name], op, logical.Hops[i-1].Type.Media())
+			least := math.Inf(1)
+			for _, ride := range append(local, far...) {
+				if ride.t.Local == (node == last) && c.zones[c.nodeZone[last]].mask&c.zones[c.nodeZone[node]].mask&(1<<ride.scheme) != 0 {
+					v := p.hopVector(ride.t, int(c.nodeZone[last]), int(c.nodeZone[node]))
+					least = min(least, p.w.of(v))
+				}
+			}
+			cost += least
+		}
+		last = node
+	}
+	return cost
+}
+
+// flattened is a catalogue's world on one node: operators without places.
+func flattened(c *Catalogue) Parts {
+	p := c.parts
+	p.Nodes, p.Links = []Node{{ID: "spiffe://example.org/proxy/all"}}, nil
+	p.Operators = slices.Clone(c.ops)
+	for i := range p.Operators {
+		p.Operators[i].Places = []Place{{Node: p.Nodes[0].ID}}
+		p.Operators[i].Spec.Transports = nil
+	}
+	return p
 }

@@ -45,10 +45,27 @@ func (p *problem) makeBounds() {
 	p.bounds = b
 }
 
-// operatorsLeft is the least that the operators behind an open type still cost, +Inf when no chain of abstract types
-// leads to the end.
+// operatorsLeft is the least that the operators behind an open type still cost, as far as it has been worked out: exact
+// up to the radius, and the radius beyond. +Inf says that no chain of abstract types leads to the end.
 func (b *bounds) operatorsLeft(metric int, shape, about int32, mask uint32) float64 {
 	r := b.ops[metric]
+	d := r.exact(shape, about, mask)
+	if len(r.heap) > 0 {
+		return min(d, r.heap[0].dist)
+	}
+	return d
+}
+
+// radius is how far the bounds of a metric have been worked out.
+func (b *bounds) radius(metric int) float64 {
+	if h := b.ops[metric].heap; len(h) > 0 {
+		return h[0].dist
+	}
+	return math.Inf(1)
+}
+
+// exact is the least found yet.
+func (r *reverser) exact(shape, about int32, mask uint32) float64 {
 	switch about {
 	case aboutNone:
 		return r.get(shape, absEvery, mask)
@@ -56,6 +73,14 @@ func (b *bounds) operatorsLeft(metric int, shape, about int32, mask uint32) floa
 		return r.get(shape, absSome, mask)
 	}
 	return min(r.get(shape, absEvery, mask), r.get(shape, about, mask))
+}
+
+// settle works the bound of one state out, but not beyond a radius.
+func (b *bounds) settle(metric int, shape, about int32, mask uint32, radius float64) {
+	r := b.ops[metric]
+	for len(r.heap) > 0 && r.heap[0].dist <= radius && r.exact(shape, about, mask) > r.heap[0].dist {
+		b.p.grow(r)
+	}
 }
 
 // Beside values, the abstract states of a shape are two: absEvery is what holds whatever the meaning, absSome the
@@ -67,6 +92,8 @@ const (
 
 // reverser is Dijkstra's algorithm from the last operator back over abstract types and progress.
 type reverser struct {
+	metric         int
+	least          []float64 // by signature: the least of its operators
 	shapes, abouts int
 	dense          []float64 // by progress, shape and meaning; nil when that would be too large
 	sparse         map[uint64]float64
@@ -114,32 +141,30 @@ func (r *reverser) get(shape, about int32, mask uint32) float64 {
 }
 
 func (p *problem) reverse(metric int) *reverser {
-	least := make([]float64, len(p.c.sigs)) // by signature
-	byOut := make([][]int32, len(p.t.shapes))
-	for s, ops := range p.t.opsOf {
-		least[s] = math.Inf(1)
-		for _, op := range ops {
-			least[s] = min(least[s], p.opLeast(op, metric))
-		}
-		if a := &p.t.abs[s]; a.out >= 0 && len(a.ins) > 0 && !math.IsInf(least[s], 1) {
-			byOut[a.out] = append(byOut[a.out], int32(s))
-		}
-	}
 	r := newReverser(len(p.t.shapes), len(p.t.abouts), p.need)
-	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric))
-	for len(r.heap) > 0 {
-		x := r.pop()
-		if x.dist > r.get(x.shape, x.about, x.mask) {
-			continue
+	r.metric, r.least = metric, make([]float64, len(p.c.sigs))
+	for s, ops := range p.t.opsOf {
+		r.least[s] = math.Inf(1)
+		for _, op := range ops {
+			r.least[s] = min(r.least[s], p.opLeast(op, metric))
 		}
-		for _, s := range byOut[x.shape] {
-			if a := &p.t.abs[s]; a.leadsTo(x.about) {
-				r.into(a, x.about, x.mask, x.dist+least[s])
-			}
-		}
-		p.backOver(r, x, metric)
 	}
+	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric))
 	return r
+}
+
+// grow takes the nearest state and goes back from it over each operator that may have made it.
+func (p *problem) grow(r *reverser) {
+	x := r.pop()
+	if x.dist > r.get(x.shape, x.about, x.mask) {
+		return
+	}
+	for _, s := range p.t.byOut[x.shape] {
+		if a := &p.t.abs[s]; a.leadsTo(x.about) {
+			r.into(a, x.about, x.mask, x.dist+r.least[s])
+		}
+	}
+	p.backOver(r, x, r.metric)
 }
 
 // leadsTo reports whether a signature's output may have the meaning.

@@ -131,6 +131,7 @@ type Catalogue struct {
 	sigs       []signature
 	tables     *tables  // what is computed when first asked for
 	base       []vector // by operator: what its description says it takes
+	now        *numbers
 	parts      Parts
 
 	// How it was made, for Cache: of what, by which names, and whether by nothing that can have opened a better path.
@@ -179,7 +180,7 @@ func (c *Catalogue) Node(id ca.ID) (Node, bool) {
 // NewCatalogue checks the parts and makes a catalogue of version 1. Numbers that are negative or no numbers, names that
 // stand there twice and places at unknown nodes are refused, with what is wrong.
 func NewCatalogue(p Parts) (*Catalogue, error) {
-	c := &Catalogue{version: 1, parts: p, tables: newTables()}
+	c := &Catalogue{version: 1, parts: p, tables: newTables(), now: &numbers{}}
 	if c.transports = p.Transports; c.transports == nil {
 		c.transports = Transports()
 	}

@@ -87,7 +87,7 @@ func (c *Catalogue) renumber(nodes []Node) (*Catalogue, error) {
 		}
 		next.nodes[c.byID[n.ID]] = n
 	}
-	next.parts.Nodes = next.nodes
+	next.parts.Nodes, next.now = next.nodes, &numbers{}
 	return &next, nil
 }
 

@@ -13,31 +13,32 @@ const crowd = 0.01
 
 // problem is a request against a catalogue, with all names resolved and all weights applied.
 type problem struct {
-	c        *Catalogue
-	t        *tables
-	req      Request
-	w        Weights
-	lim      vector
-	dims     []int // the resources that are bound
-	from, to int
-	steps    int      // most operators of a chain, endpoints included
-	need     uint32   // a bit for each requirement
-	after    []uint32 // what must come before each
-	meets    map[int32]uint32
-	allowed  []bool    // nodes
-	banned   []bool    // operators
-	util     []float64 // nodes
-	tracked  []int32   // nodes whose joint use is followed, in the order they were found
-	cands    [][]int32 // by operator, made when first asked for
-	minimum  []vector  // by operator: least resources over places
-	minCost  []float64 // by operator: least cost over places, +Inf where there is no place
-	opMask   []uint32  // by operator: transports
-	override []map[int32]operators.Cost
-	bounds   *bounds
-	keep     []bool             // nodes worth trying, made when first asked for
-	byZones  [][]zoneCost       // by operator, likewise
-	idle     map[*int32][]int32 // by place list
-	rival    map[int32][]int32  // by signature
+	c         *Catalogue
+	t         *tables
+	req       Request
+	w         Weights
+	lim       vector
+	dims      []int // the resources that are bound
+	from, to  int
+	steps     int      // most operators of a chain, endpoints included
+	need      uint32   // a bit for each requirement
+	after     []uint32 // what must come before each
+	meets     map[int32]uint32
+	allowed   []bool    // nodes
+	unlimited bool      // all of them
+	banned    []bool    // operators
+	util      []float64 // nodes
+	tracked   []int32   // nodes whose joint use is followed, in the order they were found
+	cands     [][]int32 // by operator, made when first asked for
+	minimum   []vector  // by operator: least resources over places
+	minCost   []float64 // by operator: least cost over places, +Inf where there is no place
+	opMask    []uint32  // by operator: transports
+	override  []map[int32]operators.Cost
+	bounds    *bounds
+	keep      []bool             // nodes worth trying, made when first asked for
+	byZones   [][]zoneCost       // by operator, likewise
+	idle      map[*int32][]int32 // by place list
+	rival     map[int32][]int32  // by signature
 }
 
 func newProblem(c *Catalogue, r Request) (*problem, error) {
@@ -112,7 +113,8 @@ func (p *problem) requirements() error {
 
 // limitNodes applies the domains and the exclusions.
 func (p *problem) limitNodes() {
-	p.allowed, p.util = make([]bool, len(p.c.nodes)), make([]float64, len(p.c.nodes))
+	p.allowed, p.util = make([]bool, len(p.c.nodes)), p.c.now.load(p.c)
+	p.unlimited = len(p.req.Without)+len(p.req.Bounds.Domains) == 0
 	p.banned = make([]bool, len(p.c.ops))
 	for _, name := range p.req.WithoutOperators {
 		if i, ok := p.c.byName[name]; ok {
@@ -127,7 +129,6 @@ func (p *problem) limitNodes() {
 		n := &p.c.nodes[i]
 		domains := p.req.Bounds.Domains
 		p.allowed[i] = !without[string(n.ID)] && (len(domains) == 0 || slices.Contains(domains, n.ID.Domain()))
-		p.util[i] = n.Load / max(n.Cores, 1)
 	}
 }
 
@@ -173,7 +174,6 @@ func (p *problem) fits(node int32, v *vector) bool {
 func (p *problem) weighOperators() {
 	n := len(p.c.ops)
 	p.cands, p.minimum, p.minCost, p.opMask = make([][]int32, n), make([]vector, n), make([]float64, n), make([]uint32, n)
-	sorted := make(map[*int32][]int32) // place lists are shared: order each by load once
 	for op := range p.c.ops {
 		p.opMask[op] = p.c.opMask[op]
 		p.minCost[op] = math.Inf(1)
@@ -185,13 +185,8 @@ func (p *problem) weighOperators() {
 			p.weighEach(op)
 			continue
 		}
-		list, ok := sorted[&places[0]]
-		if !ok {
-			list = p.byLoad(places)
-			sorted[&places[0]] = list
-		}
-		v := p.stepVector(op, places[0])
-		for _, node := range list {
+		v := p.c.base[op]
+		for _, node := range p.c.now.byLoad(p.c, places) {
 			if p.fits(node, &v) {
 				p.minimum[op], p.minCost[op] = v, p.stepCost(op, node, &v)
 				break
@@ -226,25 +221,6 @@ func (p *problem) dataReachable(op int) bool {
 	return true
 }
 
-func (p *problem) byLoad(places []int32) []int32 {
-	list := make([]int32, 0, len(places))
-	for _, n := range places {
-		if p.allowed[n] {
-			list = append(list, n)
-		}
-	}
-	slices.SortFunc(list, func(a, b int32) int {
-		switch {
-		case p.util[a] < p.util[b]:
-			return -1
-		case p.util[a] > p.util[b]:
-			return 1
-		}
-		return int(a - b)
-	})
-	return list
-}
-
 // candidates are the nodes at which a step is tried: those with room, without those that another node is better than
 // whatever a plan does.
 func (p *problem) candidates(op int) []int32 {
@@ -269,76 +245,16 @@ func (p *problem) candidates(op int) []int32 {
 // room: a plan that uses the one is no better than the plan with the other in its place. That holds while steps do not
 // compete for a node; once nodes are tracked, all are tried.
 func (p *problem) front() []bool {
-	if len(p.tracked) > 0 {
+	switch {
+	case len(p.tracked) > 0:
 		return p.allowed
-	}
-	if p.keep != nil {
-		return p.keep
-	}
-	p.keep = make([]bool, len(p.c.nodes))
-	best := make(map[int32][]int32)
-	pinned := make(map[int32]bool)
-	for op := range p.meets {
-		if len(p.c.places[op]) <= 4*maxPins {
-			for _, n := range p.c.places[op] {
-				pinned[n] = true
-			}
-		}
-	}
-	for _, n := range p.c.places[p.to] {
-		pinned[n] = true
-	}
-	for i := range p.c.nodes {
-		n := int32(i)
-		switch {
-		case !p.allowed[n]:
-		case p.t.special[n] || pinned[n]:
-			p.keep[n] = true
-		default:
-			class := p.t.class[n]
-			best[class] = p.join(best[class], n)
-		}
-	}
-	for _, list := range best {
-		for _, n := range list {
-			p.keep[n] = true
-		}
+	case p.keep != nil:
+	case p.unlimited:
+		p.keep = p.c.now.front(p.c)
+	default:
+		p.keep = p.c.frontOf(p.allowed)
 	}
 	return p.keep
-}
-
-// join puts a node into a set of which none is better than another.
-func (p *problem) join(set []int32, n int32) []int32 {
-	for _, m := range set {
-		if p.better(m, n) {
-			return set
-		}
-	}
-	kept := set[:0]
-	for _, m := range set {
-		if !p.better(n, m) {
-			kept = append(kept, m)
-		}
-	}
-	return append(kept, n)
-}
-
-func (p *problem) better(a, b int32) bool {
-	ca, ma := p.room(a)
-	cb, mb := p.room(b)
-	return p.util[a] <= p.util[b] && ca >= cb && ma >= mb
-}
-
-// room is the CPU and memory that a node has left.
-func (p *problem) room(n int32) (cpu, memory float64) {
-	cpu, memory = math.Inf(1), math.Inf(1)
-	if c := &p.c.nodes[n]; c.Cores > 0 {
-		cpu = c.Cores - c.Load
-	}
-	if m := p.c.nodes[n].Memory; m > 0 {
-		memory = float64(m)
-	}
-	return cpu, memory
 }
 
 // zoneCost is the least that a step costs at a node of a zone, room forgotten.

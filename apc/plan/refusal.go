@@ -364,6 +364,7 @@ func (p *problem) wanted(bit uint32) string {
 // explored is how far types alone lead, places and costs forgotten.
 type explored struct {
 	p        *problem
+	goes     func(op int32) bool
 	reached  bool
 	progress uint32 // the requirements that some chain meets, in an order that is allowed
 	from     map[int32]int32
@@ -376,8 +377,11 @@ type typeState struct {
 	mask uint32
 }
 
-func (p *problem) explore() *explored {
-	x := &explored{p: p, from: make(map[int32]int32), taken: make(map[int32]bool)}
+func (p *problem) explore() *explored { return p.exploreWhere(func(int32) bool { return true }) }
+
+// exploreWhere goes only over operators that f allows; taken has the others too.
+func (p *problem) exploreWhere(f func(op int32) bool) *explored {
+	x := &explored{p: p, goes: f, from: make(map[int32]int32), taken: make(map[int32]bool)}
 	start, err := p.c.start(p.from)
 	if err != nil {
 		return x
@@ -403,7 +407,9 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 			continue
 		}
 		for _, op := range p.t.opsOf[sig] {
-			x.taken[op] = true
+			if x.taken[op] = true; !x.goes(op) {
+				continue
+			}
 			if int(op) == p.to {
 				x.reached = x.reached || s.mask == p.need
 				continue
@@ -467,18 +473,48 @@ func (x *explored) misses(of func(op int32) bool) (out []Miss) {
 
 // refusePlaces says which operators that types lead to have nowhere to run.
 func (p *problem) refusePlaces() error {
-	var homeless []string
+	r := &Refusal{Reason: NoPlace, Text: "the types fit, but no transport joins the nodes, or steps that have to share a node have no room there together"}
+	x := p.exploreWhere(func(op int32) bool { return !math.IsInf(p.minCost[op], 1) })
+	if x.reached {
+		return r
+	}
+	var texts []string
 	for op := range p.c.ops {
-		if math.IsInf(p.minCost[op], 1) && (op == p.from || op == p.to || p.meets[int32(op)] != 0) {
-			homeless = append(homeless, p.c.ops[op].Name)
+		if _, met := x.taken[int32(op)]; (met || op == p.from || op == p.to) && math.IsInf(p.minCost[op], 1) {
+			r.Misses = append(r.Misses, Miss{To: p.c.ops[op].Name, Why: p.homeless(op)})
+			texts = append(texts, r.Misses[len(r.Misses)-1].Why)
 		}
 	}
-	r := &Refusal{Reason: NoPlace, Text: "the types fit, but no nodes have room for the operators, or no transport joins them"}
-	if len(homeless) > 0 {
-		r.Subject = homeless[0]
-		r.Text = fmt.Sprintf("the types fit, but no node has room and data for %s", strings.Join(homeless, ", "))
+	if len(texts) > 0 {
+		r.Subject = r.Misses[0].To
+		r.Text = "the types fit, but " + strings.Join(texts[:min(len(texts), 4)], "; ")
 	}
 	return r
+}
+
+// homeless says why an operator has nowhere to run.
+func (p *problem) homeless(op int) string {
+	o := &p.c.ops[op]
+	if len(o.Places) == 0 {
+		return fmt.Sprintf("no node runs %s", o.Name)
+	}
+	if !p.dataReachable(op) {
+		return fmt.Sprintf("no node has the data of %s (%s)", o.Name, brief(strings.Join(o.Data, ", ")))
+	}
+	cpu, memory := 0.0, 0.0
+	for _, n := range p.c.places[op] {
+		c, m := p.c.nodes[n].room()
+		cpu, memory = max(cpu, c), max(memory, m)
+	}
+	v := p.c.base[op]
+	text := fmt.Sprintf("no node has room for %s", o.Name)
+	if v[resCPU] > cpu {
+		text += fmt.Sprintf(": cpu %g wanted, at most %.3g free", v[resCPU], cpu)
+	}
+	if v[resMemory] > memory {
+		text += fmt.Sprintf(": memory %s wanted, at most %s free", bytesText(int64(v[resMemory])), bytesText(int64(memory)))
+	}
+	return text
 }
 
 // nearMisses are operators that would lead on to the end, as far as media types and meanings tell, but which nothing that
@@ -502,6 +538,7 @@ func (p *problem) nearMisses(x *explored) []Miss {
 			about = aboutAny
 		}
 		mask := x.progress | p.available(int32(op), x.progress)
+		q.bounds.settle(0, a.out, about, mask, math.Inf(1))
 		if left := q.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) {
 			found = append(found, near{int32(op), left})
 		}

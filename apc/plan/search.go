@@ -98,16 +98,22 @@ func (p *problem) solve(ctx context.Context) outcome {
 func (s *search) run(ctx context.Context) (crowded []int32) {
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least < s.upper {
-		if s.examined++; s.examined%64 == 0 && ctx.Err() != nil {
+		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
+			if s.best == nil {
+				s.dive()
+			}
 			return nil
 		}
 		e := heap.Pop(&s.q).(*entry)
-		if e.labels == nil && !s.place(e) {
+		if !s.ready(e) {
 			continue
 		}
 		if len(s.q) > 0 && s.q.less(e) {
 			heap.Push(&s.q, e)
 			continue
+		}
+		if e.labels == nil {
+			panic("plan: an entry without labels")
 		}
 		if e.done {
 			if c := s.finish(e); c != nil {
@@ -124,6 +130,30 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 	return nil
 }
 
+// ready works out what an entry was put into the queue without: how much its operators leave to do, beyond the radius
+// that the bounds have, and its labels. false says that it is no beginning of a plan.
+func (s *search) ready(e *entry) bool {
+	if e.labels != nil {
+		return true
+	}
+	if !e.done {
+		t := &s.p.t.opens[e.open]
+		b := s.p.bounds
+		b.settle(0, t.shape, t.about, e.mask, 1.25*b.radius(0))
+		left := b.operatorsLeft(0, t.shape, t.about, e.mask)
+		if math.IsInf(left, 1) {
+			return false
+		}
+		if left > e.left {
+			e.left, e.least = left, max(e.least, e.net+left)
+			if len(s.q) > 0 && s.q.less(e) {
+				return true
+			}
+		}
+	}
+	return s.place(e)
+}
+
 // less reports whether the head of the queue comes before e.
 func (q queue) less(e *entry) bool { return q[0].least < e.least }
 
@@ -135,6 +165,9 @@ func (s *search) begin() {
 	}
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.t.opens[o]
+	for m := range p.metrics() {
+		p.bounds.settle(m, t.shape, t.about, 0, math.Inf(1))
+	}
 	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
 		return
@@ -322,7 +355,8 @@ func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
 			}
 		}
 	}
-	c.least = max(e.least, e.net+p.minCost[op]+c.left, p.coarse(c, arrive)+c.left)
+	c.net = max(e.net+p.minCost[op], p.coarse(c, arrive))
+	c.least = max(e.least, c.net+c.left)
 	if c.least >= s.upper {
 		return
 	}

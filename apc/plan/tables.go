@@ -17,6 +17,7 @@ type tables struct {
 	next  map[uint64]int32 // open and signature to the open type behind it, or -1
 
 	once    sync.Once
+	byOut   [][]int32          // signatures by the shape they make
 	byMedia map[string][]int32 // signatures by the media type they take
 	opsOf   [][]int32          // operators by signature
 	abs     []absSig           // by signature
@@ -82,6 +83,12 @@ func (c *Catalogue) prepare() *tables {
 				}
 			}
 			t.abs = append(t.abs, a)
+		}
+		t.byOut = make([][]int32, len(t.shapes))
+		for s := range t.abs {
+			if a := &t.abs[s]; a.out >= 0 && len(a.ins) > 0 {
+				t.byOut[a.out] = append(t.byOut[a.out], int32(s))
+			}
 		}
 		t.classify(c)
 	})

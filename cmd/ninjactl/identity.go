@@ -27,11 +27,8 @@ func (j *joinCommand) Run(ctx context.Context, c *commands) error {
 	if old, err := ca.Load(dir, w); err == nil {
 		return fmt.Errorf("%s holds the identity of %s already: name another directory with --home", dir, old.ID())
 	}
-	id, err := ca.Join(ctx, w, j.Token)
+	id, err := ca.JoinIn(ctx, w, j.Token, dir)
 	if err != nil {
-		return err
-	}
-	if err := id.Save(dir); err != nil {
 		return err
 	}
 	if err := (home.Settings{Group: j.Group, Via: j.Via}).Save(dir); err != nil {

@@ -59,10 +59,7 @@ func (d *daemon) startCA(ctx context.Context) error {
 // administer keeps the administrator's home: an identity like any other, that the authority makes without a token.
 func (d *daemon) administer(authority *ca.Authority, address string) error {
 	dir := d.dir("admin")
-	admin, err := ca.Load(dir, d.world)
-	if errors.Is(err, fs.ErrNotExist) {
-		admin, err = authority.NewIdentity(ca.KindUser, "admin")
-	}
+	admin, err := authority.OpenIdentity(ca.KindUser, "admin", dir)
 	if err != nil {
 		return err
 	}
@@ -85,9 +82,9 @@ func (d *daemon) identity(ctx context.Context, kind string, role serviceRole) (*
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case d.authority != nil:
-		id, err = d.authority.NewIdentity(kind, role.Name)
+		id, err = d.authority.OpenIdentity(kind, role.Name, dir)
 	case role.Join != "":
-		id, err = d.redeem(ctx, role.Join)
+		id, err = d.redeem(ctx, role.Join, dir)
 	default:
 		err = fmt.Errorf("no identity in %s: give the role a join token (ninjactl token --for %s/%s)", dir, kind, role.Name)
 	}
@@ -97,14 +94,11 @@ func (d *daemon) identity(ctx context.Context, kind string, role serviceRole) (*
 	if id.ID().Kind() != kind || id.ID().Name() != role.Name {
 		return nil, fmt.Errorf("the identity is %s, the role wants a %s called %s: make a token --for %s/%s", id.ID(), kind, role.Name, kind, role.Name)
 	}
-	if err := id.Save(dir); err != nil {
-		return nil, err
-	}
 	return id, d.renew(id, dir)
 }
 
-// redeem uses a join token up, given as it is or as @FILE.
-func (d *daemon) redeem(ctx context.Context, token string) (*ca.Identity, error) {
+// redeem uses a join token up, given as it is or as @FILE, and keeps the identity in dir.
+func (d *daemon) redeem(ctx context.Context, token, dir string) (*ca.Identity, error) {
 	if file, ok := strings.CutPrefix(token, "@"); ok {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -112,7 +106,7 @@ func (d *daemon) redeem(ctx context.Context, token string) (*ca.Identity, error)
 		}
 		token = strings.TrimSpace(string(b))
 	}
-	return ca.Join(ctx, d.world, token)
+	return ca.JoinIn(ctx, d.world, token, dir)
 }
 
 // renew keeps an identity fresh from now on, at once when its time has passed.

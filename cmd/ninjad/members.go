@@ -22,9 +22,7 @@ func (d *daemon) startProxy(ctx context.Context) error {
 		return err
 	}
 	specs := slices.DeleteFunc(catalogue.Specs(), func(s operators.Spec) bool { return slices.Contains(role.Without, s.Name) })
-	if err := catalogue.Register(n.registry); err != nil {
-		return err
-	}
+	catalogue.Register(n.registry)
 	node := n.element()
 	node.Cores, node.Memory, node.Region = role.Cores, role.Memory, role.Region
 	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host})
@@ -109,9 +107,7 @@ func (d *daemon) startUnit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := phone.Register(n.registry); err != nil {
-		return err
-	}
+	phone.Register(n.registry)
 	if err := n.allow(ctx, role.Name, role.ACL); err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func (a *Answer) Marshal() ([]byte, error) { return xml.Marshal(a) }
 func (a *Answer) Line() string {
 	switch {
 	case a.Route != nil:
-		return fmt.Sprintf("%s: %s, %.1f miles, %d minutes, %d steps", a.Status, a.address(), float64(a.Route.Metres)/metresPerMile,
+		return fmt.Sprintf("%s: %s, %.1f miles, %d min, %d steps", a.Status, a.address(), float64(a.Route.Metres)/metresPerMile,
 			(a.Route.Seconds+59)/60, len(a.Route.Steps))
 	case len(a.Addresses) > 0:
 		return fmt.Sprintf("%s: %s", a.Status, a.address())
@@ -135,7 +135,7 @@ func (a *Answer) Text() string {
 			b.WriteString(s + "\n")
 		}
 	} else {
-		fmt.Fprintf(&b, "%s: %.1f miles, %d minutes\n", a.address(), float64(a.Route.Metres)/metresPerMile, (a.Route.Seconds+59)/60)
+		fmt.Fprintf(&b, "%s: %.1f miles, %d min\n", a.address(), float64(a.Route.Metres)/metresPerMile, (a.Route.Seconds+59)/60)
 		for i, s := range a.Route.Steps {
 			fmt.Fprintf(&b, "%3d. %s\n", i+1, s.Text)
 		}

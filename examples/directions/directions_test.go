@@ -169,12 +169,12 @@ func TestDelaware(t *testing.T) {
 		t.Error("addresses are missing")
 	}
 	grammar := jsgftest.Parse(string(s.Data()[0].Bytes))
-	for _, x := range g.Sample(1, 150) {
+	for _, x := range g.Sample(1, 100) {
 		if !grammar.Accepts(x.Text) || !grammar.Accepts(x.Text+" in newark") {
 			t.Errorf("the grammar refuses %q", x.Text)
 		}
 	}
-	for _, x := range g.Sample(2, 25) {
+	for _, x := range g.Sample(2, 8) {
 		a := s.Talk(nil).Answer(context.Background(), x.Text)
 		b, err := a.Marshal()
 		if err != nil || a.Status != Found || a.Addresses[0].Number != x.Address.Number || !SameAddress(x.Text, b) {

@@ -15,9 +15,9 @@ import (
 
 // Bounds of one question.
 const (
-	maxHeard     = 1 << 10         // bytes of an utterance
-	routeTimeout = 5 * time.Second // of looking for a way
-	snapMetres   = 1500            // from an address, or the user, to a road
+	maxHeard     = 1 << 10          // bytes of an utterance
+	routeTimeout = 15 * time.Second // of looking for a way; 30 ms is usual
+	snapMetres   = 1500             // from an address, or the user, to a road
 )
 
 // Talk is one conversation: it remembers the question that was asked back. One goroutine uses it.

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
+	"os"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,42 +28,43 @@ func (realNetwork) ListenPacket(ctx context.Context, network, address string) (n
 	return lc.ListenPacket(ctx, network, address)
 }
 
-func (realNetwork) ListenMulticast(ctx context.Context, group netip.AddrPort, via netip.Addr) (net.PacketConn, error) {
+// ListenMulticast makes the socket by hand: package net binds a multicast listener to the wildcard address, where it
+// hears the datagrams of other groups on the same port and sends from whatever address routing prefers.
+func (realNetwork) ListenMulticast(_ context.Context, group netip.AddrPort, via netip.Addr) (net.PacketConn, error) {
 	ifi, err := interfaceWith(via)
 	if err != nil {
 		return nil, err
 	}
-	lc := net.ListenConfig{Control: reuse}
-	// Binding to the group itself keeps out unicast datagrams and those of other groups on the same port.
-	c, err := lc.ListenPacket(ctx, "udp4", group.String())
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("join %v: %w", group, err)
-	}
-	p := ipv4.NewPacketConn(c)
-	err = p.JoinGroup(ifi, &net.UDPAddr{IP: group.Addr().AsSlice()})
-	if err == nil {
-		err = p.SetMulticastInterface(ifi)
-	}
-	if err == nil {
-		err = p.SetMulticastLoopback(true)
-	}
-	if err != nil {
-		c.Close()
 		return nil, fmt.Errorf("join %v on %s: %w", group, ifi.Name, err)
 	}
-	return c, nil
+	err = joinGroup(fd, group, via, ifi.Index)
+	f := os.NewFile(uintptr(fd), group.String())
+	defer f.Close() // net.FilePacketConn has its own copy
+	if err != nil {
+		return nil, fmt.Errorf("join %v on %s: %w", group, ifi.Name, err)
+	}
+	return net.FilePacketConn(f)
 }
 
-// reuse lets several processes of one host listen to the same group.
-func reuse(_, _ string, c syscall.RawConn) error {
-	var failed error
-	err := c.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	})
-	if err != nil {
+// joinGroup binds the socket to the group and makes it send through the interface.
+func joinGroup(fd int, group netip.AddrPort, via netip.Addr, ifi int) error {
+	// Several processes of one host listen to the same group.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
-	return failed
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(group.Port()), Addr: group.Addr().As4()}); err != nil {
+		return err
+	}
+	m := &unix.IPMreqn{Multiaddr: group.Addr().As4(), Address: via.As4(), Ifindex: int32(ifi)}
+	if err := unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, m); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, m); err != nil {
+		return err
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 1)
 }
 
 // interfaceWith finds the interface that has the address.

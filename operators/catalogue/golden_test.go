@@ -350,3 +350,58 @@ func TestEveryOperatorDoesWhatItsTypesSay(t *testing.T) {
 		})
 	}
 }
+
+// The whole job of section 7.1, back and there again: what an answer says is spoken into a telephone, and what comes out
+// of the telephone is recognised, word for word.
+func TestAnswerSpokenThroughTelephoneIsHeard(t *testing.T) {
+	var r operators.Registry
+	RegisterWith(&r, speech.Programs{Recogniser: recogniserPath})
+	byName := make(map[string]operators.Spec)
+	for _, s := range Specs() {
+		byName[s.Name] = s
+	}
+	names := []string{"answer-to-text", "speak-rms", "resample", "g711-mulaw-encode", "g711-mulaw-decode", "resample", "recognise"}
+	chain := []operators.Link{{Name: "map", Out: operators.MustPattern("application/xml;about=address;form=answer;lang=en")}}
+	for _, n := range names {
+		s := byName[n]
+		chain = append(chain, s.Link())
+	}
+	want := operators.MustPattern("text/plain;about=address;lang=en;grammar=" + wants["grammar"])
+	hops, err := ground(chain, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	adus := []connectors.ADU{{Payload: []byte(`<answer xmlns="urn:ninja:answer:1" lang="en"><say>six fifteen main street.</say></answer>`), Mark: connectors.EndOfDocument}}
+	grammar := "#JSGF V1.0;\ngrammar a;\npublic <a> = (six | nine) (fifteen | twelve) (main | chapel) (street | road);"
+	for i, n := range names {
+		s := byName[n]
+		args := make(map[string]string)
+		for _, a := range s.Args {
+			args[a.Name] = a.Value
+		}
+		op, err := r.Make(t.Context(), s.Program, operators.Env{World: world.Real(), In: hops[i], Out: hops[i+1], Args: args,
+			Data: func(context.Context, string) ([]byte, error) { return []byte(grammar), nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &hop{in: adus, events: make(chan connectors.Event)}
+		if err := op.Run(t.Context(), h, h); err != nil {
+			t.Fatalf("%s: %v", n, err)
+		}
+		adus = h.out
+	}
+	if len(adus) != 1 || string(adus[0].Payload) != "six fifteen main street" {
+		t.Errorf("heard %+v", adus)
+	}
+}
+
+// ground gives a chain its types when there is a telephone in it: the law runs at 8 kHz.
+func ground(chain []operators.Link, want operators.Pattern) ([]connectors.Type, error) {
+	phone := operators.Link{Name: "telephone", In: operators.MustPattern("audio/PCMU;rate=8000;channels=1"), Out: operators.MustPattern("audio/PCMU;rate=8000;channels=1")}
+	to, err := operators.Unify(append(chain[:5:5], phone))
+	if err != nil {
+		return nil, err
+	}
+	from, err := operators.Unify(append(append([]operators.Link{phone}, chain[5:]...), operators.Link{Name: "map", In: want}))
+	return append(to, from[1:]...), err
+}

@@ -22,7 +22,10 @@ type recogniser struct {
 	world   world.World
 	log     *slog.Logger
 
-	engine *engine // nil when none runs; of one goroutine, first the factory's and then Run's
+	// Of one goroutine, first the factory's and then Run's.
+	engine  *engine   // nil when none runs
+	started time.Time // when it was
+	deaths  int       // how many engines in a row ended by themselves, each soon after its start
 
 	mu     sync.Mutex // guards what follows: a recogniser that was made and never run must not keep its engine
 	taken  bool
@@ -35,6 +38,9 @@ const (
 	// Starting is tried startTries times, waiting firstWait, twice that, and so on, each with jitter.
 	startTries = 6
 	firstWait  = 50 * time.Millisecond
+	// An engine that ends by itself within youngest is followed by a wait that doubles each time, up to longestWait.
+	youngest    = 10 * time.Second
+	longestWait = 5 * time.Second
 	// An utterance that the engine dies of is not given to it more often than this.
 	hearTries = 3
 )
@@ -49,7 +55,7 @@ func (r *recogniser) prepare(ctx context.Context) error {
 		e.close()
 		return err
 	}
-	r.engine = e
+	r.engine, r.started = e, r.world.Now()
 	return nil
 }
 
@@ -112,16 +118,19 @@ func (r *recogniser) dead() <-chan struct{} {
 
 // revive makes sure that an engine runs.
 func (r *recogniser) revive(ctx context.Context) error {
+	if r.engine != nil {
+		select {
+		case <-r.engine.dead:
+			r.drop()
+			if err := r.mourn(ctx); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
 	wait := firstWait
 	for try := 1; ; try++ {
-		if r.engine != nil {
-			select {
-			case <-r.engine.dead:
-				r.drop()
-			default:
-				return nil
-			}
-		}
 		err := r.prepare(ctx)
 		if err == nil {
 			return nil
@@ -136,6 +145,16 @@ func (r *recogniser) revive(ctx context.Context) error {
 		}
 		wait *= 2
 	}
+}
+
+// mourn waits after the end of an engine, unless it had lived well.
+func (r *recogniser) mourn(ctx context.Context) error {
+	if r.world.Now().Sub(r.started) >= youngest {
+		r.deaths = 0
+		return nil
+	}
+	r.deaths++
+	return world.Sleep(ctx, r.world.Jitter(min(firstWait<<min(r.deaths, 10), longestWait)))
 }
 
 // hear decodes an utterance of 16 kHz samples; "" when it is nothing that the grammar allows. When the engine dies over

@@ -13,7 +13,7 @@ import (
 	"ninja/operators"
 )
 
-// transform turns a document into pieces; arg are the arguments of the description.
+// transform turns a document into pieces.
 type transform func(doc string) ([]string, error)
 
 // Register registers the programs of this package.

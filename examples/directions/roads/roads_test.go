@@ -57,7 +57,7 @@ func TestRoutes(t *testing.T) {
 			}
 		}
 	}
-	for range 4 {
+	for range 2 {
 		from, to := pick(), pick()
 		way, err := g.Route(context.Background(), from, to)
 		if err != nil {
