@@ -72,7 +72,7 @@ func anyOf(t string, places []string, op, value string) (string, error) {
 					return "", err
 				}
 				if op == "=" {
-					tests = append(tests, p+" = "+quoted, "normalize-space("+p+") = "+quoted+" and "+p)
+					tests = append(tests, p+"[normalize-space(.) = "+quoted+"]")
 				} else {
 					tests = append(tests, p+"[contains(., "+quoted+")]")
 				}
