@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: help setup build demo test bench fuzz prove verify generate clean
 
 # The speech engines, the compiler for the recogniser's child program and the race detector, and the checkers.
-PACKAGES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espeak-ng flite libxml2-utils protobuf-compiler
+PACKAGES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espeak-ng flite libxml2-utils protobuf-compiler zlib1g-dev
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 GO := go
 COMMANDS := ninjad ninjactl sdsquery demo

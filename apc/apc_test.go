@@ -258,13 +258,24 @@ func TestWhatEndsAPath(t *testing.T) {
 		{"fault", time.Hour, func(w *town) {
 			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"}
 		}, Failed, "3-answer at spiffe://test/base/b: the oracle is silent"},
-		{"lost", time.Hour, func(w *town) { w.dead[dom+"base/b"] = true; _ = w.nodes[dom+"base/b"].Close(nil) }, Failed,
+		{"lost", time.Hour, func(w *town) { w.dead[dom+"base/b"] = true; _ = w.nodes[dom+"base/b"].Close(context.Background()) }, Failed,
 			"control of spiffe://test/base/b at b:1 is lost: no such path"},
 		{"ended", time.Hour, func(w *town) {
 			for _, n := range w.nodes {
 				n.reports <- host.Report{Kind: host.Ended}
 			}
-		}, Ended, "the source has ended"},
+		}, Ended, "the listener has heard the end, or hung up"},
+		{"a broken hop is its neighbour's fault", time.Hour, func(w *town) {
+			w.nodes[dom+"unit/lobby"].reports <- host.Report{Kind: host.Fault, Stage: "1-microphone", Hop: "h", Text: "the hop broke"}
+			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"}
+		}, Failed, "3-answer at spiffe://test/base/b: the oracle is silent"},
+		{"a broken hop", time.Hour, func(w *town) {
+			w.nodes[dom+"unit/lobby"].reports <- host.Report{Kind: host.Fault, Stage: "1-microphone", Hop: "h", Text: "the hop broke"}
+		}, Failed, "1-microphone at spiffe://test/unit/lobby: the hop broke"},
+		{"hung up", time.Hour, func(w *town) {
+			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Hop: "h", Text: "the hop broke"}
+			w.nodes[dom+"unit/lobby"].reports <- host.Report{Kind: host.Ended}
+		}, Ended, "the listener has heard the end, or hung up"},
 		{"lapsed", time.Minute, func(*town) { time.Sleep(time.Minute) }, Ended, "the capability that it runs under has lapsed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -75,10 +75,6 @@ type Cost struct {
 	Quality float64       `json:"quality"`
 }
 
-func costOf(c operators.Cost) Cost {
-	return Cost{CPU: c.CPU, Memory: c.Memory, Latency: time.Duration(c.Latency), Price: c.Price, Quality: c.Quality}
-}
-
 // Event is something that happened in a path.
 type Event struct {
 	Time time.Time `json:"time"`

@@ -225,6 +225,8 @@ func (p *path) run(ctx context.Context, nodes []*node, open Opener) {
 	renew := time.NewTicker(lease / 3)
 	defer renew.Stop()
 	ended := make(map[*node]bool)
+	listener := p.info.Steps[len(p.info.Steps)-1].Node
+	var blame blame
 	state, why := Ended, "deleted"
 	for running := true; running; {
 		select {
@@ -234,6 +236,8 @@ func (p *path) run(ctx context.Context, nodes []*node, open Opener) {
 			}
 		case <-renew.C:
 			go p.renew(ctx, nodes)
+		case <-blame.due:
+			state, why, running = Failed, blame.why, false
 		case r := <-reports:
 			switch {
 			case r.lost != nil && !ended[r.from]:
@@ -241,13 +245,15 @@ func (p *path) run(ctx context.Context, nodes []*node, open Opener) {
 				why = fmt.Sprintf("control of %s at %s is lost: %v", r.from.id, r.from.control, r.lost)
 			case r.lost != nil:
 			case r.Kind == host.Fault:
-				state, why, running = Failed, fmt.Sprintf("%s at %s: %s", r.Stage, r.from.id, r.Text), false
-				p.tell(Event{Kind: "fault", Stage: r.Stage, Node: r.from.id, Text: r.Text})
+				if blame.add(r) {
+					state, why, running = Failed, blame.why, false
+				}
+				p.log.Info("fault", "node", r.from.id, "stage", r.Stage, "hop", r.Hop, "text", r.Text)
 			case r.Kind == host.Ended:
 				p.measured(r.from, r.Report)
 				ended[r.from] = true
-				if len(ended) == len(nodes) {
-					why, running = "the source has ended", false
+				if r.from.id == listener {
+					why, running = "the listener has heard the end, or hung up", false
 				}
 			default:
 				p.measured(r.from, r.Report)
@@ -255,8 +261,33 @@ func (p *path) run(ctx context.Context, nodes []*node, open Opener) {
 		}
 	}
 	cancel()
+	if state == Failed {
+		p.tell(Event{Kind: "fault", Text: why})
+	}
 	p.tearDown(nodes)
 	p.become(state, why)
+}
+
+// blame finds whose fault it was. A stage whose hop broke blames its neighbour, and the neighbour's own report, a fault
+// of its own or the end of a listener who hung up, says why: it gets a moment to come.
+type blame struct {
+	why string
+	due <-chan time.Time // nil while nobody is blamed
+}
+
+// blameTime is how long a neighbour's own report is waited for.
+const blameTime = 300 * time.Millisecond
+
+// add takes in a fault and says whether the cause is known now.
+func (b *blame) add(r report) bool {
+	own := r.Hop == ""
+	if b.why == "" || own {
+		b.why = fmt.Sprintf("%s at %s: %s", r.Stage, r.from.id, r.Text)
+	}
+	if b.due == nil {
+		b.due = time.After(blameTime)
+	}
+	return own
 }
 
 // listen passes on what a node tells. When the control channel breaks, the data may well flow on: control is taken again,

@@ -221,11 +221,15 @@ func (p *Phone) packet(at time.Duration) []byte {
 // listen is the loudspeaker: it records what it hears and tells when an answer begins and when it ends.
 func (p *Phone) listen(ctx context.Context, env operators.Env, in connectors.Reader) error {
 	c := p.join()
+	defer c.hangUp()
+	reading, stop := context.WithCancel(ctx)
+	defer context.AfterFunc(c.ended, stop)()
+	defer stop()
 	var heard []int16
 	begun := false
 	for {
-		a, err := in.Read(ctx)
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		a, err := in.Read(reading)
+		if errors.Is(err, io.EOF) || reading.Err() != nil {
 			return p.record(heard)
 		}
 		if err != nil {

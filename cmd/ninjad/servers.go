@@ -90,24 +90,10 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	}
 	server.Register(n.server)
 	d.keep(n.log, "store", server.Run)
-	d.keep(n.log, "acl changes", func(ctx context.Context) error { return followACLs(ctx, n.follower, server) })
 	d.keep(n.log, "announcements", receiver.Run)
 	d.keep(n.log, "server announcements", announcer.Run)
 	n.serve()
 	return nil
-}
-
-// followACLs tells the server whenever who may find what has changed.
-func followACLs(ctx context.Context, f *capability.Follower, s *sds.Server) error {
-	for {
-		_, _, changed := f.All()
-		s.ACLChanged()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 func (r *sdsRole) extent() (announce.Extent, error) {

@@ -179,7 +179,8 @@ int main(void)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     err_set_logfp(NULL); /* it prints hundreds of lines otherwise */
     config = cmd_ln_init(NULL, ps_args(), TRUE, "-hmm", MODEL "/en-us", "-dict", MODEL "/cmudict-en-us.dict",
-                         "-cmn", "batch", "-remove_noise", "yes", NULL);
+                         "-cmn", "batch", "-remove_noise", "yes",
+                         "-wip", "0.01" /* fewer words for one: see "A word costs" in RATIONALE.md */, NULL);
     if (buffer == NULL || config == NULL || (decoder = ps_init(config)) == NULL) {
         refuse("the model cannot be loaded from " MODEL ": install pocketsphinx-en-us");
         return 1;
