@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -149,11 +148,6 @@ func (s *Server) follow(ctx context.Context, known map[string]*capability.ACL, c
 			known = nil // the store was too busy: at the next change everything is looked at
 		}
 	}
-}
-
-// ACLChanged has every service looked at again. Run follows the changes that ACLs tell of by itself.
-func (s *Server) ACLChanged() {
-	_ = s.store.do(func() { s.store.reclass(slices.Sorted(maps.Keys(s.store.services))) })
 }
 
 // Put takes a verified body from an announcement. Its error is a *announce.Refused.

@@ -84,8 +84,12 @@ func (n *node) serve() {
 	})
 }
 
-// meet finds the SDS server, and through it the capability manager.
+// meet finds the SDS server, and through it the capability manager: those that this daemon plays itself, else by
+// listening.
 func (n *node) meet(ctx context.Context) (announce.ServerInfo, error) {
+	if server := n.d.ready[ca.KindSDS]; server != "" {
+		return announce.ServerInfo{Addresses: []string{server}, Capability: []string{n.d.manager}}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
 	info, err := announce.Listen(ctx, announce.ListenConfig{

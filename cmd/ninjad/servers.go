@@ -65,6 +65,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if authority == "" || manager == "" {
 		return errors.New("play the roles ca and capability here too, or name where they are: roles.sds.ca, roles.sds.capability")
 	}
+	d.manager = manager
 	if err := n.follow(manager); err != nil {
 		return err
 	}
