@@ -39,12 +39,13 @@ func bigWorld(ops, nodes int, seed uint64) Parts {
 			pools[(set*5+k*7)%64] = append(pools[(set*5+k*7)%64], id)
 		}
 	}
-	pool := func() (out []Place) {
-		for _, n := range pools[r.IntN(64)] {
-			out = append(out, Place{Node: n})
+	lists := make([][]Place, len(pools))
+	for i, pool := range pools {
+		for _, n := range pool {
+			lists[i] = append(lists[i], Place{Node: n})
 		}
-		return out
 	}
+	pool := func() []Place { return lists[r.IntN(64)] }
 	for i := range p.Operators {
 		if !p.Operators[i].Fixed {
 			p.Operators[i].Places = pool()

@@ -19,7 +19,8 @@ type Operator struct {
 	Name string
 	// Spec is its description. Costs there hold at every place that does not say otherwise.
 	Spec operators.Spec
-	// Places are where it runs (Fixed) or may run. An operator without places is in no plan.
+	// Places are where it runs (Fixed) or may run. An operator without places is in no plan. Operators may share one
+	// slice, and should when there are many: it is indexed once.
 	Places []Place
 	// Fixed says that it runs already, as part of a long-lived service or a unit: it is not instantiated.
 	Fixed bool
@@ -329,7 +330,7 @@ func (c *Catalogue) addOperators(ops []Operator) error {
 	c.base = make([]vector, len(ops))
 	c.opMask, c.override = make([]uint32, len(ops)), make([]map[int32]operators.Cost, len(ops))
 	sigs := make(map[[2]string]int32)
-	shared := make(map[string][]int32)
+	shared := &placeLists{byText: make(map[string][]int32), bySlice: make(map[*Place][]int32)}
 	for i := range c.ops {
 		o := &c.ops[i]
 		if _, taken := c.byName[o.Name]; taken || o.Name == "" {
@@ -357,9 +358,21 @@ func (c *Catalogue) addOperators(ops []Operator) error {
 	return nil
 }
 
-// addPlaces indexes an operator's places; operators at the same places share one list.
-func (c *Catalogue) addPlaces(i int, shared map[string][]int32) error {
+// placeLists are the lists of node indexes that operators at the same places share.
+type placeLists struct {
+	byText  map[string][]int32
+	bySlice map[*Place][]int32 // by the slice they were made of, when no place there has a cost of its own
+}
+
+// addPlaces indexes an operator's places.
+func (c *Catalogue) addPlaces(i int, shared *placeLists) error {
 	o := &c.ops[i]
+	if len(o.Places) > 0 {
+		if list, ok := shared.bySlice[&o.Places[0]]; ok && len(list) == len(o.Places) {
+			c.places[i] = list
+			return nil
+		}
+	}
 	list := make([]int32, 0, len(o.Places))
 	for _, p := range o.Places {
 		n, ok := c.byID[p.Node]
@@ -383,12 +396,14 @@ func (c *Catalogue) addPlaces(i int, shared map[string][]int32) error {
 	for _, n := range list {
 		key = binary.LittleEndian.AppendUint32(key, uint32(n))
 	}
-	if same, ok := shared[string(key)]; ok {
+	if same, ok := shared.byText[string(key)]; ok {
 		list = same
 	} else {
-		shared[string(key)] = list
+		shared.byText[string(key)] = list
 	}
-	c.places[i] = list
+	if c.places[i] = list; len(o.Places) == len(list) && len(list) > 0 && c.override[i] == nil {
+		shared.bySlice[&o.Places[0]] = list
+	}
 	return nil
 }
 
