@@ -73,6 +73,9 @@ type outcome struct {
 func (p *problem) solve(ctx context.Context) outcome {
 	p.t.mu.Lock()
 	defer p.t.mu.Unlock()
+	if len(p.t.opens) > maxOpens {
+		p.t.forget()
+	}
 	p.makeBounds()
 	var total outcome
 	total.cost = math.Inf(1)

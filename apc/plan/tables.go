@@ -49,6 +49,14 @@ type absSig struct {
 	outAbout int32
 }
 
+// maxOpens bounds the automaton between plans.
+const maxOpens = 1 << 18
+
+// forget drops the automaton; its numbers are of no meaning beyond one plan. The lock is held.
+func (t *tables) forget() {
+	t.opens, t.byKey, t.next = nil, make(map[string]int32), make(map[uint64]int32)
+}
+
 func newTables() *tables {
 	return &tables{byKey: make(map[string]int32), next: make(map[uint64]int32), abouts: make(map[string]int32), shapes: make(map[string]int32)}
 }
