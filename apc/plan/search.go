@@ -56,9 +56,12 @@ type search struct {
 	examined int
 	upper    float64 // the cost of the best plan known
 	best     *placed
-	deepest  *entry // for refusals: the chain that came furthest
-	groups   map[uint64][]int32
+	start    open
 }
+
+// easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
+// done by then, and do not need them.
+const easy = 256
 
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
@@ -99,6 +102,7 @@ func (p *problem) solve(ctx context.Context) outcome {
 
 // run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
 func (s *search) run(ctx context.Context) (crowded []int32) {
+	p := s.p
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least < s.upper {
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
@@ -106,6 +110,11 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 				s.dive()
 			}
 			return nil
+		}
+		if s.examined == easy {
+			for m := range p.dims {
+				p.bounds.settle(1+m, s.start.shape, s.start.about, 0, math.Inf(1))
+			}
 		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
@@ -166,11 +175,10 @@ func (s *search) begin() {
 	if err != nil || math.IsInf(p.minCost[p.from], 1) || math.IsInf(p.minCost[p.to], 1) {
 		return
 	}
+	s.start = p.t.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.t.opens[o]
-	for m := range p.metrics() {
-		p.bounds.settle(m, t.shape, t.about, 0, math.Inf(1))
-	}
+	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
 	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
 		return
