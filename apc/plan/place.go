@@ -76,11 +76,31 @@ func (p *problem) rides(from, to int, media string) (local, far []ride) {
 
 // addHop adds what a hop takes to a label.
 func (p *problem) addHop(x []float64, t *Transport, from, to int) {
-	v := p.hopVector(t, from, to)
-	x[0] += p.w.of(v)
-	for i, d := range p.dims {
-		x[1+i] += v[d]
+	n := 1 + len(p.dims)
+	h := p.hopTable(t)[(from*len(p.c.zones)+to)*n:]
+	for i := range n {
+		x[i] += h[i]
 	}
+}
+
+// hopTable is, for each two zones, what a hop by a transport adds to the objective and the bound resources.
+func (p *problem) hopTable(t *Transport) []float64 {
+	if table, ok := p.hops[t]; ok {
+		return table
+	}
+	z := len(p.c.zones)
+	table := make([]float64, 0, z*z*(1+len(p.dims)))
+	for from := range z {
+		for to := range z {
+			v := p.hopVector(t, from, to)
+			table = append(table, p.w.of(v))
+			for _, d := range p.dims {
+				table = append(table, v[d])
+			}
+		}
+	}
+	p.hops[t] = table
+	return table
 }
 
 // front is a set of labels of which none is at least as good as another in everything.
@@ -189,6 +209,9 @@ func (p *problem) byZone(l *labels, s int) []*front {
 
 func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float64) *front {
 	f := &front{s: s}
+	if s == 1 {
+		return p.arrival(f, zones, to, far)
+	}
 	for from, z := range zones {
 		if z == nil {
 			continue
@@ -203,6 +226,23 @@ func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float6
 				f.add(x)
 			}
 		}
+	}
+	return f
+}
+
+// arrival is arrivals when only the objective counts.
+func (p *problem) arrival(f *front, zones []*front, to int, far []ride) *front {
+	least, n := math.Inf(1), len(p.c.zones)
+	for _, r := range far {
+		hop := p.hopTable(r.t)
+		for from, z := range zones {
+			if z != nil && p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) != 0 {
+				least = min(least, z.val[0]+hop[from*n+to])
+			}
+		}
+	}
+	if !math.IsInf(least, 1) {
+		f.val = append(f.val, least)
 	}
 	return f
 }
