@@ -10,7 +10,7 @@ import (
 type entry struct {
 	parent *entry
 	op     int32
-	open   int32 // the open type behind it, of no meaning when done
+	open   int32 // the open type behind it; -1 until it is first taken from the queue
 	mask   uint32
 	req    int8 // the requirement the step is there for, or -1
 	length int8
@@ -148,6 +148,9 @@ func (s *search) ready(e *entry) bool {
 	if e.labels != nil {
 		return true
 	}
+	if e.open < 0 && !s.unify(e) {
+		return false
+	}
 	if !e.done {
 		t := &s.p.t.opens[e.open]
 		b := s.p.bounds
@@ -164,6 +167,12 @@ func (s *search) ready(e *entry) bool {
 		}
 	}
 	return s.place(e)
+}
+
+// unify finds an entry's open type; false says that its last operator does not fit.
+func (s *search) unify(e *entry) bool {
+	e.open = s.p.c.then(e.parent.open, s.p.c.sig[e.op])
+	return e.open >= 0
 }
 
 // less reports whether the head of the queue comes before e.
@@ -217,6 +226,9 @@ func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
 	var shape, about int32
+	if e.open < 0 && !s.unify(e) {
+		return false
+	}
 	if !e.done {
 		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
 	}
@@ -276,10 +288,10 @@ func (s *search) expand(e *entry) {
 	}
 	from := &p.t.opens[e.open]
 	arrive := s.arrivals(e)
-	for _, sig := range p.t.byMedia[from.o.Media()] {
-		next := p.c.then(e.open, sig)
-		if next < 0 {
-			continue
+	for _, sig := range p.t.takes[from.shape] {
+		about := p.t.abs[sig].outAbout
+		if about == aboutSame {
+			about = from.about
 		}
 		for _, op := range p.rivals(sig) {
 			if math.IsInf(p.minCost[op], 1) {
@@ -287,20 +299,20 @@ func (s *search) expand(e *entry) {
 			}
 			if int(op) == p.to {
 				if e.mask == p.need {
-					s.child(e, op, next, -1, arrive)
+					s.child(e, op, about, -1, arrive)
 				}
 				continue
 			}
-			if p.t.opens[next].shape < 0 || int(e.length) >= p.steps-1 {
+			if p.t.abs[sig].out < 0 || int(e.length) >= p.steps-1 {
 				continue
 			}
 			free := p.available(op, e.mask)
 			if free == 0 {
-				s.child(e, op, next, -1, arrive)
+				s.child(e, op, about, -1, arrive)
 			}
 			for r := 0; free>>r != 0; r++ {
 				if free&(1<<r) != 0 {
-					s.child(e, op, next, int8(r), arrive)
+					s.child(e, op, about, int8(r), arrive)
 				}
 			}
 		}
@@ -348,16 +360,18 @@ func (p *problem) coarse(c *entry, arrive []float64) float64 {
 	return least
 }
 
-func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
+// child puts one such chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken:
+// most never are. Till then its output has the shape of its signature, and the meaning about.
+func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
 	p := s.p
-	c := &entry{parent: e, op: op, open: next, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
+	c := &entry{parent: e, op: op, open: -1, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
 	if req >= 0 {
 		c.mask |= 1 << req
 	}
 	if !c.done {
-		t := &p.t.opens[next]
+		shape := p.t.abs[p.c.sig[op]].out
 		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, t.shape, t.about, c.mask)
+			left := p.bounds.operatorsLeft(m, shape, about, c.mask)
 			if math.IsInf(left, 1) {
 				return
 			}
