@@ -101,7 +101,7 @@ func joint(b *brute) float64 {
 
 // The planner's proof holds in worlds that are too large to try everything: a search that leaves nothing out agrees.
 func TestEqualToJointSearch(t *testing.T) {
-	for seed := range uint64(12 * scale()) {
+	for seed := range uint64(5 * scale()) {
 		p := bigWorld(200, 16, seed)
 		for i := range p.Nodes { // nothing is full
 			p.Nodes[i].Memory, p.Nodes[i].Cores = 0, 0
