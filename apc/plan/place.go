@@ -269,8 +269,7 @@ type placed struct {
 	media []string
 }
 
-// trace finds the way to a label back through the chain that made it: the sums are made again in the same order, so that
-// the right one is equal to the bit.
+// trace finds the way to a label back through the chain that made it: the sums are made again in the same order.
 func (p *problem) trace(e *entry, node int32, label []float64) placed {
 	s := p.stride()
 	n := int(e.length)
@@ -284,40 +283,45 @@ func (p *problem) trace(e *entry, node int32, label []float64) placed {
 		out.media[i-1] = p.t.opens[e.parent.open].o.Media()
 		local, far := p.rides(int(e.parent.op), int(e.op), out.media[i-1])
 		before, beforeLabel, by := p.before(e, node, label, local, far, x)
-		if by.t == nil {
-			panic("plan: a label without an origin")
-		}
 		out.rides[i-1] = by
 		e, node, label = e.parent, before, beforeLabel
 	}
 }
 
-func (p *problem) before(e *entry, node int32, label []float64, local, far []ride, x []float64) (int32, []float64, ride) {
+// before is the label that another one was made of: the one from which the sums come out the same, or nearest where a
+// processor rounds one expression differently in two places.
+func (p *problem) before(e *entry, node int32, label []float64, local, far []ride, x []float64) (at int32, from []float64, by ride) {
 	s, l := p.stride(), e.parent.labels
-	to := p.c.nodeZone[node]
+	to, least := p.c.nodeZone[node], math.Inf(1)
 	for i, n := range l.nodes {
-		from := p.c.nodeZone[n]
+		zone := p.c.nodeZone[n]
 		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			before := l.val[j*s : (j+1)*s]
 			for k, r := range append(local[:len(local):len(local)], far...) {
-				if k < len(local) && n != node || k >= len(local) && p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+				if k < len(local) && n != node || k >= len(local) && p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
 					continue
 				}
-				copy(x, l.val[j*s:(j+1)*s])
-				p.addHop(x, r.t, int(from), int(to))
-				if p.take(x, int(e.op), node) && equal(x, label) {
-					return n, l.val[j*s : (j+1)*s], r
+				copy(x, before)
+				p.addHop(x, r.t, int(zone), int(to))
+				if !p.take(x, int(e.op), node) {
+					continue
+				}
+				if d := apart(x, label); d < least {
+					least, at, from, by = d, n, before, r
+				}
+				if least == 0 {
+					return at, from, by
 				}
 			}
 		}
 	}
-	return 0, nil, ride{}
+	return at, from, by
 }
 
-func equal(a, b []float64) bool {
+// apart is how far two labels are from each other.
+func apart(a, b []float64) (d float64) {
 	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
+		d = max(d, math.Abs(a[i]-b[i])/max(1, math.Abs(b[i])))
 	}
-	return true
+	return d
 }

@@ -124,9 +124,6 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 			heap.Push(&s.q, e)
 			continue
 		}
-		if e.labels == nil {
-			panic("plan: an entry without labels")
-		}
 		if e.done {
 			if c := s.finish(e); c != nil {
 				return c
