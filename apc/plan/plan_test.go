@@ -277,3 +277,34 @@ func TestConcurrentAndDeterministic(t *testing.T) {
 		t.Errorf("parts in another order make another plan (%v)", err)
 	}
 }
+
+// What several proxies publish alike is one operator.
+func TestGather(t *testing.T) {
+	whole := demoParts()
+	apart := whole
+	apart.Operators = nil
+	for _, o := range whole.Operators {
+		for i, p := range o.Places {
+			one := o
+			one.Places = []Place{p}
+			if i > 0 {
+				one.Name += fmt.Sprint("@", i)
+			}
+			apart.Operators = append(apart.Operators, one)
+		}
+	}
+	got := Gather(apart.Operators)
+	if len(got) != len(whole.Operators) {
+		t.Fatalf("%d operators, want %d", len(got), len(whole.Operators))
+	}
+	apart.Operators = got
+	c, err := NewCatalogue(apart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.Plan(context.Background(), demoRequest())
+	want, _ := demo(t).Plan(context.Background(), demoRequest())
+	if err != nil || p.Text() != want.Text() {
+		t.Errorf("another plan: %v", err)
+	}
+}
