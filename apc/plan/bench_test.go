@@ -39,12 +39,13 @@ func bigWorld(ops, nodes int, seed uint64) Parts {
 			pools[(set*5+k*7)%64] = append(pools[(set*5+k*7)%64], id)
 		}
 	}
-	pool := func() (out []Place) {
-		for _, n := range pools[r.IntN(64)] {
-			out = append(out, Place{Node: n})
+	lists := make([][]Place, len(pools))
+	for i, pool := range pools {
+		for _, n := range pool {
+			lists[i] = append(lists[i], Place{Node: n})
 		}
-		return out
 	}
+	pool := func() []Place { return lists[r.IntN(64)] }
 	for i := range p.Operators {
 		if !p.Operators[i].Fixed {
 			p.Operators[i].Places = pool()
@@ -96,7 +97,7 @@ func benchCold(b *testing.B, n, m int, bounds Bounds) {
 	var took []time.Duration
 	var p *Plan
 	for b.Loop() {
-		c.forget()
+		c.tables.forget()
 		start := time.Now()
 		if p, err = c.Plan(context.Background(), q); err != nil {
 			b.Fatal(err)
@@ -114,12 +115,6 @@ func report(b *testing.B, took []time.Duration) {
 	at := func(q float64) float64 { return float64(took[int(q*float64(len(took)-1))].Microseconds()) }
 	b.ReportMetric(at(0.5), "p50-us")
 	b.ReportMetric(at(0.99), "p99-us")
-}
-
-// forget drops what plans have taught a catalogue, but not its index.
-func (c *Catalogue) forget() {
-	t := c.tables
-	t.opens, t.byKey, t.next = nil, make(map[string]int32), make(map[uint64]int32)
 }
 
 // The cached plan is a look-up.

@@ -35,17 +35,18 @@ type problem struct {
 	opMask    []uint32  // by operator: transports
 	override  []map[int32]operators.Cost
 	bounds    *bounds
-	keep      []bool             // nodes worth trying, made when first asked for
-	byZones   [][]zoneCost       // by operator, likewise
-	idle      map[*int32][]int32 // by place list
-	rival     map[int32][]int32  // by signature
+	keep      []bool                   // nodes worth trying, made when first asked for
+	byZones   [][]zoneCost             // by operator, likewise
+	hops      map[*Transport][]float64 // by transport, see hopTable
+	idle      map[*int32][]int32       // by place list
+	rival     map[int32][]int32        // by signature
 }
 
 func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if err := r.Check(); err != nil {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
-	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), rival: make(map[int32][]int32)}
+	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
 	p.byZones = make([][]zoneCost, len(c.ops))
 	if p.w == (Weights{}) {
 		p.w = DefaultWeights()

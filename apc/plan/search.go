@@ -10,7 +10,7 @@ import (
 type entry struct {
 	parent *entry
 	op     int32
-	open   int32 // the open type behind it, of no meaning when done
+	open   int32 // the open type behind it; -1 until it is first taken from the queue
 	mask   uint32
 	req    int8 // the requirement the step is there for, or -1
 	length int8
@@ -56,9 +56,12 @@ type search struct {
 	examined int
 	upper    float64 // the cost of the best plan known
 	best     *placed
-	deepest  *entry // for refusals: the chain that came furthest
-	groups   map[uint64][]int32
+	start    open
 }
+
+// easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
+// done by then, and do not need them.
+const easy = 256
 
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
@@ -73,6 +76,9 @@ type outcome struct {
 func (p *problem) solve(ctx context.Context) outcome {
 	p.t.mu.Lock()
 	defer p.t.mu.Unlock()
+	if len(p.t.opens) > maxOpens {
+		p.t.forget()
+	}
 	p.makeBounds()
 	var total outcome
 	total.cost = math.Inf(1)
@@ -96,6 +102,7 @@ func (p *problem) solve(ctx context.Context) outcome {
 
 // run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
 func (s *search) run(ctx context.Context) (crowded []int32) {
+	p := s.p
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least < s.upper {
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
@@ -104,6 +111,11 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 			}
 			return nil
 		}
+		if s.examined == easy {
+			for m := range p.dims {
+				p.bounds.settle(1+m, s.start.shape, s.start.about, 0, math.Inf(1))
+			}
+		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
 			continue
@@ -111,9 +123,6 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 		if len(s.q) > 0 && s.q.less(e) {
 			heap.Push(&s.q, e)
 			continue
-		}
-		if e.labels == nil {
-			panic("plan: an entry without labels")
 		}
 		if e.done {
 			if c := s.finish(e); c != nil {
@@ -136,6 +145,9 @@ func (s *search) ready(e *entry) bool {
 	if e.labels != nil {
 		return true
 	}
+	if e.open < 0 && !s.unify(e) {
+		return false
+	}
 	if !e.done {
 		t := &s.p.t.opens[e.open]
 		b := s.p.bounds
@@ -154,6 +166,12 @@ func (s *search) ready(e *entry) bool {
 	return s.place(e)
 }
 
+// unify finds an entry's open type; false says that its last operator does not fit.
+func (s *search) unify(e *entry) bool {
+	e.open = s.p.c.then(e.parent.open, s.p.c.sig[e.op])
+	return e.open >= 0
+}
+
 // less reports whether the head of the queue comes before e.
 func (q queue) less(e *entry) bool { return q[0].least < e.least }
 
@@ -163,11 +181,10 @@ func (s *search) begin() {
 	if err != nil || math.IsInf(p.minCost[p.from], 1) || math.IsInf(p.minCost[p.to], 1) {
 		return
 	}
+	s.start = p.t.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.t.opens[o]
-	for m := range p.metrics() {
-		p.bounds.settle(m, t.shape, t.about, 0, math.Inf(1))
-	}
+	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
 	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
 		return
@@ -206,6 +223,9 @@ func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
 	var shape, about int32
+	if e.open < 0 && !s.unify(e) {
+		return false
+	}
 	if !e.done {
 		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
 	}
@@ -265,10 +285,10 @@ func (s *search) expand(e *entry) {
 	}
 	from := &p.t.opens[e.open]
 	arrive := s.arrivals(e)
-	for _, sig := range p.t.byMedia[from.o.Media()] {
-		next := p.c.then(e.open, sig)
-		if next < 0 {
-			continue
+	for _, sig := range p.t.takes[from.shape] {
+		about := p.t.abs[sig].outAbout
+		if about == aboutSame {
+			about = from.about
 		}
 		for _, op := range p.rivals(sig) {
 			if math.IsInf(p.minCost[op], 1) {
@@ -276,20 +296,20 @@ func (s *search) expand(e *entry) {
 			}
 			if int(op) == p.to {
 				if e.mask == p.need {
-					s.child(e, op, next, -1, arrive)
+					s.child(e, op, about, -1, arrive)
 				}
 				continue
 			}
-			if p.t.opens[next].shape < 0 || int(e.length) >= p.steps-1 {
+			if p.t.abs[sig].out < 0 || int(e.length) >= p.steps-1 {
 				continue
 			}
 			free := p.available(op, e.mask)
 			if free == 0 {
-				s.child(e, op, next, -1, arrive)
+				s.child(e, op, about, -1, arrive)
 			}
 			for r := 0; free>>r != 0; r++ {
 				if free&(1<<r) != 0 {
-					s.child(e, op, next, int8(r), arrive)
+					s.child(e, op, about, int8(r), arrive)
 				}
 			}
 		}
@@ -337,16 +357,18 @@ func (p *problem) coarse(c *entry, arrive []float64) float64 {
 	return least
 }
 
-func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
+// child puts one such chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken:
+// most never are. Till then its output has the shape of its signature, and the meaning about.
+func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
 	p := s.p
-	c := &entry{parent: e, op: op, open: next, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
+	c := &entry{parent: e, op: op, open: -1, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
 	if req >= 0 {
 		c.mask |= 1 << req
 	}
 	if !c.done {
-		t := &p.t.opens[next]
+		shape := p.t.abs[p.c.sig[op]].out
 		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, t.shape, t.about, c.mask)
+			left := p.bounds.operatorsLeft(m, shape, about, c.mask)
 			if math.IsInf(left, 1) {
 				return
 			}
@@ -361,77 +383,4 @@ func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
 		return
 	}
 	s.push(c)
-}
-
-// frontKey is what the future of an unfinished chain depends on, beside its labels.
-type frontKey struct {
-	open  int32
-	mask  uint32
-	rides uint32
-}
-
-// frontier holds, by node, labels of chains with the same future that were taken before.
-type frontier struct {
-	at map[int32]*reached
-}
-
-type reached struct {
-	val    []float64
-	length []int8
-}
-
-// dominated drops the labels of an entry that an earlier one with the same future is at least as good as, at the same
-// node with no more steps; it reports whether none is left.
-func (s *search) dominated(e *entry) bool {
-	p, st := s.p, s.p.stride()
-	key := frontKey{e.open, e.mask, p.opMask[e.op]}
-	f := s.seen[key]
-	if f == nil {
-		f = &frontier{at: make(map[int32]*reached)}
-		s.seen[key] = f
-	}
-	l := e.labels
-	kept := &labels{}
-	for i, n := range l.nodes {
-		r := f.at[n]
-		if r == nil {
-			r = &reached{}
-			f.at[n] = r
-		}
-		first := len(kept.val)
-		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
-			if x := l.val[j*st : (j+1)*st]; r.add(x, e.length, st) {
-				kept.val = append(kept.val, x...)
-			}
-		}
-		if len(kept.val) > first {
-			kept.nodes, kept.off = append(kept.nodes, n), append(kept.off, int32(first/st))
-		}
-	}
-	if len(kept.nodes) == 0 {
-		return true
-	}
-	kept.off = append(kept.off, int32(len(kept.val)/st))
-	e.labels = kept
-	return !s.bound(e) // the bound of what is kept may be higher; it is used for the children
-}
-
-// add keeps a label unless an earlier one is at least as good.
-func (r *reached) add(x []float64, length int8, st int) bool {
-	for i := range r.length {
-		if r.length[i] <= length && noWorse(r.val[i*st:(i+1)*st], x) {
-			return false
-		}
-	}
-	n := 0
-	for i := range r.length {
-		if length <= r.length[i] && noWorse(x, r.val[i*st:(i+1)*st]) {
-			continue
-		}
-		copy(r.val[n*st:], r.val[i*st:(i+1)*st])
-		r.length[n] = r.length[i]
-		n++
-	}
-	r.val, r.length = append(r.val[:n*st], x...), append(r.length[:n], length)
-	return true
 }

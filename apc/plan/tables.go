@@ -18,6 +18,7 @@ type tables struct {
 
 	once    sync.Once
 	byOut   [][]int32          // signatures by the shape they make
+	takes   [][]int32          // signatures by the shape they take
 	byMedia map[string][]int32 // signatures by the media type they take
 	opsOf   [][]int32          // operators by signature
 	abs     []absSig           // by signature
@@ -47,6 +48,14 @@ type absSig struct {
 	out      int32   // the shape that it makes, or -1
 	wants    []int32 // the abouts it takes; nil for any
 	outAbout int32
+}
+
+// maxOpens bounds the automaton between plans.
+const maxOpens = 1 << 18
+
+// forget drops the automaton; its numbers are of no meaning beyond one plan. The lock is held.
+func (t *tables) forget() {
+	t.opens, t.byKey, t.next = nil, make(map[string]int32), make(map[uint64]int32)
 }
 
 func newTables() *tables {
@@ -84,10 +93,14 @@ func (c *Catalogue) prepare() *tables {
 			}
 			t.abs = append(t.abs, a)
 		}
-		t.byOut = make([][]int32, len(t.shapes))
+		t.byOut, t.takes = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
 		for s := range t.abs {
-			if a := &t.abs[s]; a.out >= 0 && len(a.ins) > 0 {
+			a := &t.abs[s]
+			if a.out >= 0 && len(a.ins) > 0 {
 				t.byOut[a.out] = append(t.byOut[a.out], int32(s))
+			}
+			for _, in := range a.ins {
+				t.takes[in] = append(t.takes[in], int32(s))
 			}
 		}
 		t.classify(c)
