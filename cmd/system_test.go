@@ -373,7 +373,7 @@ func TestDemo(t *testing.T) {
 		code   int
 		answer string
 	}{
-		{"six fifteen south dupont highway", 0, "found: 615 South Dupont Highway"},
+		{"nine eighty seven dexter corner road", 0, "found: 987 Dexter Corner Road"},
 		{"seven thousand seven hundred south college avenue", 3, "unknown: 7700 South College Avenue"},
 	} {
 		out := filepath.Join(t.TempDir(), "demo")
