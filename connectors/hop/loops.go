@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +85,8 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		}
 	case k == kindClosed && h.Event != nil:
 		return connectors.ErrClosed
+	case k == kindClosed:
+		return fmt.Errorf("%w: %s says: %s", connectors.ErrAborted, s.peer.ID, strings.ToValidUTF8(string(body), "?"))
 	default:
 		return fmt.Errorf("%w: kind %d does not belong to this end", errFrame, k)
 	}

@@ -24,7 +24,7 @@ const (
 	pingAtFirst = 250 * time.Millisecond // between the first probes, so that an estimate is there early
 	firstPings  = 4
 	silence     = 16 * time.Second
-	// leaveTimeout bounds the farewell of a receiving end.
+	// leaveTimeout bounds a farewell.
 	leaveTimeout = time.Second
 )
 
@@ -63,7 +63,7 @@ type Session struct {
 	failOnce sync.Once
 	cause    error
 	finished chan struct{} // closed when the receiving end has confirmed the end
-	leaving  atomic.Bool   // the receiving end has said farewell
+	leaving  atomic.Bool   // this end has said farewell
 	trip     atomic.Int64  // smoothed round trip in ns
 
 	// writing holds a token while a frame is written. It is no mutex because a write may block for long, and a goroutine
@@ -241,15 +241,24 @@ func (s *Session) Finish(position uint64, linger time.Duration) error {
 
 // Leave closes the receiving end: the sending end's next Send fails with connectors.ErrClosed. The caller's handler must
 // no longer block.
-func (s *Session) Leave() {
+func (s *Session) Leave() { s.farewell("") }
+
+// Abort breaks the hop from the sending end: the receiving end's session ends with an error that wraps
+// connectors.ErrAborted and says the text.
+func (s *Session) Abort(text string) { s.farewell(text[:min(len(text), maxText)]) }
+
+// farewell says why this end goes and waits a moment for the other to have heard it.
+func (s *Session) farewell(text string) {
 	defer s.wait()
 	defer s.fail(connectors.ErrClosed)
 	s.leaving.Store(true)
 	s.conn.SetWriteDeadline(time.Now().Add(leaveTimeout))
-	if s.write(func(b []byte) []byte { return appendFrame(b, kindClosed, nil) }) != nil {
+	if s.write(func(b []byte) []byte {
+		return appendFrame(b, kindClosed, func(b []byte) []byte { return append(b, text...) })
+	}) != nil {
 		return
 	}
-	// Closing with data unread would reset the connection and might overtake the farewell: the sender closes first.
+	// Closing with data unread would reset the connection and might overtake the farewell: the other end closes first.
 	t := time.NewTimer(leaveTimeout)
 	defer t.Stop()
 	select {

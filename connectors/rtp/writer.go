@@ -167,6 +167,14 @@ func (w *writer) Close() error {
 	return w.result
 }
 
+// Abort implements connectors.Aborter.
+func (w *writer) Abort(cause error) {
+	w.once.Do(func() {
+		w.session.Abort(cause.Error())
+		w.conn.Close()
+	})
+}
+
 // Stats implements connectors.Measured.
 func (w *writer) Stats() connectors.Stats {
 	return connectors.Stats{ADUs: w.adus.Load(), Bytes: w.bytes.Load(), Link: w.session.Link()}

@@ -126,6 +126,11 @@ func (w *writer) Close() error {
 	return w.result
 }
 
+// Abort implements connectors.Aborter.
+func (w *writer) Abort(cause error) {
+	w.once.Do(func() { w.session.Abort(cause.Error()) })
+}
+
 // Stats implements connectors.Measured.
 func (w *writer) Stats() connectors.Stats {
 	return connectors.Stats{ADUs: w.count.adus.Load(), Bytes: w.count.bytes.Load(), Link: w.session.Link()}
