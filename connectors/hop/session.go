@@ -40,8 +40,11 @@ type Handler struct {
 	End func(position uint64)
 	// Flushed says that the sending end has taken a Flush: what it sent before position is to be dropped.
 	Flushed func(position uint64)
-	// Event takes an event. For a Flush it drops what the sending end holds and returns the position of what comes next.
-	Event func(connectors.Event) (position uint64)
+	// Flush drops what the sending end holds and returns the position of what comes next; nil holds nothing and is
+	// always at 0. The answer is queued before Event hands the flush to whoever writes.
+	Flush func() (position uint64)
+	// Event takes an event.
+	Event func(connectors.Event)
 	// Ended is called once, last; Err then says why.
 	Ended func()
 }
@@ -145,10 +148,15 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 	if len(a.Payload) > connectors.MaxPayload {
 		return fmt.Errorf("ADU of %d bytes: at most %d are allowed; split it", len(a.Payload), connectors.MaxPayload)
 	}
+	return s.writeUntil(ctx, func(b []byte) []byte { return appendADU(b, a) })
+}
+
+// writeUntil is write that ends with ctx.
+func (s *Session) writeUntil(ctx context.Context, fill func([]byte) []byte) error {
 	if err := s.watch.begin(ctx); err != nil {
 		return err
 	}
-	err := s.write(func(b []byte) []byte { return appendADU(b, a) })
+	err := s.write(fill)
 	s.watch.end()
 	if err == nil {
 		return nil
@@ -162,11 +170,7 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 
 // SendMark says what ends at a position.
 func (s *Session) SendMark(ctx context.Context, m connectors.Mark, position uint64) error {
-	if err := s.watch.begin(ctx); err != nil {
-		return err
-	}
-	defer s.watch.end()
-	return s.write(func(b []byte) []byte {
+	return s.writeUntil(ctx, func(b []byte) []byte {
 		return appendFrame(b, kindMark, func(b []byte) []byte {
 			return binary.BigEndian.AppendUint64(append(b, byte(m)), position)
 		})
