@@ -163,6 +163,13 @@ const (
 	ReasonFull      Reason = "full"      // a bound of this server is reached
 )
 
+// Reasons lists all of them.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonMalformed, ReasonIdentity, ReasonSignature, ReasonReplay, ReasonSkew, ReasonDomain, ReasonUnknown, ReasonFull,
+	}
+}
+
 // Refused is the error for whatever came from outside and was not accepted.
 type Refused struct {
 	Reason Reason
