@@ -12,8 +12,8 @@ import (
 
 // refuseTypes says what could not be made of what, or, when types fit, that no place carries them.
 func (p *problem) refuseTypes(r Request) error {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
+	p.a = p.c.borrow()
+	defer func() { p.c.give(p.a) }()
 	x := p.explore()
 	if x.reached {
 		return p.refusePlaces()
@@ -83,7 +83,7 @@ func (p *problem) explore() *explored { return p.exploreWhere(func(int32) bool {
 // exploreWhere goes only over operators that f allows; taken has the others too.
 func (p *problem) exploreWhere(f func(op int32) bool) *explored {
 	x := &explored{p: p, goes: f, from: make(map[int32]int32), taken: make(map[int32]bool)}
-	start, err := p.c.start(p.from)
+	start, err := p.a.start(p.from)
 	if err != nil {
 		return x
 	}
@@ -102,8 +102,8 @@ func (p *problem) exploreWhere(f func(op int32) bool) *explored {
 
 func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) []typeState {
 	p := x.p
-	for _, sig := range p.t.byMedia[p.t.opens[s.open].o.Media()] {
-		o := p.c.then(s.open, sig)
+	for _, sig := range p.t.byMedia[p.a.opens[s.open].o.Media()] {
+		o := p.a.then(s.open, sig)
 		if o < 0 {
 			continue
 		}
@@ -127,7 +127,7 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 			for _, m := range masks {
 				t := typeState{o, m}
 				x.progress |= m
-				if p.t.opens[o].shape < 0 || seen[t] {
+				if p.a.opens[o].shape < 0 || seen[t] {
 					continue
 				}
 				seen[t] = true
@@ -152,11 +152,11 @@ func (x *explored) misses(of func(op int32) bool) (out []Miss) {
 		}
 		in := p.c.ops[op].Spec.In
 		for _, o := range x.order {
-			if p.t.opens[o].o.Media() != in.Media() || len(out) >= 8 {
+			if p.a.opens[o].o.Media() != in.Media() || len(out) >= 8 {
 				continue
 			}
 			from := p.c.ops[x.from[o]].Name
-			_, err := p.t.opens[o].o.Then(from, operators.Link{Name: p.c.ops[op].Name, In: in, Out: p.c.ops[op].Spec.Out})
+			_, err := p.a.opens[o].o.Then(from, operators.Link{Name: p.c.ops[op].Name, In: in, Out: p.c.ops[op].Spec.Out})
 			var m *operators.Mismatch
 			if err == nil || seen[err.Error()] {
 				continue

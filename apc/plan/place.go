@@ -280,7 +280,7 @@ func (p *problem) trace(e *entry, node int32, label []float64) placed {
 		if i == 0 {
 			return out
 		}
-		out.media[i-1] = p.t.opens[e.parent.open].o.Media()
+		out.media[i-1] = p.a.opens[e.parent.open].o.Media()
 		local, far := p.rides(int(e.parent.op), int(e.op), out.media[i-1])
 		before, beforeLabel, by := p.before(e, node, label, local, far, x)
 		out.rides[i-1] = by

@@ -74,11 +74,8 @@ type outcome struct {
 // solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
 // at nodes where it was found to matter: leaving a limit out never raises a bound, so what the last round proves holds.
 func (p *problem) solve(ctx context.Context) outcome {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
-	if len(p.t.opens) > maxOpens {
-		p.t.forget()
-	}
+	p.a = p.c.borrow()
+	defer func() { p.c.give(p.a) }()
 	p.makeBounds()
 	var total outcome
 	total.cost = math.Inf(1)
@@ -149,7 +146,7 @@ func (s *search) ready(e *entry) bool {
 		return false
 	}
 	if !e.done {
-		t := &s.p.t.opens[e.open]
+		t := &s.p.a.opens[e.open]
 		b := s.p.bounds
 		b.settle(0, t.shape, t.about, e.mask, 1.25*b.radius(0))
 		left := b.operatorsLeft(0, t.shape, t.about, e.mask)
@@ -168,7 +165,7 @@ func (s *search) ready(e *entry) bool {
 
 // unify finds an entry's open type; false says that its last operator does not fit.
 func (s *search) unify(e *entry) bool {
-	e.open = s.p.c.then(e.parent.open, s.p.c.sig[e.op])
+	e.open = s.p.a.then(e.parent.open, s.p.c.sig[e.op])
 	return e.open >= 0
 }
 
@@ -177,13 +174,13 @@ func (q queue) less(e *entry) bool { return q[0].least < e.least }
 
 func (s *search) begin() {
 	p := s.p
-	o, err := p.c.start(p.from)
+	o, err := p.a.start(p.from)
 	if err != nil || math.IsInf(p.minCost[p.from], 1) || math.IsInf(p.minCost[p.to], 1) {
 		return
 	}
-	s.start = p.t.opens[o]
+	s.start = p.a.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
-	t := &p.t.opens[o]
+	t := &p.a.opens[o]
 	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
 	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
@@ -227,7 +224,7 @@ func (s *search) place(e *entry) bool {
 		return false
 	}
 	if !e.done {
-		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
+		shape, about = p.a.opens[e.open].shape, p.a.opens[e.open].about
 	}
 	left := func(metric int, node int32) float64 {
 		if e.done {
@@ -235,7 +232,7 @@ func (s *search) place(e *entry) bool {
 		}
 		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
 	}
-	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.t.opens[parent.open].o.Media(), left)
+	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), left)
 	return s.bound(e)
 }
 
@@ -283,7 +280,7 @@ func (s *search) expand(e *entry) {
 	if int(e.length) >= p.steps {
 		return
 	}
-	from := &p.t.opens[e.open]
+	from := &p.a.opens[e.open]
 	arrive := s.arrivals(e)
 	for _, sig := range p.t.takes[from.shape] {
 		about := p.t.abs[sig].outAbout
