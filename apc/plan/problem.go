@@ -18,6 +18,9 @@ type problem struct {
 	a         *automaton // while a search runs
 	req       Request
 	w         Weights
+	order     Weights // of the search: w and what the bounds are priced at, see relax
+	prices    vector
+	ceiling   float64 // what a label may not come to: a plan is known that is as good
 	lim       vector
 	dims      []int // the resources that are bound
 	from, to  int
@@ -61,6 +64,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if p.steps = r.Steps + 2; r.Steps == 0 {
 		p.steps = MaxSteps + 2
 	}
+	p.order = p.w
 	var err error
 	if p.from, err = p.endpoint(r.From, true); err != nil {
 		return nil, err
@@ -158,7 +162,11 @@ func costVector(k operators.Cost, fixed bool) vector {
 
 // stepCost is the objective's share for a step at a node.
 func (p *problem) stepCost(op int, node int32, v *vector) float64 {
-	cost := p.w.of(*v) + p.w.Load*p.util[node]*(v[resCPU]+crowd) + p.w.Steps
+	return p.stepCostAt(&p.w, op, node, v)
+}
+
+func (p *problem) stepCostAt(w *Weights, op int, node int32, v *vector) float64 {
+	cost := w.of(*v) + p.w.Load*p.util[node]*(v[resCPU]+crowd) + p.w.Steps
 	for _, ref := range p.c.ops[op].Data {
 		if !p.c.holders[ref][node] {
 			cost += p.w.Data * float64(p.c.dataSize[ref]) / (1 << 20)
@@ -191,7 +199,7 @@ func (p *problem) weighOperators() {
 		v := p.c.base[op]
 		for _, node := range p.worth(places) {
 			if p.fits(node, &v) {
-				p.minimum[op], p.minCost[op] = v, p.stepCost(op, node, &v)
+				p.minimum[op], p.minCost[op] = v, p.stepCostAt(&p.order, op, node, &v)
 				break
 			}
 		}
@@ -205,7 +213,7 @@ func (p *problem) weighEach(op int) {
 		if !p.fits(node, &v) {
 			continue
 		}
-		p.minCost[op] = min(p.minCost[op], p.stepCost(op, node, &v))
+		p.minCost[op] = min(p.minCost[op], p.stepCostAt(&p.order, op, node, &v))
 		if first {
 			p.minimum[op], first = v, false
 		}
@@ -292,12 +300,12 @@ func (p *problem) zoneCosts(op int) []zoneCost {
 				at[z] = i
 				out = append(out, zoneCost{z, math.Inf(1)})
 			}
-			out[i].cost = min(out[i].cost, p.stepCost(op, n, &v))
+			out[i].cost = min(out[i].cost, p.stepCostAt(&p.order, op, n, &v))
 		}
 	} else if len(places) > 0 {
 		v := p.c.base[op]
 		for _, n := range p.idlest(places) {
-			out = append(out, zoneCost{p.c.nodeZone[n], p.stepCost(op, n, &v)})
+			out = append(out, zoneCost{p.c.nodeZone[n], p.stepCostAt(&p.order, op, n, &v)})
 		}
 	}
 	p.byZones[op] = out

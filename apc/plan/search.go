@@ -55,6 +55,8 @@ type search struct {
 	seen     map[frontKey]*frontier
 	examined int
 	upper    float64 // the cost of the best plan known
+	most     int     // chains to take; 0 is any number
+	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
 	start    open
 }
@@ -63,12 +65,16 @@ type search struct {
 // done by then, and do not need them.
 const easy = 256
 
+// unpriced is how many chains are taken before the bounds get prices.
+const unpriced = 512
+
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
 	best     *placed
 	cost     float64
 	bound    float64 // +Inf when the search ended without leaving anything out
 	examined int
+	over     bool // nothing is left to search
 }
 
 // solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
@@ -76,11 +82,39 @@ type outcome struct {
 func (p *problem) solve(ctx context.Context) outcome {
 	p.a = p.c.borrow()
 	defer func() { p.c.give(p.a) }()
+	total := outcome{cost: math.Inf(1)}
+	if len(p.dims) > 0 {
+		p.makeBounds()
+		if total = p.rounds(ctx, total, unpriced); total.over || ctx.Err() != nil {
+			return total
+		}
+		r := p.relax(ctx)
+		total.examined += r.work
+		if r.cost < total.cost {
+			total.cost, total.best = r.cost, r.best
+		}
+		switch {
+		case r.none:
+			total.bound = math.Inf(1)
+			return total
+		case total.best != nil && total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil:
+			total.bound = min(total.cost, max(total.bound, r.bound))
+			return total
+		}
+		p.prices, p.order = r.prices, p.w.at(r.prices)
+		p.weighOperators()
+		defer func() { p.prices, p.order = vector{}, p.w }()
+	}
 	p.makeBounds()
-	var total outcome
-	total.cost = math.Inf(1)
+	return p.rounds(ctx, total, 0)
+}
+
+// rounds searches until the plan does not crowd any node, from the best that is known, but takes at most some chains;
+// zero is no such limit.
+func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
+	refund := p.refund(p.prices)
 	for {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best}
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most}
 		crowded := s.run(ctx)
 		total.examined += s.examined
 		total.cost, total.best = s.upper, s.best
@@ -89,9 +123,9 @@ func (p *problem) solve(ctx context.Context) outcome {
 			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
-		total.bound = total.cost
+		total.bound, total.over = total.cost, len(s.q) == 0
 		if len(s.q) > 0 {
-			total.bound = min(total.cost, s.q[0].least)
+			total.bound = min(total.cost, s.q[0].least-refund)
 		}
 		return total
 	}
@@ -101,7 +135,10 @@ func (p *problem) solve(ctx context.Context) outcome {
 func (s *search) run(ctx context.Context) (crowded []int32) {
 	p := s.p
 	s.begin()
-	for len(s.q) > 0 && s.q[0].least < s.upper {
+	for len(s.q) > 0 && s.q[0].least-s.refund < s.upper {
+		if s.most > 0 && s.examined >= s.most {
+			return nil
+		}
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
 			if s.best == nil {
 				s.dive()
@@ -207,7 +244,7 @@ func (s *search) bound(e *entry) bool {
 			net = p.bounds.net[0].at(p, n, e.mask)
 		}
 		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
-			least = min(least, e.labels.val[j*st]+net)
+			least = min(least, p.orderOf(e.labels.val[j*st:(j+1)*st])+net)
 		}
 	}
 	e.net = least
@@ -232,6 +269,7 @@ func (s *search) place(e *entry) bool {
 		}
 		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
 	}
+	p.ceiling = s.upper + s.refund
 	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), left)
 	return s.bound(e)
 }
@@ -324,7 +362,7 @@ func (s *search) arrivals(e *entry) []float64 {
 	for i, n := range e.labels.nodes {
 		z := p.c.nodeZone[n]
 		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
-			at[z] = min(at[z], e.labels.val[j*st])
+			at[z] = min(at[z], p.orderOf(e.labels.val[j*st:(j+1)*st]))
 		}
 	}
 	out := make([]float64, len(at))
@@ -376,7 +414,7 @@ func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
 	}
 	c.net = max(e.net+p.minCost[op], p.coarse(c, arrive))
 	c.least = max(e.least, c.net+c.left)
-	if c.least >= s.upper {
+	if c.least-s.refund >= s.upper {
 		return
 	}
 	s.push(c)
