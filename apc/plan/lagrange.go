@@ -55,7 +55,7 @@ func (p *problem) refund(prices vector) (sum float64) {
 // unbound is the problem without bounds on resources, with other weights. What does not depend on them is shared.
 func (p *problem) unbound(w Weights) *problem {
 	q := *p
-	q.dims, q.w, q.order, q.prices = nil, w, w, vector{}
+	q.dims, q.w, q.order, q.prices, q.proving = nil, w, w, vector{}, false
 	q.hops = make(map[*Transport][]float64)
 	q.byZones = make([][]zoneCost, len(p.c.ops))
 	q.weighOperators()

@@ -39,6 +39,8 @@ type problem struct {
 	opMask    []uint32  // by operator: transports
 	override  []map[int32]operators.Cost
 	bounds    *bounds
+	unpriced  int                      // chains that are taken before the bounds get prices
+	proving   bool                     // a proof is wanted
 	keep      []bool                   // nodes worth trying, when not all are allowed; made when first asked for
 	byZones   [][]zoneCost             // by operator, likewise
 	hops      map[*Transport][]float64 // by transport, see hopTable
@@ -64,7 +66,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if p.steps = r.Steps + 2; r.Steps == 0 {
 		p.steps = MaxSteps + 2
 	}
-	p.order = p.w
+	p.order, p.unpriced = p.w, unpriced
 	var err error
 	if p.from, err = p.endpoint(r.From, true); err != nil {
 		return nil, err

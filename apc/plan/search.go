@@ -59,6 +59,7 @@ type search struct {
 	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
 	start    open
+	expanded []*entry // for a proof
 }
 
 // easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
@@ -75,6 +76,8 @@ type outcome struct {
 	bound    float64 // +Inf when the search ended without leaving anything out
 	examined int
 	over     bool // nothing is left to search
+	prices   vector
+	expanded []*entry
 }
 
 // solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
@@ -85,7 +88,7 @@ func (p *problem) solve(ctx context.Context) outcome {
 	total := outcome{cost: math.Inf(1)}
 	if len(p.dims) > 0 {
 		p.makeBounds()
-		if total = p.rounds(ctx, total, unpriced); total.over || ctx.Err() != nil {
+		if total = p.rounds(ctx, total, p.unpriced); (total.over || ctx.Err() != nil) && !p.proving {
 			return total
 		}
 		r := p.relax(ctx)
@@ -97,11 +100,13 @@ func (p *problem) solve(ctx context.Context) outcome {
 		case r.none:
 			total.bound = math.Inf(1)
 			return total
+		case p.proving && ctx.Err() == nil:
 		case total.best != nil && total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil:
 			total.bound = min(total.cost, max(total.bound, r.bound))
 			return total
 		}
 		p.prices, p.order = r.prices, p.w.at(r.prices)
+		total.prices = r.prices
 		p.weighOperators()
 		defer func() { p.prices, p.order = vector{}, p.w }()
 	}
@@ -123,6 +128,7 @@ func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
+		total.expanded = s.expanded
 		total.bound, total.over = total.cost, len(s.q) == 0
 		if len(s.q) > 0 {
 			total.bound = min(total.cost, s.q[0].least-refund)
@@ -166,6 +172,9 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 		}
 		if s.dominated(e) {
 			continue
+		}
+		if p.proving {
+			s.expanded = append(s.expanded, e)
 		}
 		s.expand(e)
 	}
