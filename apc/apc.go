@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/internal/world"
@@ -60,6 +61,12 @@ type Config struct {
 	Claims func(token []byte) (capability.Claims, error)
 	// MaxPaths bounds the paths of all owners, zero is 1,000; MaxPerOwner those of one owner, zero is 100.
 	MaxPaths, MaxPerOwner int
+	// Follow follows queries for those who ask again; nil has every request ask the SDS for everything.
+	Follow Follower
+	// MaxViews bounds what is followed at once: one view for all askers of equal rights; zero is 64.
+	MaxViews int
+	// Idle is how long a view is followed after its last use; zero is five minutes.
+	Idle time.Duration
 	// Keep is how long an ended path can still be shown; zero is ten minutes.
 	Keep time.Duration
 }
@@ -73,6 +80,9 @@ type Creator struct {
 	paths map[string]*path
 	// descriptions are parsed once for each version.
 	descriptions map[descriptionKey]*operators.Description
+	views        map[string]*live // by rights
+	learned      *learned
+	cache        *plan.Cache
 	kept         sync.WaitGroup
 }
 
@@ -90,7 +100,16 @@ func New(cfg Config) (*Creator, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 10 * time.Minute
 	}
-	return &Creator{cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description)}, nil
+	if cfg.MaxViews == 0 {
+		cfg.MaxViews = 64
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = 5 * time.Minute
+	}
+	return &Creator{
+		cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description),
+		views: make(map[string]*live), learned: newLearned(), cache: plan.NewCache(0),
+	}, nil
 }
 
 // Run keeps the paths until ctx ends, then tears them down.

@@ -1,8 +1,11 @@
 package apc
 
 import (
+	"fmt"
+	"math"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/connectors"
 	"ninja/operators"
@@ -22,17 +25,19 @@ const (
 
 // Info is what the creator tells of a path.
 type Info struct {
-	Path     string        `json:"path"`
-	Request  string        `json:"request"`
-	Owner    ca.ID         `json:"owner"`
-	State    State         `json:"state"`
-	Why      string        `json:"why,omitempty"`
-	Created  time.Time     `json:"created"`
-	Epoch    uint32        `json:"epoch"`
-	Steps    []Step        `json:"steps"`
-	Hops     []Hop         `json:"hops"`
-	Cost     Cost          `json:"cost"`
+	Path    string    `json:"path"`
+	Request string    `json:"request"`
+	Owner   ca.ID     `json:"owner"`
+	State   State     `json:"state"`
+	Why     string    `json:"why,omitempty"`
+	Created time.Time `json:"created"`
+	Epoch   uint32    `json:"epoch"`
+	Steps   []Step    `json:"steps"`
+	Hops    []Hop     `json:"hops"`
+	Cost    Cost      `json:"cost"`
+	// PlanTime is all of planning; Search is the part of it that the planner or its cache took.
 	PlanTime time.Duration `json:"plan_ns"`
+	Search   time.Duration `json:"search_ns"`
 	// SetUp is the time from the request to the start of the flow, planning included.
 	SetUp       time.Duration `json:"setup_ns"`
 	Explanation string        `json:"explanation,omitempty"`
@@ -53,8 +58,10 @@ type Step struct {
 	ProcessP50 time.Duration `json:"process_p50_ns"`
 	ProcessP99 time.Duration `json:"process_p99_ns"`
 
-	control string
-	args    map[string]string
+	control   string
+	args      map[string]string
+	name      string         // in the catalogue
+	described operators.Cost // by the operator itself
 }
 
 // Hop is what flows between two steps.
@@ -97,4 +104,23 @@ type Request struct {
 	Capability []byte
 	// Position of the user; nil takes the one in the first endpoint's description.
 	Position *operators.Position
+}
+
+// maxCapability bounds the token of a request.
+const maxCapability = 16 << 10
+
+// check says what is wrong with a request in itself, naming the word, and takes it apart.
+func (r *Request) check() (*plan.Form, []word, error) {
+	if len(r.Capability) > maxCapability {
+		return nil, nil, fmt.Errorf("%w: a capability of %d bytes: at most %d are allowed", ErrBadRequest, len(r.Capability), maxCapability)
+	}
+	if p := r.Position; p != nil && !(math.Abs(p.Lat) <= 90 && math.Abs(p.Lon) <= 180) {
+		return nil, nil, fmt.Errorf("%w: position %v,%v: want degrees, latitude to 90 and longitude to 180", ErrBadRequest, p.Lat, p.Lon)
+	}
+	form, err := plan.ParseForm(r.Line)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	words, err := readWords(form)
+	return form, words, err
 }
