@@ -83,6 +83,7 @@ type Creator struct {
 	views        map[string]*live // by rights
 	learned      *learned
 	cache        *plan.Cache
+	preparing    chan struct{} // holds the one that prepares spare plans
 	kept         sync.WaitGroup
 }
 
@@ -109,6 +110,7 @@ func New(cfg Config) (*Creator, error) {
 	return &Creator{
 		cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description),
 		views: make(map[string]*live), learned: newLearned(), cache: plan.NewCache(0),
+		preparing: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -124,7 +126,7 @@ func (c *Creator) Run(ctx context.Context) error {
 
 // Plan says what Create would make.
 func (c *Creator) Plan(ctx context.Context, asker ca.Peer, r Request) (Info, error) {
-	p, err := c.plan(ctx, asker, r)
+	p, _, err := c.plan(ctx, asker, r)
 	if err != nil {
 		return Info{}, err
 	}
@@ -137,7 +139,7 @@ func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, e
 	if b, err := hex.DecodeString(r.Path); err != nil || len(b) != 8 || r.Path != strings.ToLower(r.Path) {
 		return Info{}, fmt.Errorf("%w: path %q: want 16 lower-case hexadecimal digits", ErrBadRequest, r.Path)
 	}
-	p, err := c.plan(ctx, asker, r)
+	p, s, err := c.plan(ctx, asker, r)
 	if err != nil {
 		return Info{}, err
 	}
@@ -157,7 +159,7 @@ func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, e
 	p.info.SetUp = c.cfg.World.Now().Sub(begun)
 	p.mu.Unlock()
 	p.become(Running, "")
-	c.keep(p, nodes)
+	c.keep(p, s, nodes)
 	return p.snapshot(), nil
 }
 
@@ -190,11 +192,12 @@ func (c *Creator) admit(p *path) error {
 }
 
 // keep looks after a running path until it ends or its capability does, and remembers it for a while.
-func (c *Creator) keep(p *path, nodes []*node) {
+func (c *Creator) keep(p *path, s *sketch, nodes []*node) {
 	c.mu.Lock()
 	ctx, cancel := context.WithDeadline(c.live, p.expires)
 	p.stop = cancel
 	c.mu.Unlock()
+	c.kept.Go(func() { c.prepare(ctx, p, s) })
 	c.kept.Go(func() {
 		defer cancel()
 		p.run(ctx, nodes, c.cfg.Open)

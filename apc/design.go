@@ -32,13 +32,13 @@ type sketch struct {
 }
 
 // plan turns a request into a path that has not been made yet.
-func (c *Creator) plan(ctx context.Context, asker ca.Peer, r Request) (*path, error) {
+func (c *Creator) plan(ctx context.Context, asker ca.Peer, r Request) (*path, *sketch, error) {
 	begun := c.cfg.World.Now()
 	ctx, cancel := context.WithTimeout(ctx, planTime)
 	defer cancel()
 	s, err := c.sketch(ctx, asker, r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.live.mu.Lock()
 	p, err := s.live.view.path(s.best)
@@ -47,17 +47,17 @@ func (c *Creator) plan(ctx context.Context, asker ca.Peer, r Request) (*path, er
 	}
 	s.live.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if r.Position != nil {
 		p.position = r.Position
 	}
 	p.now, p.log, p.capability, p.expires = c.cfg.World.Now, c.cfg.Log, r.Capability, s.claims.Expires
-	p.learn, p.sketch = c.learned, s
+	p.learn = c.learned
 	p.info.Path, p.info.Request, p.info.Owner, p.info.State, p.info.Epoch = r.Path, r.Line, asker.ID, Planned, 1
 	p.info.Explanation = fmt.Sprintf("%d operators and %d nodes looked at; %s", s.catalogue.Operators(), s.catalogue.Nodes(), p.info.Explanation)
 	p.info.Created, p.info.PlanTime, p.info.Search = begun, c.cfg.World.Now().Sub(begun), s.search
-	return p, nil
+	return p, s, nil
 }
 
 // sketch checks a request and plans it with what the asker may see. When the error is a refusal, the sketch is as far as
@@ -211,4 +211,34 @@ func (v *view) source(p *path, text string) {
 	if t := v.things[ref.Service]; t != nil && t.Node != nil {
 		p.data[text] = host.DataSource{Address: t.Node.Data, Peer: t.Owner}
 	}
+}
+
+// spareTime bounds the search for the alternatives of one path.
+const spareTime = 2 * time.Second
+
+// prepare makes the plans that a path goes over to when one of its nodes is lost, ahead, so that a repair need not search.
+// It waits its turn: plans that somebody waits for go first.
+func (c *Creator) prepare(ctx context.Context, p *path, s *sketch) {
+	select {
+	case c.preparing <- struct{}{}:
+		defer func() { <-c.preparing }()
+	case <-ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, spareTime)
+	defer cancel()
+	kept := s.catalogue.Keep(ctx, s.request, s.best)
+	spares := 0
+	nodes := make(map[ca.ID]bool)
+	for _, step := range s.best.Steps {
+		if id := step.Node.ID; !nodes[id] {
+			nodes[id] = true
+			if kept.Replan(id) != nil {
+				spares++
+			}
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spare, p.info.Spares = kept, spares
 }

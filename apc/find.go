@@ -21,6 +21,16 @@ func (c *Creator) query(ctx context.Context, token []byte, words []word) (*view,
 	for i := range words {
 		questions = append(questions, words[i].question())
 	}
+	return c.gather(ctx, token, questions)
+}
+
+// everything asks for all that says where it runs.
+func (c *Creator) everything(ctx context.Context, token []byte) (*view, error) {
+	return c.gather(ctx, token, []sds.Query{{Template: watchTemplate()}})
+}
+
+// gather makes a view of what the questions find.
+func (c *Creator) gather(ctx context.Context, token []byte, questions []sds.Query) (*view, error) {
 	v := newView(c.learned.cost)
 	var mu sync.Mutex
 	err := c.ask(ctx, token, questions, func(found []sds.Found) {

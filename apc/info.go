@@ -38,6 +38,8 @@ type Info struct {
 	// PlanTime is all of planning; Search is the part of it that the planner or its cache took.
 	PlanTime time.Duration `json:"plan_ns"`
 	Search   time.Duration `json:"search_ns"`
+	// Spares is how many of the path's nodes could be done without by a plan that is made already.
+	Spares int `json:"spares"`
 	// SetUp is the time from the request to the start of the flow, planning included.
 	SetUp       time.Duration `json:"setup_ns"`
 	Explanation string        `json:"explanation,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/internal/world"
 	"ninja/operators"
@@ -49,7 +50,7 @@ type path struct {
 	data       map[string]host.DataSource
 	position   *operators.Position
 	learn      *learned
-	sketch     *sketch
+	spare      *plan.Kept // node-disjoint alternatives; nil until they are made
 	stop       context.CancelFunc
 	done       chan struct{} // closed when nothing is left of the path
 

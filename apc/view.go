@@ -295,6 +295,9 @@ func (v *view) numbers(id string, n map[string]float64) {
 	was, is := natural(t.Numbers["load"]), natural(n["load"])
 	if math.Abs(was-is) < loadStep {
 		n = maps.Clone(n)
+		if n == nil {
+			n = make(map[string]float64)
+		}
 		n["load"] = was
 	} else if t.Node != nil {
 		v.touch(touched{node: t.Owner})

@@ -64,23 +64,74 @@ func (r *request) request() (apc.Request, error) {
 	return q, nil
 }
 
-type pathPlan struct{ request }
+type pathPlan struct {
+	Request   string `arg:"" help:"As for path create."`
+	From      string `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	Explain   bool   `help:"Say what the best plan costs, what proves it, and why its rivals lost; or what made the request impossible."`
+	Catalogue string `help:"Plan with a file that ninjactl catalogue wrote; ask nobody. Explains." type:"existingfile" placeholder:"FILE"`
+	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text or json; with --explain also dot or mermaid."`
+}
 
 func (p *pathPlan) Run(ctx context.Context, c *commands) error {
-	q, err := p.request.request()
+	if p.Catalogue != "" {
+		return p.dry(ctx)
+	}
+	r := request{Request: p.Request, From: p.From}
+	q, err := r.request()
 	if err != nil {
 		return err
+	}
+	if !p.Explain && p.Output != apc.Text && p.Output != apc.JSON {
+		return fmt.Errorf("--output %s: wants --explain", p.Output)
 	}
 	creator, err := openCreator(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer creator.Close()
+	if p.Explain {
+		e, err := creator.Explain(ctx, q)
+		if err != nil {
+			return err
+		}
+		return p.print(e)
+	}
 	info, err := creator.Plan(ctx, q)
 	if err != nil {
 		return err
 	}
-	return p.print(info, func(w io.Writer) { printPlan(w, info) })
+	return output{p.Output}.print(info, func(w io.Writer) { printPlan(w, info) })
+}
+
+// dry plans with a catalogue file.
+func (p *pathPlan) dry(ctx context.Context) error {
+	f, err := os.Open(p.Catalogue)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	catalogue, err := apc.ReadCatalogue(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Catalogue, err)
+	}
+	e, err := catalogue.Explain(ctx, p.Request)
+	if err != nil {
+		return err
+	}
+	return p.print(e)
+}
+
+// print writes an explanation; a refusal is an error to the shell, whatever was printed.
+func (p *pathPlan) print(e apc.Explanation) error {
+	text, err := e.Render(p.Output)
+	if err != nil {
+		return err
+	}
+	fmt.Print(text)
+	if e.Refusal != nil {
+		return apc.ErrRefused
+	}
+	return nil
 }
 
 func openCreator(ctx context.Context, c *commands) (*apc.Client, error) {
@@ -101,8 +152,8 @@ func printPlan(w io.Writer, i apc.Info) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, kind)
 	}
-	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v\n%s\n",
-		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Explanation)
+	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v (search %v)\n%s\n",
+		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Search, i.Explanation)
 }
 
 type pathCreate struct {
@@ -197,7 +248,7 @@ func (p *pathShow) Run(ctx context.Context, c *commands) error {
 
 // printPath shows what was measured of a path.
 func printPath(w io.Writer, i apc.Info) {
-	fmt.Fprintf(w, "path %s of %s: %s %s\n%s\n\n", i.Path, i.Owner, i.State, i.Why, i.Request)
+	fmt.Fprintf(w, "path %s of %s: %s %s\n%s\nspare plans: %d\n\n", i.Path, i.Owner, i.State, i.Why, i.Request, i.Spares)
 	fmt.Fprintln(w, "STEP\tNODE\tIN\tOUT\tTIME p50\tp99\tTHEN BY\tLINK\tLOST\tTYPE")
 	for n, s := range i.Steps {
 		by, link, lost, kind := "", "", "", ""
