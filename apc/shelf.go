@@ -89,6 +89,9 @@ func (v *view) change(s *shelved, named map[string]bool) (ch plan.Change, any bo
 			v.changeNode(&ch, s, named, t.node)
 		}
 	}
+	// The order in which things became known is none of a plan's business.
+	slices.SortFunc(ch.Operators, func(a, b plan.Operator) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(ch.Nodes, func(a, b plan.Node) int { return cmp.Compare(a.ID, b.ID) })
 	return ch, len(ch.Operators)+len(ch.Nodes)+len(ch.GoneOperators)+len(ch.GoneNodes) > 0
 }
 
