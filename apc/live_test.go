@@ -174,6 +174,20 @@ func TestViewsAreBounded(t *testing.T) {
 	})
 }
 
+// inStep reports whether all views are.
+func (d *domain) inStep() bool {
+	d.creator.mu.Lock()
+	defer d.creator.mu.Unlock()
+	for _, l := range d.creator.views {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.inStep {
+			return false
+		}
+	}
+	return true
+}
+
 // A capability that was revoked or has lapsed does not keep a view: it needs one that holds.
 func TestALapsedCapability(t *testing.T) {
 	inDomain(t, func(c *Config) { c.Idle = 10 * time.Hour }, func(ctx context.Context, d *domain, ann *ca.Identity) {
@@ -182,19 +196,15 @@ func TestALapsedCapability(t *testing.T) {
 			d.t.Fatal(err)
 		}
 		time.Sleep(15 * time.Minute)
-		for _, l := range d.creator.views {
-			if l.inStep {
-				d.t.Error("the view is in step without a capability")
-			}
+		if d.inStep() {
+			d.t.Error("the view is in step without a capability")
 		}
 		if _, err := d.plan(ctx, ann, line); err != nil {
 			d.t.Error(err)
 		}
 		time.Sleep(10 * time.Second)
-		for _, l := range d.creator.views {
-			if !l.inStep {
-				d.t.Error("the view is not in step again")
-			}
+		if !d.inStep() {
+			d.t.Error("the view is not in step again")
 		}
 	})
 }

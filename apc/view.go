@@ -241,12 +241,12 @@ func (v *view) node(owner ca.ID) (n plan.Node, active, ok bool) {
 	return n, from.proxy(), true
 }
 
-// natural is a number from outside as a catalogue takes it.
+// natural is a number from outside as a catalogue takes it: at least nothing, at most a million, and a number.
 func natural(f float64) float64 {
-	if !(f > 0) || math.IsInf(f, 0) {
+	if !(f > 0) {
 		return 0
 	}
-	return f
+	return min(f, 1e6)
 }
 
 // operator is what a name means to the catalogue now.
