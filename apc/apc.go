@@ -87,6 +87,9 @@ type Creator struct {
 	kept         sync.WaitGroup
 }
 
+// maxCached bounds the plans and refusals that are cached; each keeps the catalogue that it was made of.
+const maxCached = 256
+
 // New makes a creator; Run must be running for paths to be made.
 func New(cfg Config) (*Creator, error) {
 	if cfg.Find == nil || cfg.Open == nil || cfg.Claims == nil || cfg.Self == nil {
@@ -109,7 +112,7 @@ func New(cfg Config) (*Creator, error) {
 	}
 	return &Creator{
 		cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description),
-		views: make(map[string]*live), learned: newLearned(), cache: plan.NewCache(0),
+		views: make(map[string]*live), learned: newLearned(), cache: plan.NewCache(maxCached),
 		preparing: make(chan struct{}, 1),
 	}, nil
 }
@@ -120,6 +123,8 @@ func (c *Creator) Run(ctx context.Context) error {
 	c.live = ctx
 	c.mu.Unlock()
 	<-ctx.Done()
+	c.mu.Lock() // whoever still saw it running has begun what he begins
+	c.mu.Unlock()
 	c.kept.Wait()
 	return nil
 }
@@ -194,9 +199,9 @@ func (c *Creator) admit(p *path) error {
 // keep looks after a running path until it ends or its capability does, and remembers it for a while.
 func (c *Creator) keep(p *path, s *sketch, nodes []*node) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	ctx, cancel := context.WithDeadline(c.live, p.expires)
 	p.stop = cancel
-	c.mu.Unlock()
 	c.kept.Go(func() { c.prepare(ctx, p, s) })
 	c.kept.Go(func() {
 		defer cancel()

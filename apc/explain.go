@@ -111,8 +111,8 @@ func (e *Explanation) text() string {
 		if s.With != "" {
 			fmt.Fprintf(&b, ", possible within the other bounds %s", s.With)
 		}
-		if s.Least != "" {
-			fmt.Fprintf(&b, ", possible without them %s", s.Least)
+		if s.Least != "" && s.Least != s.With {
+			fmt.Fprintf(&b, ", possible without any other bound %s", s.Least)
 		}
 		b.WriteString("\n")
 	}

@@ -28,8 +28,10 @@ const (
 	// freshFor is how old the named numbers of a plan may be: they are refreshed by queries, for a renewal is not a
 	// change and a watch does not tell it.
 	freshFor = time.Second
-	// again is how long a watch that ended waits before the next.
-	again = time.Second
+	// again is how long a watch that ended waits before the next; twice as long, up to againMost, after one that never
+	// got in step.
+	again     = time.Second
+	againMost = time.Minute
 )
 
 // rights is the same for capabilities that the SDS answers alike: of equal grants and templates. Everything that is
@@ -140,12 +142,14 @@ func (c *Creator) follow(ctx context.Context, l *live) {
 	defer l.stop()
 	defer c.forget(l)
 	c.kept.Go(func() { c.endIdle(ctx, l) })
-	for ctx.Err() == nil {
+	for wait := again; ctx.Err() == nil; wait = min(2*wait, againMost) {
 		l.begin()
 		err := c.cfg.Follow(ctx, l.present(c.cfg.World), sds.Query{Template: watchTemplate()}, func(e sds.WatchEvent) { c.hear(l, e) })
-		l.turn(false)
+		if l.turn(false); l.begun() || errors.Is(err, errLapsed) { // nobody was asked
+			wait = again
+		}
 		c.cfg.Log.Debug("the watch of a view ended", "error", err)
-		if world.Sleep(ctx, c.cfg.World.Jitter(again)) != nil {
+		if world.Sleep(ctx, c.cfg.World.Jitter(wait)) != nil {
 			return
 		}
 	}
@@ -198,6 +202,13 @@ func (l *live) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.heard = make(map[string]bool)
+}
+
+// begun reports whether the watch has got in step since it began.
+func (l *live) begun() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.heard == nil
 }
 
 // hear takes in one event of the watch.

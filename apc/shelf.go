@@ -62,7 +62,9 @@ func (v *view) stock(key string, named map[string]bool) (*plan.Catalogue, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: what was found cannot be planned with: %w", ErrRefused, err)
 	}
-	if _, old := v.shelf[key]; !old && len(v.shelf) >= maxShelved {
+	most := max(1, min(maxShelved, maxInShelf/max(1, len(v.things))))
+	delete(v.shelf, key)
+	for len(v.shelf) >= most {
 		oldest := ""
 		for k, s := range v.shelf {
 			if o := v.shelf[oldest]; o == nil || s.used < o.used {

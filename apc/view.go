@@ -77,7 +77,8 @@ type touched struct {
 // Bounds of a view.
 const (
 	maxLog     = 1 << 16 // touches remembered; a catalogue that is further behind is made anew
-	maxShelved = 32      // catalogues kept up to date
+	maxShelved = 32      // catalogues kept up to date, fewer when they are large:
+	maxInShelf = 100_000 // things in all of them
 )
 
 func newView(costs func(string, ca.ID) *operators.Cost) *view {
