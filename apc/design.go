@@ -71,6 +71,9 @@ func (c *Creator) sketch(ctx context.Context, asker ca.Peer, r Request) (*sketch
 	if s.claims, err = c.claims(asker, r.Capability, r.Path); err != nil {
 		return nil, err
 	}
+	if err = c.match(ctx, r.Capability, words); err != nil {
+		return nil, err
+	}
 	if s.live, err = c.see(ctx, r.Capability, s.claims, words); err != nil {
 		return nil, err
 	}
@@ -134,6 +137,13 @@ func (v *view) offers(w *word) []offer {
 	among := v.kinds[w.kind]
 	if owner, _, ok := strings.Cut(w.id, "#"); ok {
 		among = v.owners[ca.ID(owner)]
+	} else if w.template != nil {
+		among = make(map[string]*thing)
+		for id := range w.matches {
+			if t := v.things[id]; t != nil {
+				among[id] = t
+			}
+		}
 	}
 	var all []offer
 	for _, id := range slices.Sorted(maps.Keys(among)) {

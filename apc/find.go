@@ -62,8 +62,30 @@ func (c *Creator) ask(ctx context.Context, token []byte, questions []sds.Query, 
 	return nil
 }
 
+// match asks the SDS what the templates among the words match.
+func (c *Creator) match(ctx context.Context, token []byte, words []word) error {
+	for i := range words {
+		w := &words[i]
+		if w.template == nil {
+			continue
+		}
+		found, err := c.cfg.Find.QueryAs(ctx, token, w.question())
+		if err != nil {
+			return fmt.Errorf("find what %s matches: %w", w.String(), err)
+		}
+		w.matches = make(map[string]bool)
+		for _, f := range found {
+			w.matches[f.ID] = true
+		}
+	}
+	return nil
+}
+
 // question finds at least what a word means.
 func (w *word) question() sds.Query {
+	if w.template != nil {
+		return sds.Query{Template: w.template}
+	}
 	if owner, _, ok := strings.Cut(w.id, "#"); ok {
 		return sds.Query{By: ca.ID(owner)}
 	}

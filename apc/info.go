@@ -9,6 +9,7 @@ import (
 	"ninja/ca"
 	"ninja/connectors"
 	"ninja/operators"
+	sdsindex "ninja/sds/index"
 )
 
 // State is where a path is in its life.
@@ -102,14 +103,20 @@ type Request struct {
 	Path string
 	// Line is the one-line form, as in "phone:lobby ! ?map-directions ! phone:lobby".
 	Line string
+	// Templates are partial descriptions, as for a query, that the line refers to as ?@1, ?@2 and so on: a required step
+	// that is one of what they match. At most eight, of 4 KiB each.
+	Templates [][]byte
 	// Capability is the asker's, narrowed to the creator's key.
 	Capability []byte
 	// Position of the user; nil takes the one in the first endpoint's description.
 	Position *operators.Position
 }
 
-// maxCapability bounds the token of a request.
-const maxCapability = 16 << 10
+// Bounds of a request.
+const (
+	maxCapability = 16 << 10
+	maxTemplate   = 4 << 10
+)
 
 // check says what is wrong with a request in itself, naming the word, and takes it apart.
 func (r *Request) check() (*plan.Form, []word, error) {
@@ -119,10 +126,21 @@ func (r *Request) check() (*plan.Form, []word, error) {
 	if p := r.Position; p != nil && !(math.Abs(p.Lat) <= 90 && math.Abs(p.Lon) <= 180) {
 		return nil, nil, fmt.Errorf("%w: position %v,%v: want degrees, latitude to 90 and longitude to 180", ErrBadRequest, p.Lat, p.Lon)
 	}
+	if len(r.Templates) > plan.MaxRequired {
+		return nil, nil, fmt.Errorf("%w: %d templates: at most %d are allowed", ErrBadRequest, len(r.Templates), plan.MaxRequired)
+	}
+	for i, t := range r.Templates {
+		if len(t) > maxTemplate {
+			return nil, nil, fmt.Errorf("%w: template %d has %d bytes: at most %d are allowed", ErrBadRequest, i+1, len(t), maxTemplate)
+		}
+		if _, err := sdsindex.Template(t); err != nil {
+			return nil, nil, fmt.Errorf("%w: template %d: want a partial description: %w", ErrBadRequest, i+1, err)
+		}
+	}
 	form, err := plan.ParseForm(r.Line)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
-	words, err := readWords(form)
+	words, err := readWords(form, r.Templates)
 	return form, words, err
 }

@@ -1,10 +1,12 @@
 package apc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -306,4 +308,66 @@ func TestCostsAreLearned(t *testing.T) {
 // slow is a stage that takes a second for what others do in a millisecond.
 func slow(id string) host.StageStats {
 	return host.StageStats{ID: id, Process: time.Second, ProcessP99: 2 * time.Second, CPU: 0.5}
+}
+
+// A required step may be whatever a template matches, with the asker's rights.
+func TestTemplates(t *testing.T) {
+	inDomain(t, nil, func(ctx context.Context, d *domain, ann *ca.Identity) {
+		for range 2 { // by the watch, and by queries
+			for _, tc := range []struct {
+				template, text string
+				is             error
+			}{
+				{`<service xmlns="urn:ninja:service:1"><operator name="delphi/answer"/></service>`, "", nil},
+				{`<service xmlns="urn:ninja:service:1"><operator name="dodona/answer"/></service>`, "no service that you may find is a @1", ErrRefused},
+				{`<service`, "template 1", ErrBadRequest},
+				{``, "template 1", ErrBadRequest},
+			} {
+				r := Request{Line: "phone:lobby ! ?@1 ! phone:lobby", Templates: [][]byte{[]byte(tc.template)}, Capability: d.token(ctx, ann, capability.Narrowing{})}
+				info, err := d.creator.Plan(ctx, asPeer(ann), r)
+				if !errors.Is(err, tc.is) || err != nil && !strings.Contains(err.Error(), tc.text) || err == nil && info.Steps[2].Operator != "delphi/answer" {
+					d.t.Errorf("%s: %v, %v", tc.template, info.Steps, err)
+				}
+			}
+			d.creator.cfg.Follow = nil
+		}
+	})
+}
+
+// A catalogue that is written, read and planned with explains as the creator does.
+func TestACatalogueInAFile(t *testing.T) {
+	inDomain(t, nil, func(ctx context.Context, d *domain, ann *ca.Identity) {
+		d.proxy("p2", 0.5)
+		token := d.token(ctx, ann, capability.Narrowing{})
+		c, err := d.creator.Catalogue(ctx, asPeer(ann), token)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := c.Write(&b); err != nil {
+			d.t.Fatal(err)
+		}
+		written := b.String()
+		read, err := ReadCatalogue(&b)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		for _, l := range []string{line, line + " latency<2ms", "phone:attic ! phone:lobby", "phone:lobby ! operator:operator.to-latin ! ?oracle ! phone:lobby"} {
+			live, err := d.creator.Explain(ctx, asPeer(ann), Request{Line: l, Capability: token})
+			dry, err2 := read.Explain(ctx, l)
+			if err != nil || err2 != nil || render(d.t, live) != render(d.t, dry) {
+				d.t.Errorf("%s: live\n%s%v\nfrom the file\n%s%v", l, render(d.t, live), err, render(d.t, dry), err2)
+			}
+		}
+		if _, err := read.Explain(ctx, "phone:lobby"); !errors.Is(err, ErrBadRequest) {
+			d.t.Error(err)
+		}
+		for text, want := range map[string]string{
+			`{"version": 2}`: "reads version 1", `{"version": 1, "Colour": 3}`: "unknown field", written + "x": "more follows", written[:100]: "at byte",
+		} {
+			if _, err := ReadCatalogue(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+				d.t.Errorf("%.30s: %v, want %q", text, err, want)
+			}
+		}
+	})
 }

@@ -171,6 +171,7 @@ func TestWords(t *testing.T) {
 		{"phone:" + strings.Repeat("x", maxWord) + " ! phone:lobby", "at most 512 are allowed"},
 		{"phone:lobby ! phone:lobby latency<fast", `"latency<fast"`},
 		{"phone:lobby ! phone:lobby speed<3", `"speed<3"`},
+		{"phone:lobby ! ?@1 ! phone:lobby", `"?@1": 0 templates came`},
 	} {
 		r := Request{Line: tc.line}
 		if _, _, err := r.check(); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), tc.text) {
@@ -201,7 +202,7 @@ func TestPick(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := readWord(form.From)
+		w, err := readWord(form.From, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

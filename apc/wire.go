@@ -79,7 +79,7 @@ func eventFromWire(w *apcpb.PathEvent) Event {
 }
 
 func requestToWire(r Request) *apcpb.PathRequest {
-	w := &apcpb.PathRequest{Version: wireVersion, Path: r.Path, Request: r.Line, Capability: r.Capability}
+	w := &apcpb.PathRequest{Version: wireVersion, Path: r.Path, Request: r.Line, Capability: r.Capability, Templates: r.Templates}
 	if r.Position != nil {
 		w.Position = &apcpb.Position{Lat: r.Position.Lat, Lon: r.Position.Lon}
 	}
@@ -87,7 +87,7 @@ func requestToWire(r Request) *apcpb.PathRequest {
 }
 
 func requestFromWire(w *apcpb.PathRequest) Request {
-	r := Request{Path: w.GetPath(), Line: w.GetRequest(), Capability: w.GetCapability()}
+	r := Request{Path: w.GetPath(), Line: w.GetRequest(), Capability: w.GetCapability(), Templates: w.GetTemplates()}
 	if p := w.GetPosition(); p != nil {
 		r.Position = &operators.Position{Lat: p.GetLat(), Lon: p.GetLon()}
 	}

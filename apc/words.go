@@ -23,20 +23,31 @@ func (o *offer) name() string {
 }
 
 // word is one word of a request, taken apart. KIND:NAME is a thing of that kind and name, OWNER#NAME the thing of that
-// id, ?KIND anything of the kind; behind a name, /OPERATOR picks one of the thing's operators.
+// id, ?KIND anything of the kind, ?@N whatever the N-th template of the request matches; behind a name, /OPERATOR picks
+// one of the thing's operators.
 type word struct {
 	plan.Word
 	kind, name, id string
+	template       []byte
+	matches        map[string]bool // ids that the SDS found for the template
 }
 
 // maxWord bounds one word of a request.
 const maxWord = 512
 
 // readWord takes a word apart; the error names it.
-func readWord(w plan.Word) (word, error) {
+func readWord(w plan.Word, templates [][]byte) (word, error) {
 	out := word{Word: w}
 	if len(w.Text) > maxWord {
 		return out, fmt.Errorf("%w: %.40q…: a word of %d bytes; at most %d are allowed", ErrBadRequest, w.String(), len(w.Text), maxWord)
+	}
+	if number, ok := strings.CutPrefix(w.Text, "@"); ok && w.Find {
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || n > len(templates) {
+			return out, fmt.Errorf("%w: %q: %d templates came with the request", ErrBadRequest, w.String(), len(templates))
+		}
+		out.template = templates[n-1]
+		return out, nil
 	}
 	if owner, _, ok := strings.Cut(w.Text, "#"); ok {
 		if w.Find {
@@ -60,7 +71,7 @@ func readWord(w plan.Word) (word, error) {
 }
 
 // readWords checks all words of a request and lists each once.
-func readWords(f *plan.Form) ([]word, error) {
+func readWords(f *plan.Form, templates [][]byte) ([]word, error) {
 	all := []plan.Word{f.From, f.To}
 	for _, s := range f.Include {
 		all = append(all, s.Word)
@@ -70,7 +81,7 @@ func readWords(f *plan.Form) ([]word, error) {
 		if slices.Contains(all[:i], w) {
 			continue
 		}
-		parsed, err := readWord(w)
+		parsed, err := readWord(w, templates)
 		if err != nil {
 			return nil, err
 		}
@@ -84,8 +95,13 @@ func readWords(f *plan.Form) ([]word, error) {
 func (w *word) pick(offers []offer) []offer {
 	var whole, part []offer
 	for _, o := range offers {
-		text := o.name()
-		want := w.name
+		if w.template != nil {
+			if w.matches[o.service] {
+				whole = append(whole, o)
+			}
+			continue
+		}
+		text, want := o.name(), w.name
 		if w.id != "" {
 			text, want = o.service, w.id
 		} else if o.kind != w.kind {
@@ -178,6 +194,9 @@ func unknown(w plan.Word, format string, args ...any) error {
 
 // sdsquery is the command that shows what a word could have meant.
 func sdsquery(w plan.Word) string {
+	if strings.HasPrefix(w.Text, "@") {
+		return "sdsquery with the template"
+	}
 	if owner, _, ok := strings.Cut(w.Text, "#"); ok {
 		return "sdsquery --by " + owner
 	}

@@ -33,7 +33,9 @@ type PathRequest struct {
 	// capability is the caller's, narrowed to the creator's key.
 	Capability []byte `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
 	// position of the user in degrees; unset is the position in the profile of the endpoint that the data comes from.
-	Position      *Position `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"`
+	Position *Position `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"`
+	// templates are partial descriptions that the request refers to as ?@1, ?@2 and so on.
+	Templates     [][]byte `protobuf:"bytes,6,rep,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -99,6 +101,13 @@ func (x *PathRequest) GetCapability() []byte {
 func (x *PathRequest) GetPosition() *Position {
 	if x != nil {
 		return x.Position
+	}
+	return nil
+}
+
+func (x *PathRequest) GetTemplates() [][]byte {
+	if x != nil {
+		return x.Templates
 	}
 	return nil
 }
@@ -1547,7 +1556,7 @@ var File_apc_apcpb_apc_proto protoreflect.FileDescriptor
 
 const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\n" +
-	"\x13apc/apcpb/apc.proto\x12\fninja.apc.v1\"\xa9\x01\n" +
+	"\x13apc/apcpb/apc.proto\x12\fninja.apc.v1\"\xc7\x01\n" +
 	"\vPathRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
@@ -1555,7 +1564,8 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x04 \x01(\fR\n" +
 	"capability\x122\n" +
-	"\bposition\x18\x05 \x01(\v2\x16.ninja.apc.v1.PositionR\bposition\".\n" +
+	"\bposition\x18\x05 \x01(\v2\x16.ninja.apc.v1.PositionR\bposition\x12\x1c\n" +
+	"\ttemplates\x18\x06 \x03(\fR\ttemplates\".\n" +
 	"\bPosition\x12\x10\n" +
 	"\x03lat\x18\x01 \x01(\x01R\x03lat\x12\x10\n" +
 	"\x03lon\x18\x02 \x01(\x01R\x03lon\"7\n" +

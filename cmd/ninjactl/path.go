@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,14 +44,27 @@ func (o output) print(v any, person func(io.Writer)) error {
 	return w.Flush()
 }
 
+// asked is what a path is asked for with.
+type asked struct {
+	Request string   `arg:"" help:"Two ends and what must lie between, as in 'phone:lobby ! ?map-directions ! phone:lobby latency<2s'. A word is KIND:NAME, OWNER#NAME or ?KIND."`
+	From    string   `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	Require []string `help:"A file with a partial description; the request says ?@1 for what the first one matches, ?@2 for the second." type:"existingfile" placeholder:"FILE"`
+}
+
 type request struct {
-	Request string `arg:"" help:"Two ends and what must lie between, as in 'phone:lobby ! ?map-directions ! phone:lobby latency<2s'."`
-	From    string `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	asked
 	output
 }
 
-func (r *request) request() (apc.Request, error) {
+func (r *asked) request() (apc.Request, error) {
 	q := apc.Request{Line: r.Request}
+	for _, file := range r.Require {
+		t, err := os.ReadFile(file)
+		if err != nil {
+			return q, err
+		}
+		q.Templates = append(q.Templates, t)
+	}
 	if r.From == "" {
 		return q, nil
 	}
@@ -65,8 +79,7 @@ func (r *request) request() (apc.Request, error) {
 }
 
 type pathPlan struct {
-	Request   string `arg:"" help:"As for path create."`
-	From      string `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	asked
 	Explain   bool   `help:"Say what the best plan costs, what proves it, and why its rivals lost; or what made the request impossible."`
 	Catalogue string `help:"Plan with a file that ninjactl catalogue wrote; ask nobody. Explains." type:"existingfile" placeholder:"FILE"`
 	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text or json; with --explain also dot or mermaid."`
@@ -76,8 +89,7 @@ func (p *pathPlan) Run(ctx context.Context, c *commands) error {
 	if p.Catalogue != "" {
 		return p.dry(ctx)
 	}
-	r := request{Request: p.Request, From: p.From}
-	q, err := r.request()
+	q, err := p.request()
 	if err != nil {
 		return err
 	}
@@ -105,6 +117,9 @@ func (p *pathPlan) Run(ctx context.Context, c *commands) error {
 
 // dry plans with a catalogue file.
 func (p *pathPlan) dry(ctx context.Context) error {
+	if len(p.Require) > 0 {
+		return errors.New("--require: what a template matches only the SDS knows; leave --catalogue out")
+	}
 	f, err := os.Open(p.Catalogue)
 	if err != nil {
 		return err
