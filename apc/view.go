@@ -327,8 +327,14 @@ func (v *view) replace(t *thing) {
 const rttNumber = "rtt."
 
 // measure works the links between regions out of what proxies say: of each pair the median of all round trips, halved.
-// Links that moved by less than a fifth stay.
+// Links that moved by less than a fifth stay. Regions without a proxy are no regions, whatever anyone measures.
 func (v *view) measure() {
+	regions := make(map[string]bool)
+	for _, t := range v.kinds[operators.KindProxy] {
+		if t.proxy() {
+			regions[t.Node.Region] = true
+		}
+	}
 	seen := make(map[[2]string][]float64)
 	for _, t := range v.kinds[operators.KindProxy] {
 		if !t.proxy() {
@@ -336,7 +342,7 @@ func (v *view) measure() {
 		}
 		for name, rtt := range t.Numbers {
 			to, ok := strings.CutPrefix(name, rttNumber)
-			if !ok || !(rtt > 0) || rtt > time.Minute.Seconds() {
+			if !ok || !regions[to] || !(rtt > 0) || rtt > time.Minute.Seconds() {
 				continue
 			}
 			pair := [2]string{min(t.Node.Region, to), max(t.Node.Region, to)}
