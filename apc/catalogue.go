@@ -34,15 +34,18 @@ func (c *Creator) Catalogue(ctx context.Context, asker ca.Peer, token []byte) (C
 	if err != nil {
 		return none, err
 	}
-	l := c.watched(token, claims)
-	if l == nil || !l.wait(ctx) {
+	l, agrees := c.watched(token, claims), false
+	if l != nil && l.wait(ctx) {
+		if agrees, err = c.refresh(ctx, l, token, nil); err != nil {
+			return none, err
+		}
+	}
+	if !agrees {
 		v, err := c.everything(ctx, token)
 		if err != nil {
 			return none, err
 		}
 		l = &live{view: v}
-	} else if err := c.refresh(ctx, l, token, nil); err != nil {
-		return none, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

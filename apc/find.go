@@ -33,7 +33,7 @@ func (c *Creator) everything(ctx context.Context, token []byte) (*view, error) {
 func (c *Creator) gather(ctx context.Context, token []byte, questions []sds.Query) (*view, error) {
 	v := newView(c.learned.cost)
 	var mu sync.Mutex
-	err := c.ask(ctx, token, questions, func(found []sds.Found) {
+	err := c.ask(ctx, token, questions, func(_ sds.Query, found []sds.Found) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, f := range found {
@@ -47,12 +47,12 @@ func (c *Creator) gather(ctx context.Context, token []byte, questions []sds.Quer
 }
 
 // ask asks several questions at once.
-func (c *Creator) ask(ctx context.Context, token []byte, questions []sds.Query, take func([]sds.Found)) error {
+func (c *Creator) ask(ctx context.Context, token []byte, questions []sds.Query, take func(sds.Query, []sds.Found)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, q := range questions {
 		g.Go(func() error {
 			found, err := c.cfg.Find.QueryAs(ctx, token, q)
-			take(found)
+			take(q, found)
 			return err
 		})
 	}

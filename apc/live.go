@@ -58,15 +58,18 @@ type live struct {
 	used    time.Time
 	asked   map[string]time.Time // when the numbers of a question were refreshed
 	stop    context.CancelFunc
+	behind  int                // refreshes in a row that the watch had not told what a query found
+	anew    context.CancelFunc // ends the present watch, so that another begins
 }
 
 // see returns what an asker may see: the view of those with the same rights when it is in step, else what queries find.
 func (c *Creator) see(ctx context.Context, token []byte, claims capability.Claims, words []word) (*live, error) {
 	if l := c.watched(token, claims); l != nil && l.wait(ctx) {
-		if err := c.refresh(ctx, l, token, words); err != nil {
+		if agrees, err := c.refresh(ctx, l, token, words); err != nil {
 			return nil, err
+		} else if agrees {
+			return l, nil
 		}
-		return l, nil
 	}
 	v, err := c.query(ctx, token, words)
 	if err != nil {
@@ -143,8 +146,10 @@ func (c *Creator) follow(ctx context.Context, l *live) {
 	defer c.forget(l)
 	c.kept.Go(func() { c.endIdle(ctx, l) })
 	for wait := again; ctx.Err() == nil; wait = min(2*wait, againMost) {
-		l.begin()
-		err := c.cfg.Follow(ctx, l.present(c.cfg.World), sds.Query{Template: watchTemplate()}, func(e sds.WatchEvent) { c.hear(l, e) })
+		once, cancel := context.WithCancel(ctx)
+		l.begin(cancel)
+		err := c.cfg.Follow(once, l.present(c.cfg.World), sds.Query{Template: watchTemplate()}, func(e sds.WatchEvent) { c.hear(l, e) })
+		cancel()
 		if l.turn(false); l.begun() || errors.Is(err, errLapsed) { // nobody was asked
 			wait = again
 		}
@@ -198,10 +203,10 @@ func (l *live) present(w world.World) func(context.Context) ([]byte, error) {
 }
 
 // begin notes that a watch begins that remembers nothing of the last one: what it does not tell is gone.
-func (l *live) begin() {
+func (l *live) begin(anew context.CancelFunc) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heard = make(map[string]bool)
+	l.heard, l.anew = make(map[string]bool), anew
 }
 
 // begun reports whether the watch has got in step since it began.
@@ -284,7 +289,8 @@ func (l *live) wait(ctx context.Context) bool {
 
 // refresh brings the named numbers of proxies and of what the words mean up to date. It asks with the asker's own
 // capability, so that no plan is made without the SDS having seen, within freshFor, that somebody of these rights may ask.
-func (c *Creator) refresh(ctx context.Context, l *live, token []byte, words []word) error {
+// It reports whether the view holds what the queries found: a watch can be silent because it is cut off.
+func (c *Creator) refresh(ctx context.Context, l *live, token []byte, words []word) (agrees bool, err error) {
 	questions := []sds.Query{{Template: Template(operators.KindProxy, "")}}
 	for i := range words {
 		questions = append(questions, words[i].question())
@@ -294,28 +300,70 @@ func (c *Creator) refresh(ctx context.Context, l *live, token []byte, words []wo
 	questions = slices.DeleteFunc(questions, func(q sds.Query) bool { return now.Sub(l.asked[questionKey(q)]) < freshFor })
 	l.mu.Unlock()
 	if len(questions) == 0 {
-		return nil
+		return true, nil
 	}
-	err := c.ask(ctx, token, questions, func(found []sds.Found) {
+	agrees = true
+	err = c.ask(ctx, token, questions, func(q sds.Query, found []sds.Found) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for _, f := range found {
 			l.view.numbers(f.ID, f.Numbers)
 		}
+		agrees = c.told(l.view, q, found) && agrees
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
+	l.refreshed(now, questions, agrees)
+	return agrees, nil
+}
+
+// told reports whether a view holds what a query found, and of the kind or owner that it asked for nothing else.
+func (c *Creator) told(v *view, q sds.Query, found []sds.Found) bool {
+	known := make(map[string]bool)
+	for _, f := range found {
+		t := c.thing(f)
+		if t == nil || t.Node == nil {
+			continue // not watched
+		}
+		if known[f.ID] = true; v.things[f.ID] == nil || v.things[f.ID].Version != f.Version {
+			return false
+		}
+	}
+	among := v.owners[q.By]
+	if q.By == "" && string(q.Template) == string(Template(operators.KindProxy, "")) {
+		among = v.kinds[operators.KindProxy]
+	}
+	for id := range among {
+		if !known[id] && len(found) < sds.MaxResults {
+			return false
+		}
+	}
+	return true
+}
+
+// maxBehind is how often in a row a view may disagree with a query before its watch begins anew.
+const maxBehind = 3
+
+// refreshed notes what a refresh found out.
+func (l *live) refreshed(now time.Time, questions []sds.Query, agrees bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.view.measure()
+	if !agrees {
+		if l.behind++; l.behind >= maxBehind && l.anew != nil {
+			l.behind = 0
+			l.anew()
+		}
+		return
+	}
+	l.behind = 0
 	if len(l.asked) > maxAsked {
 		clear(l.asked)
 	}
 	for _, q := range questions {
 		l.asked[questionKey(q)] = now
 	}
-	l.view.measure()
-	return nil
 }
 
 // maxAsked bounds what is remembered of the questions that refreshed numbers.

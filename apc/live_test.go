@@ -17,6 +17,7 @@ import (
 	"ninja/capability/capabilitypb"
 	"ninja/operators"
 	"ninja/operators/host"
+	"ninja/sds"
 )
 
 // inDomain runs a test in a domain with a telephone, an oracle and a proxy that everyone may find.
@@ -141,6 +142,42 @@ func TestABrokenWatch(t *testing.T) {
 			d.t.Errorf("by the new watch: %v", err)
 		}
 		if _, s := d.counts(); s != 2 {
+			d.t.Errorf("%d watches", s)
+		}
+	})
+}
+
+// A watch that is cut off without a word is found out: requests are answered by queries, and after some another begins.
+func TestASilentWatch(t *testing.T) {
+	silent := true
+	var follow Follower
+	change := func(c *Config) {
+		follow = c.Follow
+		c.Follow = func(ctx context.Context, token func(context.Context) ([]byte, error), q sds.Query, f func(sds.WatchEvent)) error {
+			inStep := false
+			return follow(ctx, token, q, func(e sds.WatchEvent) {
+				if silent && inStep {
+					return
+				}
+				f(e)
+				inStep = inStep || e.Kind == sds.Synced
+			})
+		}
+	}
+	inDomain(t, change, func(ctx context.Context, d *domain, ann *ca.Identity) {
+		if _, err := d.plan(ctx, ann, line); err != nil {
+			d.t.Fatal(err)
+		}
+		d.server.Withdraw(d.id(ca.KindProxy, "p1").ID(), "p1", 100)
+		d.proxy("p2", 0)
+		for n := range 2 * maxBehind {
+			time.Sleep(freshFor)
+			info, err := d.plan(ctx, ann, line)
+			if err != nil || info.at(1) != "p2" {
+				d.t.Errorf("plan %d: %v, %v", n, info.Steps, err)
+			}
+		}
+		if _, s := d.counts(); s < 2 {
 			d.t.Errorf("%d watches", s)
 		}
 	})
