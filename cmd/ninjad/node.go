@@ -40,6 +40,7 @@ type node struct {
 	follower *capability.Follower
 	verifier *capability.Verifier
 
+	finder    *sds.Client // of members
 	announcer *announce.Announcer
 	registry  *operators.Registry
 	hops      *hop.Server
@@ -154,11 +155,10 @@ func (n *node) join(ctx context.Context) error {
 	if err := n.follow(info.Capability[0]); err != nil {
 		return err
 	}
-	client, err := n.find(info.Addresses[0])
-	if err != nil {
+	if n.finder, err = n.find(info.Addresses[0]); err != nil {
 		return err
 	}
-	return n.announce(client)
+	return n.announce(n.finder)
 }
 
 // carry makes the node a host of paths: the hop listener, the transports, and the path runtime.

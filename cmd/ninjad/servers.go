@@ -135,6 +135,15 @@ func (d *daemon) startAPC(ctx context.Context) error {
 	dialer := host.NewDialer(id, d.world, n.log)
 	creator, err := apc.New(apc.Config{
 		World: d.world, Log: n.log, Self: id, Find: finder,
+		// Each view has a connection of its own: it connects with the capability of those who ask for it.
+		Follow: func(ctx context.Context, token func(context.Context) ([]byte, error), q sds.Query, f func(sds.WatchEvent)) error {
+			client, err := sds.Dial(sds.ClientConfig{Identity: id, World: d.world, Address: info.Addresses[0], Capability: token, Log: n.log})
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			return client.Watch(ctx, q, f)
+		},
 		Open: func(ctx context.Context, address string, node ca.ID) (apc.Session, error) {
 			s, err := dialer.Open(ctx, address, node)
 			if err != nil {
