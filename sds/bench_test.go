@@ -14,6 +14,7 @@ import (
 	"ninja/capability"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
 )
 
 // catalogue fills a town with n services of about 9 attributes and 300 bytes, all visible to group:staff.
@@ -157,4 +158,67 @@ func BenchmarkChange(b *testing.B) {
 	}
 	all.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+}
+
+// BenchmarkWatch is a change among 10,000 services against standing queries of three terms, each for another service of
+// which one is concerned.
+func BenchmarkWatch(b *testing.B) {
+	for _, n := range []int{100, 100_000} {
+		b.Run(fmt.Sprintf("standing=%d", n), func(b *testing.B) {
+			w := newTown(b)
+			w.catalogue(b, 10000)
+			subs := make([]*subscriber, n)
+			var classes []*index.Class
+			w.server.store.snapshot.Load().open([]capability.Who{"group:staff"}, func(c *index.Class) bool { classes = append(classes, c); return true })
+			var all sync.WaitGroup
+			for part := range 64 {
+				all.Go(func() {
+					for i := part; i < n; i += 64 {
+						q, err := index.Template(fmt.Appendf(nil, `<service xmlns:q="urn:ninja:query:1" kind="kind1" name="s%d"><floor q:at-least="0"/></service>`, i))
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						sub := newSubscriber(ca.ID(fmt.Sprint(i)), []capability.Who{"group:staff"}, nil)
+						sub.Watch = index.NewWatch(q, "", classes, sub)
+						if err := w.server.store.join(sub); err != nil {
+							b.Error(err)
+							return
+						}
+						sub.start, subs[i] = nil, sub
+					}
+				})
+			}
+			all.Wait()
+			runtime.GC()
+			owner := w.identity(ca.KindBase, "b").ID()
+			b.ResetTimer()
+			for k := range 64 {
+				all.Go(func() {
+					for i := k; i < b.N; i += 64 {
+						d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
+						tree, err := check.Parse(d)
+						if err == nil {
+							err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+						}
+						if err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.StopTimer()
+			heard := 0
+			for _, sub := range subs {
+				queue, _, lost := sub.take()
+				if heard += len(queue); lost {
+					heard += watchQueue
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+			b.ReportMetric(float64(heard)/float64(b.N), "told/change")
+		})
+	}
 }

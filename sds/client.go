@@ -155,7 +155,7 @@ func (c *Client) failed(what string, err error) error {
 func (q Query) message(count bool) *sdspb.Question {
 	return &sdspb.Question{
 		Version: 1, Template: q.Template, Xpath: q.XPath, Namespaces: q.Namespaces, By: string(q.By), Limit: uint32(max(0, q.Limit)),
-		OrderBy: q.OrderBy, Descending: q.Descending, CountOnly: count,
+		OrderBy: q.OrderBy, Descending: q.Descending, CountOnly: count, Steps: q.Steps,
 	}
 }
 

@@ -36,6 +36,9 @@ type Query struct {
 	// (node/@cores, taken from the root element); "" is the order of service ids. What lacks it comes last.
 	OrderBy    string
 	Descending bool
+	// Steps are the named numbers whose changes a watch tells, and by how much each must have moved since it was told
+	// last; 0 is any change. Queries ignore it.
+	Steps map[string]float64
 }
 
 // Found is a service that matches, verified by the client.

@@ -82,7 +82,11 @@ type question struct {
 	descending bool
 	countOnly  bool
 	explain    bool
+	steps      map[string]float64 // of a watch
 }
+
+// stepsMost bounds the numbers that a watch follows.
+const stepsMost = 16
 
 // compile checks what is asked. Errors carry codes.InvalidArgument.
 func compile(q *sdspb.Question) (*question, error) {
@@ -90,6 +94,12 @@ func compile(q *sdspb.Question) (*question, error) {
 	if out.limit <= 0 || out.limit > MaxResults {
 		out.limit = MaxResults
 	}
+	for name, step := range q.GetSteps() {
+		if !(step >= 0) || len(q.GetSteps()) > stepsMost {
+			return nil, status.Errorf(codes.InvalidArgument, "step %s=%g: want at most %d numbers, each with a step from 0", name, step, stepsMost)
+		}
+	}
+	out.steps = q.GetSteps()
 	var parts []*index.Query
 	if len(q.GetTemplate()) > 0 {
 		t, err := index.Template(q.GetTemplate())
@@ -135,8 +145,20 @@ type result struct {
 // more reports whether the limit cut the answer.
 func (r *result) more(q *question) bool { return !q.countOnly && r.count > len(r.hits) }
 
-// search answers a question from one snapshot, from what r may find and nothing else.
-func (s *Server) search(ctx context.Context, r rights, q *question) (*result, error) {
+// search answers a question of who from one snapshot, from what r may find and nothing else.
+func (s *Server) search(ctx context.Context, who ca.ID, r rights, q *question) (out *result, err error) {
+	failed := s.meter.pay(ctx, who, func() (used int) {
+		out, used, err = s.look(ctx, r, q)
+		return used
+	})
+	if failed != nil {
+		return nil, status.FromContextError(failed).Err()
+	}
+	return out, err
+}
+
+// look is a search without regard to who pays for the fuel that it used.
+func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, used int, _ error) {
 	query := q.query
 	if r.extra != nil {
 		query = index.And(query, r.extra)
@@ -147,9 +169,10 @@ func (s *Server) search(ctx context.Context, r rights, q *question) (*result, er
 	}
 	by, ok := s.publisher(r, q.by)
 	if !ok {
-		return &out, nil
+		return &out, used, nil
 	}
 	fuel := index.Fuel
+	defer func() { used = index.Fuel - fuel }()
 	var err error
 	s.store.snapshot.Load().open(r.grants, func(c *index.Class) bool {
 		var effort index.Effort
@@ -173,13 +196,13 @@ func (s *Server) search(ctx context.Context, r rights, q *question) (*result, er
 	})
 	switch {
 	case ctx.Err() != nil:
-		return nil, status.FromContextError(ctx.Err()).Err()
+		return nil, used, status.FromContextError(ctx.Err()).Err()
 	case err != nil:
-		return nil, status.Error(codes.ResourceExhausted, err.Error())
+		return nil, used, status.Error(codes.ResourceExhausted, err.Error())
 	}
 	q.sort(out.hits)
 	out.hits = out.hits[:min(len(out.hits), q.limit)]
-	return &out, nil
+	return &out, used, nil
 }
 
 // explainClass adds what one class did.

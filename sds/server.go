@@ -39,6 +39,9 @@ type Config struct {
 	Lifetime time.Duration
 	// MaxServices and MaxPerOwner bound the store; 0 are 1,000,000 and 100,000.
 	MaxServices, MaxPerOwner int
+	// Allowance is how much the questions and watches of one principal may look at in a second, in units of index.Fuel,
+	// before they have to wait, so that nobody slows the others; 0 is 20,000,000, about a third of a core.
+	Allowance int
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -69,6 +72,7 @@ type Server struct {
 	store   *store
 	started time.Time
 	refused refusals
+	meter   *meter
 }
 
 var _ announce.Sink = (*Server)(nil)
@@ -87,13 +91,16 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.MaxPerOwner == 0 {
 		cfg.MaxPerOwner = 100_000
 	}
+	if cfg.Allowance == 0 {
+		cfg.Allowance = 20_000_000
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Verifier == nil {
 		cfg.Verifier = noVerifier{}
 	}
-	return &Server{cfg: cfg, store: newStore(cfg), started: cfg.World.Now()}, nil
+	return &Server{cfg: cfg, store: newStore(cfg), started: cfg.World.Now(), meter: newMeter(cfg.Allowance)}, nil
 }
 
 type noVerifier struct{}
@@ -273,7 +280,7 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	}
 	r, _, _ := s.rights(&holder{peer: peer, token: req.GetCapability()})
 	s.store.stats.queries.Add(1)
-	res, err := s.search(ctx, r, q)
+	res, err := s.search(ctx, peer.ID, r, q)
 	if err != nil {
 		return nil, err
 	}

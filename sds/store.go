@@ -62,7 +62,7 @@ type store struct {
 	changes  []change
 	open     bool // the ACLs were fresh when last looked at
 	stats    counters
-	history  history
+	watches  *watches
 
 	commands chan command
 	stopped  chan struct{}
@@ -100,11 +100,10 @@ const (
 func newStore(cfg Config) *store {
 	s := &store{
 		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]int), gone: make(map[string]tombstone),
-		editors: make(map[string]*editing), commands: make(chan command, commandQueue), stopped: make(chan struct{}),
+		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), stopped: make(chan struct{}),
 	}
 	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
 	s.snapshot.Store(emptySnapshot())
-	s.history.init()
 	return s
 }
 
@@ -206,7 +205,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		if len(b.Numbers) == 0 {
 			live.numbers = old.live.Load().numbers
 		}
-		old.live.Store(live)
+		s.watches.tellNumbers(id, old.record, old.class, old.live.Swap(live).numbers, live.numbers)
 		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
 		return nil
 	}
@@ -250,6 +249,7 @@ func (s *store) refresh(owner ca.ID, life time.Duration, pairs []announce.Pair) 
 			}
 			old := e.live.Load()
 			e.live.Store(&liveness{numbers: p.Numbers, chain: old.chain, heard: now})
+			s.watches.tellNumbers(string(owner)+"#"+p.Name, e.record, e.class, old.numbers, p.Numbers)
 			e.expires = now.Add(lifetime(life, s.cfg.Lifetime))
 		}
 	})
@@ -324,12 +324,11 @@ func (s *store) editor(c *class) *editing {
 
 // publish makes the batch visible.
 func (s *store) publish() {
-	if len(s.changes) == 0 {
-		return
+	if len(s.changes) > 0 {
+		s.snapshot.Store(s.snapshot.Load().with(s.editors))
+		clear(s.editors)
+		s.stats.services.Store(int64(len(s.services)))
 	}
-	s.snapshot.Store(s.snapshot.Load().with(s.editors))
-	clear(s.editors)
-	s.history.add(s.changes)
+	s.watches.told(s.changes, s.snapshot.Load())
 	s.changes = nil
-	s.stats.services.Store(int64(len(s.services)))
 }

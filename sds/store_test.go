@@ -138,22 +138,3 @@ func TestStoppedStoreRefuses(t *testing.T) {
 		}
 	})
 }
-
-// A watcher that falls behind is told to begin again, and retains nothing meanwhile.
-func TestHistoryForgets(t *testing.T) {
-	var h history
-	h.init()
-	h.add([]change{{id: "a"}})
-	if b, next, _, ok := h.from(0); !ok || next != 1 || len(b) != 1 {
-		t.Error(b, next, ok)
-	}
-	for range historyLength {
-		h.add(nil)
-	}
-	if _, _, _, ok := h.from(0); ok {
-		t.Error("the first batch should be forgotten")
-	}
-	if b, _, _, ok := h.from(1); !ok || len(b) != historyLength {
-		t.Error("the second batch should not")
-	}
-}

@@ -23,7 +23,7 @@ func (c *Class) Explain(q *Query, by string) []Part {
 	out := make([]Part, len(parts))
 	least := 0
 	for i, p := range parts {
-		out[i] = Part{What: describe(p), Size: min(c.Len(), c.estimate(p, c.Len()))}
+		out[i] = Part{What: describe(p), Size: min(c.Len(), c.estimate(p, c.Len(), nil))}
 		if out[i].Size < out[least].Size {
 			least = i
 		}

@@ -17,15 +17,19 @@ func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (E
 	f := narrowed(q.filter, by)
 	set := c.everything
 	if f != nil {
-		set = c.candidates(f)
+		set = c.candidates(f, fuel)
+	}
+	if *fuel < 0 {
+		return effort, ErrTooExpensive
 	}
 	var failed error
 	set(func(slot uint32) bool {
 		d := c.doc(slot)
-		if d == nil || by != "" && d.Owner != by {
-			return true
+		if *fuel--; d == nil || by != "" && d.Owner != by {
+			return *fuel >= 0
 		}
 		effort.Verified++
+		*fuel -= lookAt
 		e := evaluator{Document: d.Tree, fuel: *fuel}
 		ok := q.where.holds(&e, ref{-1, -1})
 		if *fuel = e.fuel; e.fuel < 0 {
@@ -38,8 +42,14 @@ func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (E
 		effort.Found++
 		return found(d)
 	})
+	if *fuel < 0 {
+		failed = ErrTooExpensive
+	}
 	return effort, failed
 }
+
+// lookAt is the fuel that one candidate costs before its elements are counted.
+const lookAt = 4
 
 // Effort says what a search did.
 type Effort struct {
@@ -59,17 +69,17 @@ func (c *Class) everything(f func(uint32) bool) {
 }
 
 // candidates are the slots of a filter.
-func (c *Class) candidates(f filter) slots {
-	f = c.cheapest(f)
+func (c *Class) candidates(f filter, fuel *int) slots {
+	f = c.cheapest(f, fuel)
 	if t, ok := f.(*terms); ok {
 		if p := c.single(t); p != nil {
 			return p.each
 		}
 	}
 	if a, ok := f.(allOf); ok {
-		return c.intersection(a)
+		return c.intersection(a, fuel)
 	}
-	set := c.materialise(f)
+	set := c.materialise(f, fuel)
 	return func(f func(uint32) bool) { set.Iterate(f) }
 }
 
@@ -86,7 +96,7 @@ func (p *posting) each(f func(uint32) bool) {
 }
 
 // cheapest brings the smallest part of a conjunction to its front and drops what is known to be not worth opening.
-func (c *Class) cheapest(f filter) filter {
+func (c *Class) cheapest(f filter, fuel *int) filter {
 	a, ok := f.(allOf)
 	if !ok {
 		return f
@@ -101,7 +111,7 @@ func (c *Class) cheapest(f filter) filter {
 		}
 	}
 	for i, g := range flat {
-		if n := c.estimate(g, min(least, c.Len())); n < least {
+		if n := c.estimate(g, min(least, c.Len()), fuel); n < least {
 			best, least = i, n
 		}
 	}
@@ -121,8 +131,8 @@ func flatten(a allOf, out allOf) allOf {
 }
 
 // intersection takes the first part, which is the smallest, and rules out by those others that are one posting.
-func (c *Class) intersection(a allOf) slots {
-	first := c.candidates(a[0])
+func (c *Class) intersection(a allOf, fuel *int) slots {
+	first := c.candidates(a[0], fuel)
 	var others []*posting
 	for _, f := range a[1:] {
 		if t, ok := f.(*terms); ok {
@@ -156,22 +166,22 @@ func (c *Class) intersection(a allOf) slots {
 }
 
 // estimate is the size of what the filter leaves, or something above limit as soon as it is known to be above.
-func (c *Class) estimate(f filter, limit int) int {
+func (c *Class) estimate(f filter, limit int, fuel *int) int {
 	n := 0
 	switch f := f.(type) {
 	case allOf:
 		n = math.MaxInt
 		for _, g := range f {
-			n = min(n, c.estimate(g, limit))
+			n = min(n, c.estimate(g, limit, fuel))
 		}
 	case oneOfThem:
 		for _, g := range f {
-			if n += c.estimate(g, limit-n); n > limit {
+			if n += c.estimate(g, limit-n, fuel); n > limit {
 				break
 			}
 		}
 	case *terms:
-		c.scan(f, func(p *posting) bool {
+		c.scan(f, fuel, func(p *posting) bool {
 			n += p.len()
 			return n <= limit
 		})
@@ -180,17 +190,17 @@ func (c *Class) estimate(f filter, limit int) int {
 }
 
 // materialise makes the set of a filter.
-func (c *Class) materialise(f filter) *roaring.Bitmap {
+func (c *Class) materialise(f filter, fuel *int) *roaring.Bitmap {
 	set := roaring.New()
 	switch f := f.(type) {
 	case allOf:
-		c.candidates(f)(func(s uint32) bool { set.Add(s); return true })
+		c.candidates(f, fuel)(func(s uint32) bool { set.Add(s); return true })
 	case oneOfThem:
 		for _, g := range f {
-			set.Or(c.materialise(g))
+			set.Or(c.materialise(g, fuel))
 		}
 	case *terms:
-		c.scan(f, func(p *posting) bool { p.addTo(set); return true })
+		c.scan(f, fuel, func(p *posting) bool { p.addTo(set); return true })
 	}
 	return set
 }
@@ -210,10 +220,10 @@ func (c *Class) single(t *terms) *posting {
 	return none
 }
 
-// scan calls f with every posting of a filter's terms until it says false.
-func (c *Class) scan(t *terms, f func(*posting) bool) {
+// scan calls f with every posting of a filter's terms until it says false or the fuel is used up; nil fuel is endless.
+func (c *Class) scan(t *terms, fuel *int, f func(*posting) bool) {
 	if path, ok := t.at.exact(); ok {
-		c.scanPath(path, t, f)
+		c.scanPath(path, t, fuel, f)
 		return
 	}
 	last, _ := t.at.last()
@@ -221,18 +231,27 @@ func (c *Class) scan(t *terms, f func(*posting) bool) {
 		if n.last != last {
 			return false
 		}
-		return !t.at.matches(n.path) || c.scanPath(n.path, t, f)
+		return burn(fuel) && (!t.at.matches(n.path) || c.scanPath(n.path, t, fuel, f))
 	})
 }
 
-func (c *Class) scanPath(path string, t *terms, f func(*posting) bool) bool {
+func (c *Class) scanPath(path string, t *terms, fuel *int, f func(*posting) bool) bool {
 	more := true
 	c.terms.Ascend(term{path: path, kind: t.kind, number: t.from.number, text: t.from.text}, func(found term) bool {
 		if found.path != path || found.kind != t.kind || found.number > t.to.number || found.text > t.to.text {
 			return false
 		}
-		more = f(found.posting)
+		more = burn(fuel) && f(found.posting)
 		return more
 	})
 	return more
+}
+
+// burn takes one unit, if there is one left.
+func burn(fuel *int) bool {
+	if fuel == nil {
+		return true
+	}
+	*fuel--
+	return *fuel >= 0
 }
