@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"sync"
@@ -107,11 +108,44 @@ func (c *Client) Query(ctx context.Context, q Query) ([]Found, error) {
 
 // QueryAs is Query with another capability, which must be held by the client's key; nil is the client's own.
 func (c *Client) QueryAs(ctx context.Context, capability []byte, q Query) ([]Found, error) {
+	p, err := c.page(ctx, capability, q)
+	return p.Found, err
+}
+
+// Page is Query that also says whether there is more than the limit, and how to ask for it.
+func (c *Client) Page(ctx context.Context, q Query) (Page, error) { return c.page(ctx, nil, q) }
+
+func (c *Client) page(ctx context.Context, capability []byte, q Query) (Page, error) {
 	a, err := c.ask(ctx, capability, q.message(false))
 	if err != nil {
-		return nil, c.failed("query", err)
+		return Page{}, c.failed("query", err)
 	}
-	return c.open(a.found), nil
+	return Page{Found: c.open(a.found, len(q.Select)), More: a.more, Cursor: a.cursor}, nil
+}
+
+// All is every match, page by page, of which Limit is the size; an error ends it.
+func (c *Client) All(ctx context.Context, q Query) iter.Seq2[Found, error] {
+	return func(yield func(Found, error) bool) {
+		for {
+			p, err := c.Page(ctx, q)
+			if err != nil {
+				yield(Found{}, err)
+				return
+			}
+			for _, f := range p.Found {
+				if !yield(f, nil) {
+					return
+				}
+			}
+			if q.After = p.Cursor; !p.More {
+				return
+			}
+			if len(q.After) == 0 {
+				yield(Found{}, c.failed("query", errors.New("there is more, and the server gave no cursor: ask for less")))
+				return
+			}
+		}
+	}
 }
 
 // Count is how many services match, of those that the client may find.
@@ -156,6 +190,7 @@ func (q Query) message(count bool) *sdspb.Question {
 	return &sdspb.Question{
 		Version: 1, Template: q.Template, Xpath: q.XPath, Namespaces: q.Namespaces, By: string(q.By), Limit: uint32(max(0, q.Limit)),
 		OrderBy: q.OrderBy, Descending: q.Descending, CountOnly: count, Steps: q.Steps,
+		Select: q.Select, Cursor: q.After,
 	}
 }
 
@@ -208,11 +243,17 @@ func (c *Client) capability(ctx context.Context) ([]byte, error) {
 	return token, nil
 }
 
-// open verifies what the server sent.
-func (c *Client) open(messages []*sdspb.Found) []Found {
+// open verifies what the server sent, as far as it is not values of selected paths.
+func (c *Client) open(messages []*sdspb.Found, selected int) []Found {
 	out := make([]Found, 0, len(messages))
 	for _, m := range messages {
-		f, err := c.verify(m)
+		var f Found
+		var err error
+		if selected > 0 {
+			f, err = selection(m, selected)
+		} else {
+			f, err = c.verify(m)
+		}
 		if err != nil {
 			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", m.GetOwner(), "name", m.GetName(), "error", err)
 			continue
@@ -220,6 +261,25 @@ func (c *Client) open(messages []*sdspb.Found) []Found {
 		out = append(out, f)
 	}
 	return out
+}
+
+// selection reads a service of which values were selected.
+func selection(m *sdspb.Found, selected int) (Found, error) {
+	owner, err := ca.ParseID(m.GetOwner())
+	if err != nil {
+		return Found{}, err
+	}
+	if len(m.GetValues()) != selected {
+		return Found{}, fmt.Errorf("values of %d paths, want %d: the server does not know the question's select", len(m.GetValues()), selected)
+	}
+	f := Found{
+		ID: m.GetOwner() + "#" + m.GetName(), Owner: owner, Name: m.GetName(), Version: m.GetVersion(), Numbers: m.GetNumbers(),
+		Age: time.Duration(m.GetAgeMs()) * time.Millisecond,
+	}
+	for _, v := range m.GetValues() {
+		f.Values = append(f.Values, v.GetValue())
+	}
+	return f, nil
 }
 
 // verify checks the owner's chain, signature and document, once for each body while it is remembered.

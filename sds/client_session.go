@@ -23,6 +23,8 @@ type answer struct {
 	found   []*sdspb.Found
 	count   uint64
 	explain *sdspb.Explanation
+	more    bool
+	cursor  []byte
 	err     error
 }
 
@@ -106,6 +108,7 @@ func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionReq
 		p := s.pending[m.GetId()]
 		if p != nil {
 			p.found, p.count, p.explain = append(p.found, m.GetFound()...), m.GetCount(), m.GetExplain()
+			p.more, p.cursor = m.GetMore(), m.GetCursor()
 			if m.GetLast() {
 				if m.GetCode() != 0 {
 					p.err = status.Error(codes.Code(m.GetCode()), m.GetError())

@@ -73,13 +73,14 @@ type Server struct {
 	started time.Time
 	refused refusals
 	meter   *meter
+	cursors *cursors
 }
 
 var _ announce.Sink = (*Server)(nil)
 
 // NewServer makes a server. It answers nothing before Run.
 func NewServer(cfg Config) (*Server, error) {
-	if cfg.Identity == nil || cfg.World.Now == nil {
+	if cfg.Identity == nil || cfg.World.Now == nil || cfg.World.Rand == nil {
 		return nil, errors.New("sds: the server wants an identity and a world")
 	}
 	if cfg.Lifetime == 0 {
@@ -100,7 +101,11 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.Verifier == nil {
 		cfg.Verifier = noVerifier{}
 	}
-	return &Server{cfg: cfg, store: newStore(cfg), started: cfg.World.Now(), meter: newMeter(cfg.Allowance)}, nil
+	cursors, err := newCursors(cfg.World)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, cursors: cursors, store: newStore(cfg), started: cfg.World.Now(), meter: newMeter(cfg.Allowance)}, nil
 }
 
 type noVerifier struct{}
@@ -274,7 +279,7 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	if err != nil {
 		return nil, err
 	}
-	q, err := compile(req.GetQuestion())
+	q, err := s.compile(peer.ID, req.GetQuestion())
 	if err != nil {
 		return nil, err
 	}
@@ -287,12 +292,15 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	out := &sdspb.QueryResponse{Count: uint64(res.count), More: res.more(q), Explain: res.explain}
 	size, now := 0, time.Now()
 	for _, h := range res.hits {
-		m := h.message(now)
+		m := q.message(h.record, now)
 		if size += messageSize(m); size > maxMessage/2 {
 			out.More = true
 			break
 		}
 		out.Found = append(out.Found, m)
+	}
+	if n := len(out.Found); out.More && n > 0 {
+		out.Cursor = s.cursors.seal(q.subject, &res.hits[n-1])
 	}
 	return out, nil
 }

@@ -154,7 +154,7 @@ func (c *session) compile(q *sdspb.Question) (*question, error) {
 	if known := c.compiled[string(key)]; known != nil {
 		return known, nil
 	}
-	compiled, err := compile(q)
+	compiled, err := c.Server.compile(c.who, q)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (c *session) answer(ctx context.Context, id uint64, r rights, q *question) 
 	m := &sdspb.SessionResponse{Id: id}
 	size, now := 0, time.Now()
 	for _, h := range res.hits {
-		f := h.message(now)
+		f := q.message(h.record, now)
 		if size += messageSize(f); size > maxAnswer && len(m.Found) > 0 {
 			if !c.send(ctx, m) {
 				return status.FromContextError(ctx.Err()).Err()
@@ -185,6 +185,9 @@ func (c *session) answer(ctx context.Context, id uint64, r rights, q *question) 
 		m.Found = append(m.Found, f)
 	}
 	m.Last, m.Count, m.More, m.Explain = true, uint64(res.count), res.more(q), res.explain
+	if m.More && len(res.hits) > 0 {
+		m.Cursor = c.cursors.seal(q.subject, &res.hits[len(res.hits)-1])
+	}
 	c.send(ctx, m)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 // record is one version of a service. What refreshes change is behind live; all else never changes.
 type record struct {
+	key         string // its id
 	owner       ca.ID
 	name        string
 	version     uint64
@@ -32,7 +33,12 @@ type liveness struct {
 	heard   time.Time // monotonic
 }
 
-func (r *record) id() string { return string(r.owner) + "#" + r.name }
+func (r *record) id() string { return r.key }
+
+// doc is how the index holds it.
+func (r *record) doc() *index.Doc {
+	return &index.Doc{ID: r.key, Owner: string(r.owner), Tree: r.tree, Item: r}
+}
 
 // entry is the owner goroutine's view of a service.
 type entry struct {
@@ -209,7 +215,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
 		return nil
 	}
-	r := &record{owner: b.Owner, name: b.Name, version: b.Version, description: b.Description, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
+	r := &record{key: id, owner: b.Owner, name: b.Name, version: b.Version, description: b.Description, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
 	r.live.Store(live)
 	next := &entry{record: r, expires: now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))}
 	next.class = s.classOf(r)
@@ -223,7 +229,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		next.serial = s.serial
 		heap.Push(&s.expiry, deadline{next.expires, id, next.serial})
 	}
-	next.slot = s.editor(next.class).Add(&index.Doc{Owner: string(r.owner), Tree: tree, Item: r})
+	next.slot = s.editor(next.class).Add(r.doc())
 	s.services[id] = next
 	delete(s.gone, id)
 	s.changes = append(s.changes, c)

@@ -44,7 +44,7 @@ func (s *Server) Watch(req *sdspb.QueryRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	q, err := compile(req.GetQuestion())
+	q, err := s.compile(peer.ID, req.GetQuestion())
 	if err != nil {
 		return err
 	}

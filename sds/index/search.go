@@ -2,6 +2,8 @@ package index
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -10,19 +12,21 @@ import (
 // by, until found says false. Work is charged to fuel, which starts as Fuel and serves all classes of one question.
 // Its cost follows what the rarest term of the query leaves, not the size of the class.
 func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (Effort, error) {
-	var effort Effort
 	if c.Len() == 0 {
-		return effort, nil
+		return Effort{}, nil
 	}
-	f := narrowed(q.filter, by)
 	set := c.everything
-	if f != nil {
+	if f := narrowed(q.filter, by); f != nil {
 		set = c.candidates(f, fuel)
 	}
+	return c.verify(set, q, by, fuel, found)
+}
+
+// verify calls found with those of the candidates that do meet the query.
+func (c *Class) verify(set slots, q *Query, by string, fuel *int, found func(*Doc) bool) (effort Effort, err error) {
 	if *fuel < 0 {
 		return effort, ErrTooExpensive
 	}
-	var failed error
 	set(func(slot uint32) bool {
 		d := c.doc(slot)
 		if *fuel--; d == nil || by != "" && d.Owner != by {
@@ -32,24 +36,88 @@ func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (E
 		*fuel -= lookAt
 		e := evaluator{Document: d.Tree, fuel: *fuel}
 		ok := q.where.holds(&e, ref{-1, -1})
-		if *fuel = e.fuel; e.fuel < 0 {
-			failed = ErrTooExpensive
-			return false
-		}
-		if !ok {
-			return true
+		if *fuel = e.fuel; e.fuel < 0 || !ok {
+			return e.fuel >= 0
 		}
 		effort.Found++
 		return found(d)
 	})
 	if *fuel < 0 {
-		failed = ErrTooExpensive
+		return effort, ErrTooExpensive
 	}
-	return effort, failed
+	return effort, nil
 }
 
 // lookAt is the fuel that one candidate costs before its elements are counted.
 const lookAt = 4
+
+// Ordered is Search in the order of IDs, for the most first matches behind the ID after. When matches are many for what
+// is wanted, it walks along the IDs and does not visit the rest of them.
+func (c *Class) Ordered(q *Query, by, after string, most int, fuel *int, found func(*Doc) bool) (Effort, error) {
+	if c.Len() == 0 || most <= 0 {
+		return Effort{}, nil
+	}
+	f, left := narrowed(q.filter, by), c.Len()
+	if f != nil {
+		left = min(left, c.estimate(f, left, fuel))
+	}
+	// Walking meets a match every Len/left steps, if they lie evenly; a step costs less than a candidate.
+	if left > 0 && most < left && float64(most)*float64(c.Len())/float64(left) < 2*float64(left) {
+		n := 0
+		return c.verify(c.walk(f, after, fuel), q, by, fuel, func(d *Doc) bool { n++; return found(d) && n < most })
+	}
+	var docs []*Doc
+	effort, err := c.Search(q, by, fuel, func(d *Doc) bool {
+		if d.ID > after {
+			docs = append(docs, d)
+		}
+		if len(docs) == 2*most+1024 { // what is kept is bounded by what is wanted
+			docs = first(docs, most)
+		}
+		return true
+	})
+	if err != nil {
+		return effort, err
+	}
+	for _, d := range first(docs, most) {
+		if !found(d) {
+			break
+		}
+	}
+	return effort, nil
+}
+
+// first orders documents and keeps the first most.
+func first(docs []*Doc, most int) []*Doc {
+	slices.SortFunc(docs, func(a, b *Doc) int { return strings.Compare(a.ID, b.ID) })
+	return docs[:min(len(docs), most)]
+}
+
+// walk goes through the slots in the order of their documents' IDs, behind one of them, and leaves out what single
+// postings of the filter rule out.
+func (c *Class) walk(f filter, after string, fuel *int) slots {
+	var have []*posting
+	for _, g := range flatten(allOf{f}, nil) {
+		if t, ok := g.(*terms); ok {
+			if p := c.single(t); p != nil {
+				have = append(have, p)
+			}
+		}
+	}
+	return func(f func(uint32) bool) {
+		c.ids.Ascend(placed{id: after, slot: math.MaxUint32}, func(p placed) bool {
+			if p.id == after {
+				return true
+			}
+			for _, h := range have {
+				if !h.contains(p.slot) {
+					return burn(fuel)
+				}
+			}
+			return f(p.slot)
+		})
+	}
+}
 
 // Effort says what a search did.
 type Effort struct {
