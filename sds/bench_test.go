@@ -15,6 +15,7 @@ import (
 	"ninja/sds/announce"
 	"ninja/sds/check"
 	"ninja/sds/index"
+	"ninja/sds/sdspb"
 )
 
 // catalogue fills a town with n services of about 9 attributes and 300 bytes, all visible to group:staff.
@@ -25,7 +26,11 @@ func (w *town) catalogue(b *testing.B, n int) {
 	w.acls.mu.Lock()
 	for i := range n {
 		id := fmt.Sprintf("%s#s%d", owner.ID(), i)
-		w.acls.lists[id] = &capability.ACL{Service: id, Entries: []capability.Entry{{Who: "group:staff", Ops: capability.Find}}}
+		acl := &capability.ACL{Service: id}
+		for _, g := range w.visible(i) {
+			acl.Entries = append(acl.Entries, capability.Entry{Who: g, Ops: capability.Find})
+		}
+		w.acls.lists[id] = acl
 	}
 	w.acls.mu.Unlock()
 	var all sync.WaitGroup
@@ -53,6 +58,14 @@ func (w *town) catalogue(b *testing.B, n int) {
 		})
 	}
 	all.Wait()
+}
+
+// visible is who may find service i.
+func (w *town) visible(i int) []capability.Who {
+	if w.groups != nil {
+		return w.groups(i)
+	}
+	return []capability.Who{"group:staff"}
 }
 
 func cpu() time.Duration {
@@ -112,6 +125,50 @@ func BenchmarkSecureQuery(b *testing.B) {
 			b.ReportMetric(float64(used)/float64(max(1, base)), "x-empty-call")
 			b.ReportMetric(float64(laps[len(laps)/2].Microseconds()), "p50-us")
 			b.ReportMetric(float64(laps[len(laps)*99/100].Microseconds()), "p99-us")
+		})
+	}
+}
+
+// BenchmarkManyClasses finds about ten of 20,000 services by three terms, of which the asker may see so many classes.
+func BenchmarkManyClasses(b *testing.B) {
+	for _, n := range []int{1, 10, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			w := newTown(b)
+			grants := make([]capability.Who, 50) // groups, of which services name two: as many classes as are wanted
+			for i := range grants {
+				grants[i] = capability.Who(fmt.Sprint("group:", i))
+			}
+			w.groups = func(i int) []capability.Who {
+				who := []capability.Who{grants[i%n%50], capability.Who(fmt.Sprint("group:other", i%n/50))}
+				return who
+			}
+			w.catalogue(b, 20_000)
+			q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>7</floor><building street="st7"/></service>`)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r := rights{grants: grants[:min(n, 50)]}
+			look := func() *result {
+				res, _, err := w.server.look(context.Background(), r, q)
+				if err != nil {
+					b.Fatal(err)
+				}
+				return res
+			}
+			look()
+			for w.server.store.snapshot.Load().many(r.grants) && len(w.server.store.snapshot.Load().views) == 0 {
+				time.Sleep(10 * time.Millisecond) // the view is being made
+			}
+			b.ResetTimer()
+			for range b.N {
+				look()
+			}
+			b.StopTimer()
+			found := len(look().hits)
+			classes := 0
+			w.server.store.snapshot.Load().open(r.grants, func(*index.Class) bool { classes++; return true })
+			b.ReportMetric(float64(classes), "classes")
+			b.ReportMetric(float64(found), "found")
 		})
 	}
 }

@@ -221,7 +221,11 @@ func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, us
 		return true
 	}
 	var err error
-	s.store.snapshot.Load().open(r.grants, func(c *index.Class) bool {
+	open := s.store.look
+	if q.explain { // of classes, always
+		open = s.store.snapshot.Load().open
+	}
+	open(r.grants, func(c *index.Class) bool {
 		var effort index.Effort
 		if q.byID() {
 			effort, err = c.Ordered(query, by, q.from(), q.limit+1, &fuel, take)

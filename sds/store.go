@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,9 @@ type store struct {
 	open     bool // the ACLs were fresh when last looked at
 	stats    counters
 	watches  *watches
+	views    *views
+	viewed   bool // a view came or went in this batch
+	builders sync.WaitGroup
 
 	commands chan command
 	stopped  chan struct{}
@@ -106,7 +110,7 @@ const (
 func newStore(cfg Config) *store {
 	s := &store{
 		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]int), gone: make(map[string]tombstone),
-		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), stopped: make(chan struct{}),
+		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), views: newViews(), stopped: make(chan struct{}),
 	}
 	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
 	s.snapshot.Store(emptySnapshot())
@@ -115,6 +119,7 @@ func newStore(cfg Config) *store {
 
 // run applies commands in batches and expires what is due, until ctx ends.
 func (s *store) run(ctx context.Context) {
+	defer s.builders.Wait()
 	defer close(s.stopped)
 	fresh := time.NewTicker(freshPeriod)
 	defer fresh.Stop()
@@ -129,6 +134,9 @@ func (s *store) run(ctx context.Context) {
 		case <-fresh.C:
 			s.checkFresh()
 			s.sweep(time.Now())
+			s.viewed = s.views.forget(time.Now())
+		case grants := <-s.views.wanted:
+			s.makeView(ctx, grants)
 		case <-due.C:
 		case c := <-s.commands:
 			done = s.batch(c, done)
@@ -330,11 +338,17 @@ func (s *store) editor(c *class) *editing {
 
 // publish makes the batch visible.
 func (s *store) publish() {
+	next := s.snapshot.Load()
 	if len(s.changes) > 0 {
-		s.snapshot.Store(s.snapshot.Load().with(s.editors))
+		next = next.with(s.editors)
 		clear(s.editors)
 		s.stats.services.Store(int64(len(s.services)))
 	}
-	s.watches.told(s.changes, s.snapshot.Load())
+	if len(s.changes) > 0 || s.viewed {
+		next = &snapshot{next.classes, s.views.follow(s.changes, next.views, s.viewed)}
+		s.snapshot.Store(next)
+		s.viewed = false
+	}
+	s.watches.told(s.changes, next)
 	s.changes = nil
 }

@@ -36,11 +36,16 @@ func newStoreFor(t *testing.T, cfg Config) (*store, context.CancelFunc) {
 
 const anOwner = ca.ID("spiffe://test/base/b")
 
-func putBody(t *testing.T, s *store, name string, version uint64, description string, life time.Duration) error {
+func parsed(t *testing.T, description string) *check.Document {
 	tree, err := check.Parse([]byte(description))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tree
+}
+
+func putBody(t *testing.T, s *store, name string, version uint64, description string, life time.Duration) error {
+	tree := parsed(t, description)
 	return s.put(announce.Body{Owner: anOwner, Name: name, Version: version, Description: []byte(description), Lifetime: life, Numbers: map[string]float64{"v": float64(version)}}, tree)
 }
 

@@ -97,6 +97,16 @@ func (c *Class) Len() int { return int(c.size) - len(c.free) }
 
 func (c *Class) doc(slot uint32) *Doc { return c.docs[slot/chunk][slot%chunk] }
 
+// Each calls f with every document.
+func (c *Class) Each(f func(*Doc)) {
+	c.everything(func(slot uint32) bool {
+		if d := c.doc(slot); d != nil {
+			f(d)
+		}
+		return true
+	})
+}
+
 // Editor makes the next snapshot. It belongs to one goroutine, and a class may have one editor at a time.
 type Editor struct {
 	next  Class
@@ -147,6 +157,19 @@ func (e *Editor) Remove(slot uint32) {
 	e.next.ids.Delete(placed{d.ID, slot})
 	e.put(slot, nil)
 	e.next.free = append(e.next.free, slot)
+}
+
+// RemoveID takes the document of this ID out, if there is one.
+func (e *Editor) RemoveID(id string) {
+	var slot uint32
+	found := false
+	e.next.ids.Ascend(placed{id: id}, func(p placed) bool {
+		slot, found = p.slot, p.id == id
+		return false
+	})
+	if found {
+		e.Remove(slot)
+	}
 }
 
 func (e *Editor) put(slot uint32, d *Doc) {
