@@ -37,7 +37,7 @@ func narrowed(f filter, by string) filter {
 	if by == "" {
 		return f
 	}
-	owned := &terms{kind: owner, from: bound{text: by}, to: bound{text: by}}
+	owned := &terms{kind: owner, from: bound{text: by}, to: bound{text: by}, exact: true}
 	if f == nil {
 		return owned
 	}

@@ -40,7 +40,7 @@ func And(queries ...*Query) *Query {
 	return compiled(w)
 }
 
-func compiled(w cond) *Query { return &Query{where: w, filter: w.filter(nil)} }
+func compiled(w cond) *Query { return &Query{where: w, filter: prepared(w.filter(nil))} }
 
 // Match reports whether the document meets the query.
 func (q *Query) Match(d *check.Document) (bool, error) {

@@ -58,7 +58,7 @@ func (c *Class) Ordered(q *Query, by, after string, most int, fuel *int, found f
 		return Effort{}, nil
 	}
 	f, left := narrowed(q.filter, by), c.Len()
-	if f != nil {
+	if f != nil && most < left {
 		left = min(left, c.estimate(f, left, fuel))
 	}
 	// Walking meets a match every Len/left steps, if they lie evenly; a step costs less than a candidate.
@@ -179,6 +179,9 @@ func (c *Class) cheapest(f filter, fuel *int) filter {
 		}
 	}
 	for i, g := range flat {
+		if least == 0 {
+			break
+		}
 		if n := c.estimate(g, min(least, c.Len()), fuel); n < least {
 			best, least = i, n
 		}
@@ -240,7 +243,9 @@ func (c *Class) estimate(f filter, limit int, fuel *int) int {
 	case allOf:
 		n = math.MaxInt
 		for _, g := range f {
-			n = min(n, c.estimate(g, limit, fuel))
+			if n = min(n, c.estimate(g, min(n, limit), fuel)); n == 0 {
+				break
+			}
 		}
 	case oneOfThem:
 		for _, g := range f {
@@ -278,11 +283,10 @@ var none = &posting{}
 
 // single is the posting of a filter that is one term at one path, none when no document has it, nil when it is more.
 func (c *Class) single(t *terms) *posting {
-	path, ok := t.at.exact()
-	if !ok || t.from != t.to {
+	if !t.exact || t.from != t.to {
 		return nil
 	}
-	if found, ok := c.terms.Get(term{path: path, kind: t.kind, number: t.from.number, text: t.from.text}); ok {
+	if found, ok := c.terms.Get(term{path: t.path, kind: t.kind, number: t.from.number, text: t.from.text}); ok {
 		return found.posting
 	}
 	return none
@@ -290,8 +294,8 @@ func (c *Class) single(t *terms) *posting {
 
 // scan calls f with every posting of a filter's terms until it says false or the fuel is used up; nil fuel is endless.
 func (c *Class) scan(t *terms, fuel *int, f func(*posting) bool) {
-	if path, ok := t.at.exact(); ok {
-		c.scanPath(path, t, fuel, f)
+	if t.exact {
+		c.scanPath(t.path, t, fuel, f)
 		return
 	}
 	last, _ := t.at.last()

@@ -88,11 +88,8 @@ func weigh(t *terms, classes []*Class) int {
 
 // key is where a probe is kept.
 func (t *terms) key() string {
-	if len(t.at) == 0 { // the owner
-		return ""
-	}
-	if path, ok := t.at.exact(); ok {
-		return path
+	if t.exact {
+		return t.path
 	}
 	last, _ := t.at.last()
 	return last
