@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -66,67 +64,6 @@ func (w *town) visible(i int) []capability.Who {
 		return w.groups(i)
 	}
 	return []capability.Who{"group:staff"}
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// BenchmarkSecureQuery asks three-term templates over mutual TLS with a capability, 64 callers on one session, both
-// ends in this process. x-empty-call is the CPU against that of a question that finds nothing at once.
-func BenchmarkSecureQuery(b *testing.B) {
-	sizes := []int{1000, 10000}
-	for n, scale := 100_000, proveScale(b); n <= 10_000*scale; n *= 10 {
-		sizes = append(sizes, n)
-	}
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
-			w := newTown(b)
-			w.catalogue(b, n)
-			c := w.client(w.identity(ca.KindUser, "u"), "group:staff")
-			run := func(count int, q func(int) Query) (elapsed, used time.Duration, lap []time.Duration) {
-				var mu sync.Mutex
-				var all sync.WaitGroup
-				begun, busy := time.Now(), cpu()
-				for k := range 64 {
-					all.Go(func() {
-						for i := k; i < count; i += 64 {
-							at := time.Now()
-							if _, err := c.Query(context.Background(), q(i)); err != nil {
-								b.Error(err)
-								return
-							}
-							mu.Lock()
-							lap = append(lap, time.Since(at))
-							mu.Unlock()
-						}
-					})
-				}
-				all.Wait()
-				return time.Since(begun), cpu() - busy, lap
-			}
-			templates := make([]Query, 100)
-			for i := range templates {
-				templates[i].Template = fmt.Appendf(nil, `<service kind="kind%d" name="s%d"><floor>%d</floor></service>`, i%20, i, i%50)
-			}
-			empty := func(int) Query { return Query{Template: []byte("<nothing/>")} }
-			ask := func(i int) Query { return templates[i%20] }
-			run(256, ask)
-			b.ResetTimer()
-			elapsed, used, laps := run(b.N, ask)
-			b.StopTimer()
-			_, base, _ := run(b.N, empty)
-			slices.Sort(laps)
-			b.ReportMetric(float64(b.N)/elapsed.Seconds(), "qps")
-			b.ReportMetric(float64(used)/float64(max(1, base)), "x-empty-call")
-			b.ReportMetric(float64(laps[len(laps)/2].Microseconds()), "p50-us")
-			b.ReportMetric(float64(laps[len(laps)*99/100].Microseconds()), "p99-us")
-		})
-	}
 }
 
 // BenchmarkManyClasses finds about ten of 20,000 services by three terms, of which the asker may see so many classes.

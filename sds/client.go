@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
@@ -52,6 +53,7 @@ type Client struct {
 	mu       sync.Mutex
 	session  *clientSession
 	verified map[[32]byte]time.Time // bodies whose signature held, until when their chain does
+	owners   map[[32]byte]ca.Peer   // by chain, those that held
 }
 
 var _ announce.Stream = (*Client)(nil)
@@ -71,20 +73,24 @@ func Dial(cfg ClientConfig) (*Client, error) {
 	if cfg.Identity == nil || cfg.World.Net == nil || cfg.Address == "" {
 		return nil, errors.New("sds: the client wants an identity, a world and the server's address")
 	}
+	return dial(cfg, ca.ClientCredentials(cfg.Identity, ca.KindIs(ca.KindSDS)), func(ctx context.Context, address string) (net.Conn, error) {
+		return cfg.World.Net.Dial(ctx, "tcp", address)
+	})
+}
+
+func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func(context.Context, string) (net.Conn, error)) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
-		grpc.WithTransportCredentials(ca.ClientCredentials(cfg.Identity, ca.KindIs(ca.KindSDS))),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return cfg.World.Net.Dial(ctx, "tcp", address)
-		}),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(connect),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("sds: server address %q: %w", cfg.Address, err)
 	}
-	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), verified: make(map[[32]byte]time.Time)}
+	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), verified: make(map[[32]byte]time.Time), owners: make(map[[32]byte]ca.Peer)}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -146,6 +152,20 @@ func (c *Client) All(ctx context.Context, q Query) iter.Seq2[Found, error] {
 			}
 		}
 	}
+}
+
+// Ping goes to the server and back on the session, and asks for nothing.
+func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	s, err := c.present()
+	if err != nil {
+		return err
+	}
+	if err := s.ping(ctx); err != nil {
+		return c.failed("ping", err)
+	}
+	return nil
 }
 
 // Count is how many services match, of those that the client may find.
@@ -294,7 +314,10 @@ func (c *Client) verify(m *sdspb.Found) (Found, error) {
 	until, known := c.verified[key]
 	c.mu.Unlock()
 	if !known || now.After(until) {
-		peer, err := b.Verify(c.cfg.Identity)
+		peer, err := c.owner(b.Chain, now)
+		if err == nil {
+			err = b.VerifyBy(peer)
+		}
 		if err != nil {
 			return Found{}, err
 		}
@@ -309,16 +332,40 @@ func (c *Client) verify(m *sdspb.Found) (Found, error) {
 	}, nil
 }
 
+// owner verifies a chain, once while it is remembered.
+func (c *Client) owner(chain [][]byte, now time.Time) (ca.Peer, error) {
+	key := digest(announce.Body{Chain: chain})
+	c.mu.Lock()
+	peer, known := c.owners[key]
+	c.mu.Unlock()
+	if known && !now.After(peer.Leaf.NotAfter) {
+		return peer, nil
+	}
+	peer, err := c.cfg.Identity.Verify(chain)
+	if err != nil {
+		return ca.Peer{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	remember(c.owners, key, peer)
+	return peer, nil
+}
+
 func (c *Client) remember(key [32]byte, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.verified) >= verifiedMost {
-		for forgotten := range c.verified { // any one: maps are walked at random
-			delete(c.verified, forgotten)
+	remember(c.verified, key, until)
+}
+
+// remember keeps a value among a bounded number.
+func remember[V any](in map[[32]byte]V, key [32]byte, v V) {
+	if len(in) >= verifiedMost {
+		for forgotten := range in { // any one: maps are walked at random
+			delete(in, forgotten)
 			break
 		}
 	}
-	c.verified[key] = until
+	in[key] = v
 }
 
 // digest is the hash of all that Verify looks at.
