@@ -435,6 +435,17 @@ func pairMessage(p announce.Pair) *sdspb.Pair {
 	return &sdspb.Pair{Name: p.Name, Version: p.Version, Numbers: p.Numbers}
 }
 
+// RegisterSchema adds a version of a schema at the server (see package schema), which says who may.
+func (c *Client) RegisterSchema(ctx context.Context, name string, version uint32, dtd []byte) error {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	_, err := c.rpc.RegisterSchema(ctx, &sdspb.RegisterSchemaRequest{Version: 1, Name: name, SchemaVersion: version, Dtd: dtd}, grpc.WaitForReady(true))
+	if err != nil {
+		return c.failed("register a schema", err)
+	}
+	return nil
+}
+
 // ServerStatus is what a server says of itself.
 type ServerStatus struct {
 	Server       ca.ID

@@ -21,6 +21,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/schema"
 	"ninja/sds/sdspb"
 )
 
@@ -42,6 +43,11 @@ type Config struct {
 	// Allowance is how much the questions and watches of one principal may look at in a second, in units of index.Fuel,
 	// before they have to wait, so that nobody slows the others; 0 is 20,000,000, about a third of a core.
 	Allowance int
+	// Schemas are those that descriptions may claim; who claims another is refused. nil is none to begin with. They are
+	// kept in memory: what is registered over the network is gone with the process.
+	Schemas *schema.Set
+	// Registrar decides who may register schemas over the network; nil is nobody.
+	Registrar func(ca.Peer) error
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -94,6 +100,9 @@ func NewServer(cfg Config) (*Server, error) {
 	}
 	if cfg.Allowance == 0 {
 		cfg.Allowance = 20_000_000
+	}
+	if cfg.Schemas == nil {
+		cfg.Schemas = new(schema.Set)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -170,10 +179,8 @@ func (s *Server) ACLChanged() {
 
 // Put takes a verified body from an announcement. Its error is a *announce.Refused.
 func (s *Server) Put(b announce.Body) error {
-	tree, err := check.Parse(b.Description)
-	if err != nil {
-		err = &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
-	} else {
+	tree, err := s.parse(b.Description)
+	if err == nil {
 		err = s.store.put(b, tree)
 	}
 	if err != nil {
@@ -254,11 +261,42 @@ func (s *Server) announce(peer ca.Peer, m *sdspb.Body) error {
 	if _, err := b.Verify(s.cfg.Identity); err != nil {
 		return err
 	}
-	tree, err := check.Parse(b.Description)
+	tree, err := s.parse(b.Description)
 	if err != nil {
-		return &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
+		return err
 	}
 	return s.store.put(b, tree)
+}
+
+// parse checks a description, also against the schema that it claims.
+func (s *Server) parse(description []byte) (*check.Document, error) {
+	tree, err := check.Parse(description)
+	if err == nil {
+		err = s.cfg.Schemas.Check(tree)
+	}
+	if err != nil {
+		return nil, &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
+	}
+	return tree, nil
+}
+
+// RegisterSchema adds a version of a schema.
+func (s *Server) RegisterSchema(ctx context.Context, req *sdspb.RegisterSchemaRequest) (*sdspb.RegisterSchemaResponse, error) {
+	peer, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Registrar == nil {
+		return nil, status.Error(codes.PermissionDenied, "this server takes no schemas over the network: give it the file")
+	}
+	if err := s.cfg.Registrar(peer); err != nil {
+		return nil, status.Errorf(codes.PermissionDenied, "%s may not register schemas: %v", peer.ID, err)
+	}
+	if err := s.cfg.Schemas.Add(req.GetName(), req.GetSchemaVersion(), req.GetDtd()); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	s.cfg.Log.Info("schema registered", "by", peer.ID, "name", req.GetName(), "version", req.GetSchemaVersion())
+	return &sdspb.RegisterSchemaResponse{}, nil
 }
 
 // Status says who answers.

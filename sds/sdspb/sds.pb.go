@@ -1319,6 +1319,110 @@ func (x *Refusal) GetDetail() string {
 	return ""
 }
 
+type RegisterSchemaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // of this message; 1
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	SchemaVersion uint32                 `protobuf:"varint,3,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"` // from 1; a version never changes
+	Dtd           []byte                 `protobuf:"bytes,4,opt,name=dtd,proto3" json:"dtd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterSchemaRequest) Reset() {
+	*x = RegisterSchemaRequest{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterSchemaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterSchemaRequest) ProtoMessage() {}
+
+func (x *RegisterSchemaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterSchemaRequest.ProtoReflect.Descriptor instead.
+func (*RegisterSchemaRequest) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RegisterSchemaRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RegisterSchemaRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RegisterSchemaRequest) GetSchemaVersion() uint32 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
+func (x *RegisterSchemaRequest) GetDtd() []byte {
+	if x != nil {
+		return x.Dtd
+	}
+	return nil
+}
+
+type RegisterSchemaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterSchemaResponse) Reset() {
+	*x = RegisterSchemaResponse{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterSchemaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterSchemaResponse) ProtoMessage() {}
+
+func (x *RegisterSchemaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterSchemaResponse.ProtoReflect.Descriptor instead.
+func (*RegisterSchemaResponse) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{17}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1328,7 +1432,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1444,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1457,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{16}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StatusRequest) GetVersion() uint32 {
@@ -1377,7 +1481,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[17]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1493,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[17]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1506,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{17}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StatusResponse) GetVersion() uint32 {
@@ -1451,7 +1555,7 @@ type Explanation_Part struct {
 
 func (x *Explanation_Part) Reset() {
 	*x = Explanation_Part{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[21]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1567,7 @@ func (x *Explanation_Part) String() string {
 func (*Explanation_Part) ProtoMessage() {}
 
 func (x *Explanation_Part) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[21]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1745,13 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\aRefusal\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\")\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"~\n" +
+	"\x15RegisterSchemaRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
+	"\x0eschema_version\x18\x03 \x01(\rR\rschemaVersion\x12\x10\n" +
+	"\x03dtd\x18\x04 \x01(\fR\x03dtd\"\x18\n" +
+	"\x16RegisterSchemaResponse\")\n" +
 	"\rStatusRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\xbb\x01\n" +
 	"\x0eStatusResponse\x12\x18\n" +
@@ -1649,12 +1759,13 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12&\n" +
 	"\x0fstarted_unix_ms\x18\x03 \x01(\x03R\rstartedUnixMs\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x04 \x01(\x03R\tnowUnixMs\x12/\n" +
-	"\arefused\x18\x05 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused2\xea\x02\n" +
+	"\arefused\x18\x05 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused2\xc7\x03\n" +
 	"\tDiscovery\x12J\n" +
 	"\aSession\x12\x1c.ninja.sds.v1.SessionRequest\x1a\x1d.ninja.sds.v1.SessionResponse(\x010\x01\x12@\n" +
 	"\x05Query\x12\x1a.ninja.sds.v1.QueryRequest\x1a\x1b.ninja.sds.v1.QueryResponse\x12?\n" +
 	"\x05Watch\x12\x1a.ninja.sds.v1.QueryRequest\x1a\x18.ninja.sds.v1.WatchEvent0\x01\x12I\n" +
-	"\bAnnounce\x12\x1d.ninja.sds.v1.AnnounceRequest\x1a\x1e.ninja.sds.v1.AnnounceResponse\x12C\n" +
+	"\bAnnounce\x12\x1d.ninja.sds.v1.AnnounceRequest\x1a\x1e.ninja.sds.v1.AnnounceResponse\x12[\n" +
+	"\x0eRegisterSchema\x12#.ninja.sds.v1.RegisterSchemaRequest\x1a$.ninja.sds.v1.RegisterSchemaResponse\x12C\n" +
 	"\x06Status\x12\x1b.ninja.sds.v1.StatusRequest\x1a\x1c.ninja.sds.v1.StatusResponseB\x11Z\x0fninja/sds/sdspbb\x06proto3"
 
 var (
@@ -1670,43 +1781,45 @@ func file_sds_sdspb_sds_proto_rawDescGZIP() []byte {
 }
 
 var file_sds_sdspb_sds_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sds_sdspb_sds_proto_goTypes = []any{
-	(WatchEvent_Kind)(0),     // 0: ninja.sds.v1.WatchEvent.Kind
-	(*Question)(nil),         // 1: ninja.sds.v1.Question
-	(*Values)(nil),           // 2: ninja.sds.v1.Values
-	(*Found)(nil),            // 3: ninja.sds.v1.Found
-	(*QueryRequest)(nil),     // 4: ninja.sds.v1.QueryRequest
-	(*QueryResponse)(nil),    // 5: ninja.sds.v1.QueryResponse
-	(*Explanation)(nil),      // 6: ninja.sds.v1.Explanation
-	(*SessionRequest)(nil),   // 7: ninja.sds.v1.SessionRequest
-	(*Hello)(nil),            // 8: ninja.sds.v1.Hello
-	(*Ask)(nil),              // 9: ninja.sds.v1.Ask
-	(*SessionResponse)(nil),  // 10: ninja.sds.v1.SessionResponse
-	(*WatchEvent)(nil),       // 11: ninja.sds.v1.WatchEvent
-	(*Body)(nil),             // 12: ninja.sds.v1.Body
-	(*Pair)(nil),             // 13: ninja.sds.v1.Pair
-	(*AnnounceRequest)(nil),  // 14: ninja.sds.v1.AnnounceRequest
-	(*AnnounceResponse)(nil), // 15: ninja.sds.v1.AnnounceResponse
-	(*Refusal)(nil),          // 16: ninja.sds.v1.Refusal
-	(*StatusRequest)(nil),    // 17: ninja.sds.v1.StatusRequest
-	(*StatusResponse)(nil),   // 18: ninja.sds.v1.StatusResponse
-	nil,                      // 19: ninja.sds.v1.Question.NamespacesEntry
-	nil,                      // 20: ninja.sds.v1.Question.StepsEntry
-	nil,                      // 21: ninja.sds.v1.Found.NumbersEntry
-	(*Explanation_Part)(nil), // 22: ninja.sds.v1.Explanation.Part
-	nil,                      // 23: ninja.sds.v1.Body.NumbersEntry
-	nil,                      // 24: ninja.sds.v1.Pair.NumbersEntry
+	(WatchEvent_Kind)(0),           // 0: ninja.sds.v1.WatchEvent.Kind
+	(*Question)(nil),               // 1: ninja.sds.v1.Question
+	(*Values)(nil),                 // 2: ninja.sds.v1.Values
+	(*Found)(nil),                  // 3: ninja.sds.v1.Found
+	(*QueryRequest)(nil),           // 4: ninja.sds.v1.QueryRequest
+	(*QueryResponse)(nil),          // 5: ninja.sds.v1.QueryResponse
+	(*Explanation)(nil),            // 6: ninja.sds.v1.Explanation
+	(*SessionRequest)(nil),         // 7: ninja.sds.v1.SessionRequest
+	(*Hello)(nil),                  // 8: ninja.sds.v1.Hello
+	(*Ask)(nil),                    // 9: ninja.sds.v1.Ask
+	(*SessionResponse)(nil),        // 10: ninja.sds.v1.SessionResponse
+	(*WatchEvent)(nil),             // 11: ninja.sds.v1.WatchEvent
+	(*Body)(nil),                   // 12: ninja.sds.v1.Body
+	(*Pair)(nil),                   // 13: ninja.sds.v1.Pair
+	(*AnnounceRequest)(nil),        // 14: ninja.sds.v1.AnnounceRequest
+	(*AnnounceResponse)(nil),       // 15: ninja.sds.v1.AnnounceResponse
+	(*Refusal)(nil),                // 16: ninja.sds.v1.Refusal
+	(*RegisterSchemaRequest)(nil),  // 17: ninja.sds.v1.RegisterSchemaRequest
+	(*RegisterSchemaResponse)(nil), // 18: ninja.sds.v1.RegisterSchemaResponse
+	(*StatusRequest)(nil),          // 19: ninja.sds.v1.StatusRequest
+	(*StatusResponse)(nil),         // 20: ninja.sds.v1.StatusResponse
+	nil,                            // 21: ninja.sds.v1.Question.NamespacesEntry
+	nil,                            // 22: ninja.sds.v1.Question.StepsEntry
+	nil,                            // 23: ninja.sds.v1.Found.NumbersEntry
+	(*Explanation_Part)(nil),       // 24: ninja.sds.v1.Explanation.Part
+	nil,                            // 25: ninja.sds.v1.Body.NumbersEntry
+	nil,                            // 26: ninja.sds.v1.Pair.NumbersEntry
 }
 var file_sds_sdspb_sds_proto_depIdxs = []int32{
-	19, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
-	20, // 1: ninja.sds.v1.Question.steps:type_name -> ninja.sds.v1.Question.StepsEntry
-	21, // 2: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
+	21, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
+	22, // 1: ninja.sds.v1.Question.steps:type_name -> ninja.sds.v1.Question.StepsEntry
+	23, // 2: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
 	2,  // 3: ninja.sds.v1.Found.values:type_name -> ninja.sds.v1.Values
 	1,  // 4: ninja.sds.v1.QueryRequest.question:type_name -> ninja.sds.v1.Question
 	3,  // 5: ninja.sds.v1.QueryResponse.found:type_name -> ninja.sds.v1.Found
 	6,  // 6: ninja.sds.v1.QueryResponse.explain:type_name -> ninja.sds.v1.Explanation
-	22, // 7: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
+	24, // 7: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
 	8,  // 8: ninja.sds.v1.SessionRequest.hello:type_name -> ninja.sds.v1.Hello
 	9,  // 9: ninja.sds.v1.SessionRequest.ask:type_name -> ninja.sds.v1.Ask
 	1,  // 10: ninja.sds.v1.Ask.question:type_name -> ninja.sds.v1.Question
@@ -1714,8 +1827,8 @@ var file_sds_sdspb_sds_proto_depIdxs = []int32{
 	6,  // 12: ninja.sds.v1.SessionResponse.explain:type_name -> ninja.sds.v1.Explanation
 	0,  // 13: ninja.sds.v1.WatchEvent.kind:type_name -> ninja.sds.v1.WatchEvent.Kind
 	3,  // 14: ninja.sds.v1.WatchEvent.found:type_name -> ninja.sds.v1.Found
-	23, // 15: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
-	24, // 16: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
+	25, // 15: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
+	26, // 16: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
 	12, // 17: ninja.sds.v1.AnnounceRequest.bodies:type_name -> ninja.sds.v1.Body
 	13, // 18: ninja.sds.v1.AnnounceRequest.pairs:type_name -> ninja.sds.v1.Pair
 	13, // 19: ninja.sds.v1.AnnounceRequest.withdrawn:type_name -> ninja.sds.v1.Pair
@@ -1725,14 +1838,16 @@ var file_sds_sdspb_sds_proto_depIdxs = []int32{
 	4,  // 23: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
 	4,  // 24: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
 	14, // 25: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
-	17, // 26: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
-	10, // 27: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
-	5,  // 28: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
-	11, // 29: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
-	15, // 30: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
-	18, // 31: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
-	27, // [27:32] is the sub-list for method output_type
-	22, // [22:27] is the sub-list for method input_type
+	17, // 26: ninja.sds.v1.Discovery.RegisterSchema:input_type -> ninja.sds.v1.RegisterSchemaRequest
+	19, // 27: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
+	10, // 28: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
+	5,  // 29: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
+	11, // 30: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
+	15, // 31: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
+	18, // 32: ninja.sds.v1.Discovery.RegisterSchema:output_type -> ninja.sds.v1.RegisterSchemaResponse
+	20, // 33: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
 	22, // [22:22] is the sub-list for extension extendee
 	0,  // [0:22] is the sub-list for field type_name
@@ -1755,7 +1870,7 @@ func file_sds_sdspb_sds_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_sdspb_sds_proto_rawDesc), len(file_sds_sdspb_sds_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
