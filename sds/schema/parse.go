@@ -373,8 +373,8 @@ func (p *parser) standard(a *attribute) error {
 	if a.kind != cdata {
 		v = check.Normal(v)
 	}
-	if a.kind == id {
-		return fmt.Errorf("an ID has no default")
+	if a.kind == id || a.kind == idref || a.kind == idrefs { // of references XML has them, and parsers disagree about them
+		return fmt.Errorf("an ID or a reference to one has no default")
 	}
 	a.value = v
 	if wrong := a.wrong(v); wrong != "" {

@@ -1,6 +1,7 @@
 // Package schema checks descriptions against the schema that they claim (ninja-architecture 6.1 keeps descriptions in
 // XML so that they can be validated). A schema is a document type definition in a subset of XML 1.0, section 3.2 and
-// 3.3: element and attribute-list declarations and comments; no entities, no notations, no prefixes. A document says
+// 3.3: element and attribute-list declarations and comments; no entities, no notations, no prefixes, no
+// defaults of references. A document says
 // which schema it means by an attribute of its root element:
 //
 //	<service xmlns="urn:ninja:service:1" xmlns:s="urn:ninja:schema:1" s:schema="printer/2" kind="printer">
