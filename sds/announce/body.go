@@ -81,6 +81,14 @@ func (b Body) Verify(id *ca.Identity) (ca.Peer, error) {
 	return peer, b.verifyBy(peer)
 }
 
+// VerifyBy is Verify for who has verified the owner's chain before.
+func (b Body) VerifyBy(peer ca.Peer) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	return b.verifyBy(peer)
+}
+
 // verifyBy checks the signature by a peer whose chain has been verified.
 func (b Body) verifyBy(peer ca.Peer) error {
 	if peer.ID != b.Owner {
