@@ -38,6 +38,8 @@ var floors = map[string]int{
 	"sds/announce":                    5,
 	"sds/check":                       4,
 	"sds/index":                       5,
+	"sds/httpsd":                      7,
+	"sds/dnssd":                       7,
 	"base":                            7,
 	"proxy":                           7,
 	"apc":                             8,
