@@ -172,6 +172,11 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 		if !missing || until.After(now) {
 			return connectors.ADU{}, wait, until
 		}
+		if b.known <= b.next && b.end-b.next > span { // no loop over an end that a peer claims far away
+			b.lost += b.end - b.next
+			b.skipTo(b.end)
+			continue
+		}
 		b.lost++
 		b.owed |= b.step()
 	}

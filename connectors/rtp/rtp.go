@@ -12,9 +12,6 @@ package rtp
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
-	"sync"
 	"time"
 
 	"ninja/ca"
@@ -67,21 +64,11 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 	if t.cfg.Hops == nil {
 		return nil, fmt.Errorf("listen for %s: this process has no hop server", h.Name)
 	}
-	conn, err := t.cfg.World.Net.ListenPacket(ctx, "udp", net.JoinHostPort(t.cfg.Hops.Host(), "0"))
+	p, err := t.cfg.Hops.ExpectPackets(ctx, scheme, h)
 	if err != nil {
-		return nil, fmt.Errorf("listen for %s: %w", h.Name, err)
-	}
-	_, port, err := net.SplitHostPort(conn.LocalAddr().String())
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen for %s: %w", h.Name, err)
-	}
-	p, err := t.cfg.Hops.Expect(scheme, h, port)
-	if err != nil {
-		conn.Close()
 		return nil, err
 	}
-	return &pending{Pending: p, conn: conn, format: f, cfg: t.cfg}, nil
+	return pending{PacketPending: p, format: f, cfg: t.cfg}, nil
 }
 
 // Dial implements connectors.Transport.
@@ -90,14 +77,15 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", h.Name, err)
 	}
-	s, err := hop.Dial(ctx, hop.DialConfig{
+	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w, err := t.open(ctx, s, address, f)
+	w, err := newWriter(s, conn, f, t.cfg.Linger)
 	if err != nil {
+		conn.Close()
 		s.Abandon(err)
 		return nil, fmt.Errorf("dial %s: %w", h.Name, err)
 	}
@@ -105,66 +93,23 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	return w, nil
 }
 
-// open opens the sender's socket. The receiving end names its port only: packets go to the host that proved itself, so
-// that nobody can be made a target by being named.
-func (t *transport) open(ctx context.Context, s *hop.Session, address string, f format) (*writer, error) {
-	port, err := strconv.ParseUint(s.Extra(), 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("the receiving end gave the port %.20q", s.Extra())
-	}
-	a, err := connectors.ParseAddress(scheme, address)
-	if err != nil {
-		return nil, err
-	}
-	host, _, err := net.SplitHostPort(a.Host)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := t.cfg.World.Net.Dial(ctx, "udp", net.JoinHostPort(host, strconv.FormatUint(port, 10)))
-	if err != nil {
-		return nil, err
-	}
-	w, err := newWriter(s, conn, f, t.cfg.Linger)
-	if err != nil {
-		conn.Close()
-	}
-	return w, err
-}
-
 type pending struct {
-	*hop.Pending
-	conn   net.PacketConn
+	*hop.PacketPending
 	format format
 	cfg    Config
-
-	mu    sync.Mutex
-	taken bool
 }
 
 // Accept implements connectors.Pending.
-func (p *pending) Accept(ctx context.Context) (connectors.Reader, error) {
-	s, err := p.Pending.Accept(ctx)
+func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
+	s, conn, err := p.PacketPending.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, p.conn, p.format, p.cfg)
+	r, err := newReader(s, conn, p.format, p.cfg)
 	if err != nil {
+		conn.Close()
 		s.Abandon(err)
 		return nil, err
 	}
-	p.mu.Lock()
-	p.taken = true
-	p.mu.Unlock()
 	return r, nil
-}
-
-// Close implements connectors.Pending.
-func (p *pending) Close() error {
-	err := p.Pending.Close()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.taken {
-		p.conn.Close()
-	}
-	return err
 }

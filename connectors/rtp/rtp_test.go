@@ -166,7 +166,7 @@ func TestStrangeDatagrams(t *testing.T) {
 	w, r := join(t, l16)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	to := r.(*reader).conn.LocalAddr().String()
+	to := r.(*reader).inbox.Addr().String()
 	other, err := world.Real().Net.Dial(ctx, "udp", to)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestStrangeDatagrams(t *testing.T) {
 	if a, err := r.Read(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, %v: delivered", a.Payload, err)
 	}
-	if n := r.(*reader).strange.Load(); n != 4 {
+	if n := r.(*reader).inbox.Strangers(); n != 4 {
 		t.Errorf("%d strange datagrams counted, want 4", n)
 	}
 	other.SetReadDeadline(time.Now().Add(50 * ms))
