@@ -16,6 +16,7 @@ import (
 // their own where they are built on. The longest prefix counts.
 var floors = map[string]int{
 	"internal/world":                  0,
+	"internal/world/relay":            1,
 	"connectors":                      1,
 	"ca":                              1,
 	"ca/seal":                         0,

@@ -15,6 +15,7 @@ import (
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
+	"ninja/internal/world/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,7 +27,7 @@ const (
 
 func TestConformance(t *testing.T) {
 	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
-		return ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()))
+		return ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()), Config{})
 	})
 }
 
@@ -34,14 +35,24 @@ func TestConformance(t *testing.T) {
 func TestConformanceSimulated(t *testing.T) {
 	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
 		sim := world.NewSim(seed, world.Link{Delay: 20 * ms, Jitter: 20 * ms, Duplicate: 0.1, Reorder: 0.1})
-		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")), Config{})
+	})
+}
+
+// The same on real sockets, through the relay.
+func TestConformanceRelayed(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		link := world.Link{Delay: 5 * ms, Jitter: 5 * ms, Duplicate: 0.1, Reorder: 0.1}
+		return ends(connectorstest.Processes(t, "127.0.0.1:0", connectorstest.Relayed(t, 3, relay.Faults{Link: link})...),
+			Config{Reorder: 500 * ms}) // a busy machine is not a loss
 	})
 }
 
 // ends joins process 1 to process 0; process 2 is the stranger.
-func ends(p []connectorstest.Process) connectorstest.Ends {
+func ends(p []connectorstest.Process, cfg Config) connectorstest.Ends {
 	transport := func(p connectorstest.Process) connectors.Transport {
-		return New(Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+		cfg.Hops, cfg.Identity, cfg.World = p.Hops, p.Identity, p.World
+		return New(cfg)
 	}
 	return connectorstest.Ends{
 		Listen: transport(p[0]), Dial: transport(p[1]), Stranger: transport(p[2]),
@@ -60,7 +71,14 @@ func ends(p []connectorstest.Process) connectorstest.Ends {
 func join(t *testing.T, usual world.Link) (*world.Sim, connectors.Writer, connectors.Reader) {
 	t.Helper()
 	sim := world.NewSim(seed, usual)
-	e := ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+	e := ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")), Config{})
+	w, r := pair(t, e)
+	return sim, w, r
+}
+
+// pair makes a hop.
+func pair(t *testing.T, e connectorstest.Ends) (connectors.Writer, connectors.Reader) {
+	t.Helper()
 	h := connectors.Hop{Path: "path", Name: "a->b", Type: e.Type, Peer: e.Sender}
 	p, err := e.Listen.Listen(t.Context(), h)
 	if err != nil {
@@ -75,7 +93,7 @@ func join(t *testing.T, usual world.Link) (*world.Sim, connectors.Writer, connec
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sim, w, r
+	return w, r
 }
 
 // document is the n-th ADU of a stream of mixed sizes, from nothing to many fragments.
@@ -121,6 +139,30 @@ func TestBadLink(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The same with real sockets, where the kernel may lose something too.
+func TestBadRealLink(t *testing.T) {
+	faults := relay.Faults{Link: world.Link{Delay: 5 * ms, Jitter: 5 * ms, Loss: 0.02, Duplicate: 0.05, Reorder: 0.05}}
+	e := ends(connectorstest.Processes(t, "127.0.0.1:0", connectorstest.Relayed(t, 3, faults)...), Config{})
+	w, r := pair(t, e)
+	defer r.Close()
+	const n = 200
+	result := make(chan error, 1)
+	go func() {
+		var errs []error
+		for i := range n {
+			errs = append(errs, w.Write(t.Context(), document(i)))
+		}
+		result <- errors.Join(append(errs, w.Close())...)
+	}()
+	got, marks := receive(t, r)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if s := r.(connectors.Measured).Stats(); uint64(got)+s.Lost != n || marks != n/50 || s.Lost == 0 {
+		t.Errorf("%d came whole, %d lost, %d marks; want %d together and %d marks", got, s.Lost, marks, n, n/50)
 	}
 }
 
@@ -233,22 +275,9 @@ func TestFlushWhileBlocked(t *testing.T) {
 
 // What others send to the receiver's port is neither delivered nor answered, not even what was captured.
 func TestStrangeDatagrams(t *testing.T) {
-	e := ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()))
-	h := connectors.Hop{Path: "path", Name: "a->b", Type: e.Type, Peer: e.Sender}
-	p, err := e.Listen.Listen(t.Context(), h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.Peer = e.Receiver
-	w, err := e.Dial.Dial(t.Context(), p.Address(), h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()), Config{})
+	w, r := pair(t, e)
 	defer w.Close()
-	r, err := p.Accept(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer r.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
