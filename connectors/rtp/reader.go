@@ -28,16 +28,19 @@ type reader struct {
 	closed bool
 }
 
-func newReader(s *hop.Session, conn net.PacketConn, f format, cfg Config) (*reader, error) {
+func newReader(s *hop.Session, conn net.PacketConn, f format, t connectors.Type, cfg Config) (*reader, error) {
 	k, err := deriveKeys(s)
 	if err != nil {
 		return nil, err
 	}
 	r := &reader{session: s, inbox: hop.NewInbox(conn), opener: opener{keys: k, format: f}}
-	r.buffer = buffer{format: f, reorder: cfg.Reorder, playout: cfg.Playout}
+	r.buffer = buffer{format: f, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
+	if c := cfg.Conceal; c != nil {
+		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
+	}
 	change := r.inbox.Change
 	s.Begin(hop.Handler{
-		Mark:    func(m connectors.Mark, at uint64) { change(func() { r.buffer.mark(m, at) }) },
+		Mark:    func(m connectors.Mark, at uint64) { change(func() { r.buffer.mark(m, at, time.Now()) }) },
 		End:     func(at uint64) { change(func() { r.buffer.finish(at, time.Now()) }) },
 		Flushed: func(at uint64) { change(func() { r.buffer.flushed(at) }) },
 		Ended:   func() { change(func() {}) },

@@ -1,5 +1,5 @@
-// Package rtp carries audio in SRTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU and
-// audio/PCMA. The hop's TLS session keys the packets and stays as the back channel for events and the end of the stream.
+// Package rtp carries audio in SRTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU,
+// audio/PCMA and audio/opus (whose ADUs are packets of Opus). The hop's TLS session keys the packets and stays as the back channel for events and the end of the stream.
 //
 // What it promises: order, no duplicates, authenticity; marks and the end of the stream always arrive. What it does not:
 // that every packet arrives (Stats.Lost), and back pressure from the receiver: the sender keeps to the media's own time
@@ -32,6 +32,12 @@ type Config struct {
 	// Playout holds every packet until its media time plus this, which smooths the jitter of the link: for the end that
 	// plays to a listener. 0 delivers as soon as the order allows, which operators want.
 	Playout time.Duration
+	// PlayoutMost, when not 0, makes the playout as long as the measured jitter wants and no longer: it begins with
+	// Playout, grows at once, shrinks in pauses (and slowly between them), and is never longer than this, the part of
+	// the path's latency budget that may be spent on it.
+	PlayoutMost time.Duration
+	// Conceal stands in for packets that are lost where there is a playout; nil delivers nothing for them.
+	Conceal Conceal
 	// Linger is how long Close waits for the receiving end to know of the end; 0 is 2 s.
 	Linger time.Duration
 }
@@ -68,7 +74,7 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 	if err != nil {
 		return nil, err
 	}
-	return pending{PacketPending: p, format: f, cfg: t.cfg}, nil
+	return pending{PacketPending: p, format: f, typ: h.Type, cfg: t.cfg}, nil
 }
 
 // Dial implements connectors.Transport.
@@ -96,6 +102,7 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 type pending struct {
 	*hop.PacketPending
 	format format
+	typ    connectors.Type
 	cfg    Config
 }
 
@@ -105,7 +112,7 @@ func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, conn, p.format, p.cfg)
+	r, err := newReader(s, conn, p.format, p.typ, p.cfg)
 	if err != nil {
 		conn.Close()
 		s.Abandon(err)
