@@ -40,7 +40,7 @@ func Processes(t testing.TB, address string, worlds ...world.World) []Process {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: address})
+		s, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: address, MaxSessions: 8192})
 		if err != nil {
 			t.Fatal(err)
 		}
