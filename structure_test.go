@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"connectors/tcp":                  3,
 	"connectors/rtp":                  3,
 	"connectors/udp":                  3,
+	"connectors/trunk":                3,
 	"connectors/connectorstest":       3,
 	"capability":                      3,
 	"operators":                       3,
