@@ -30,6 +30,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
@@ -118,7 +119,9 @@ func (s *Sealer) Seal(dst []byte, kind byte, payload []byte) ([]byte, error) {
 	dst = append(dst, payload...)
 	end := start + padded(len(payload))
 	// The nonce stands behind the datagram for a moment: an array of its own would be allocated each time.
-	dst = append(dst, make([]byte, end+nonceSize-len(dst))...)
+	used := len(dst)
+	dst = slices.Grow(dst, end+nonceSize-used)[:end+nonceSize]
+	clear(dst[used:])
 	header, body, nonce := dst[start:start+HeaderSize], dst[start+HeaderSize:end-tagSize], dst[end:]
 	binary.BigEndian.PutUint64(nonce[nonceSize-8:], counter)
 	s.aead.Seal(body[:0], nonce, body, header)

@@ -122,15 +122,14 @@ func TestSimulated(t *testing.T) {
 		}
 		sim.SetLink("10.0.0.2", "10.0.0.1", world.Link{})
 		out, in = join(t, p, false)
-		var arrived time.Time
+		arrived := make(chan time.Time, 1)
 		done := make(chan error, 1)
-		go func() { done <- in.Run(t.Context(), func(uint64, uint32, []byte) { arrived = time.Now() }) }()
+		go func() { done <- in.Run(t.Context(), func(uint64, uint32, []byte) { arrived <- time.Now() }) }()
 		begin := time.Now()
 		if err := out.Send(1, 1, []byte("alone")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
-		if took := arrived.Sub(begin); took <= 0 || took > time.Millisecond {
+		if took := (<-arrived).Sub(begin); took <= 0 || took > time.Millisecond {
 			t.Errorf("waited %v for company", took)
 		}
 		out.Close()
