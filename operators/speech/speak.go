@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ninja/connectors"
+	"ninja/internal/world"
 	"ninja/operators"
 	"ninja/operators/audio"
 )
@@ -83,6 +84,9 @@ type speak struct {
 // one burst; but its end may have been dropped above us, and the next answer must not be mistaken for its rest.
 const remainder = time.Second
 
+// settled is how long after a flush the end of the silenced answer is marked.
+const settled = 100 * time.Millisecond
+
 // text is what the reading goroutine delivers: an ADU, and how many flushes there had been when it came.
 type text struct {
 	heard
@@ -140,6 +144,12 @@ func (s *speak) answer(ctx context.Context, text string, last bool, began int64,
 			return err
 		}
 		if err := s.write(ctx, out, samples, last && i == len(sentences)-1, stale); err != nil {
+			return err
+		}
+	}
+	if stale() {
+		// Whoever flushes repeats it (see Turn): the mark must come behind the last one.
+		if err := world.Sleep(ctx, settled-s.now().Sub(time.Unix(0, s.flushed.Load()))); err != nil {
 			return err
 		}
 	}
