@@ -96,6 +96,7 @@ func TestGRPCServiceAnswers(t *testing.T) {
 			request = []byte{10, 200}
 		case "/text.v1.Echo/Slow":
 			<-stream.Context().Done()
+			return stream.Context().Err()
 		default:
 			return status.Error(codes.Unimplemented, "no such method")
 		}
@@ -118,8 +119,13 @@ func TestGRPCServiceAnswers(t *testing.T) {
 		if err != nil || len(answers) != 0 {
 			t.Errorf("%s: %d answers, %v", method, len(answers), err)
 		}
-		if note := <-r.notes; !strings.Contains(note, want) {
-			t.Errorf("%s: %q, want %q", method, note, want)
+		select {
+		case note := <-r.notes:
+			if !strings.Contains(note, want) {
+				t.Errorf("%s: %q, want %q", method, note, want)
+			}
+		default:
+			t.Errorf("%s: nothing noted", method)
 		}
 	}
 	closed := newRig(t, Config{})
