@@ -32,7 +32,7 @@ var floors = map[string]int{
 	"operators/text":                  4,
 	"operators/image":                 4,
 	"operators/wrap":                 4,
-	"operators/golden":               4,
+	"operators/golden":               5,
 	"operators/sdp":                  4,
 	"operators/speech":                5,
 	"operators/catalogue":             6,
