@@ -33,7 +33,7 @@ var floors = map[string]int{
 	"operators/image":                 4,
 	"operators/wrap":                 4,
 	"operators/golden":               5,
-	"operators/sdp":                  4,
+	"operators/forms":                4,
 	"operators/speech":                5,
 	"operators/catalogue":             6,
 	"operators/host":                  5,
