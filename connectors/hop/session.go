@@ -46,8 +46,11 @@ type Handler struct {
 	Credit func(position uint64)
 	// Report takes what the receiving end's transport says of reception, which the handler may keep.
 	Report func([]byte)
-	// Event takes an event. For a Flush it drops what the sending end holds and returns the position of what comes next.
-	Event func(connectors.Event) (position uint64)
+	// Flush drops what the sending end holds and returns the position of what comes next; nil holds nothing and is
+	// always at 0. The answer is queued before Event hands the flush to whoever writes.
+	Flush func() (position uint64)
+	// Event takes an event.
+	Event func(connectors.Event)
 	// Ended is called once, last; Err then says why.
 	Ended func()
 }
@@ -151,10 +154,15 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 	if len(a.Payload) > connectors.MaxPayload {
 		return fmt.Errorf("ADU of %d bytes: at most %d are allowed; split it", len(a.Payload), connectors.MaxPayload)
 	}
+	return s.writeUntil(ctx, func(b []byte) []byte { return appendADU(b, a) })
+}
+
+// writeUntil is write that ends with ctx.
+func (s *Session) writeUntil(ctx context.Context, fill func([]byte) []byte) error {
 	if err := s.watch.begin(ctx); err != nil {
 		return err
 	}
-	err := s.write(func(b []byte) []byte { return appendADU(b, a) })
+	err := s.write(fill)
 	s.watch.end()
 	if err == nil {
 		return nil
@@ -168,11 +176,7 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 
 // SendMark says what ends at a position.
 func (s *Session) SendMark(ctx context.Context, m connectors.Mark, position uint64) error {
-	if err := s.watch.begin(ctx); err != nil {
-		return err
-	}
-	defer s.watch.end()
-	return s.write(func(b []byte) []byte {
+	return s.writeUntil(ctx, func(b []byte) []byte {
 		return appendFrame(b, kindMark, func(b []byte) []byte {
 			return binary.BigEndian.AppendUint64(append(b, byte(m)), position)
 		})

@@ -65,7 +65,7 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	}
 	w := &writer{session: s, linger: t.cfg.Linger, events: connectors.NewEventQueue()}
 	s.Begin(hop.Handler{
-		Event: func(e connectors.Event) uint64 { w.events.Put(e); return 0 },
+		Event: w.events.Put,
 		Ended: w.events.Close,
 	})
 	return w, nil

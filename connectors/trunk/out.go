@@ -68,7 +68,7 @@ func newOut(s *hop.Session, conn net.Conn, oneByOne bool) (*Out, error) {
 	}
 	o.timer = time.AfterFunc(time.Hour, o.fire)
 	o.timer.Stop()
-	s.Begin(hop.Handler{Event: func(connectors.Event) uint64 { return 0 }})
+	s.Begin(hop.Handler{Event: func(connectors.Event) {}})
 	return o, nil
 }
 

@@ -54,15 +54,12 @@ func newWriter(s *hop.Session, conn net.Conn, linger time.Duration) (*writer, er
 	}, nil
 }
 
-// event takes an event on the session's goroutine. A flush drops the rest of the ADU that is being written.
-func (w *writer) event(e connectors.Event) (number uint64) {
-	w.events.Put(e)
+// flush drops the rest of the ADU that is being written, on the session's goroutine.
+func (w *writer) flush() (number uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.Kind == connectors.Flush {
-		w.flushes++
-		w.wake()
-	}
+	w.flushes++
+	w.wake()
 	return w.number
 }
 
