@@ -67,7 +67,7 @@ func FuzzHandle(f *testing.F) {
 			Sent: func(uint64) {},
 		}
 		if sending {
-			h = Handler{Flush: func() uint64 { return 1 }, Event: func(connectors.Event) {}, Credit: func(uint64) {}}
+			h = Handler{Flush: func() uint64 { return 1 }, Event: func(connectors.Event) {}, Credit: func(uint64) {}, Report: func([]byte) {}}
 		}
 		for range 3 {
 			s.handle(h, kind(k), body)

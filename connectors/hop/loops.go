@@ -62,6 +62,8 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		h.Mark(m, c.uint64())
 	case k == kindSent && h.Sent != nil:
 		h.Sent(c.uint64())
+	case k == kindReport && h.Report != nil:
+		h.Report(body)
 	case k == kindCredit && h.Credit != nil:
 		h.Credit(c.uint64())
 	case k == kindEnd && h.End != nil:
@@ -173,6 +175,7 @@ type controls struct {
 	hasGrant bool
 	sent     uint64
 	hasSent  bool
+	report   []byte
 }
 
 func (c *controls) set(change func()) {
@@ -219,6 +222,8 @@ func (c *controls) flushed(number uint32, position uint64) {
 
 func (c *controls) credit(position uint64) { c.set(func() { c.granted, c.hasGrant = position, true }) }
 
+func (c *controls) tell(report []byte) { c.set(func() { c.report = report }) }
+
 func (c *controls) sentUpTo(position uint64) { c.set(func() { c.sent, c.hasSent = position, true }) }
 
 func (c *controls) lastFlush() uint32 {
@@ -236,6 +241,10 @@ func (c *controls) take(b []byte) []byte {
 	}
 	if c.hasGrant {
 		b = appendNumber(b, kindCredit, c.granted)
+	}
+	if c.report != nil {
+		b = appendFrame(b, kindReport, func(b []byte) []byte { return append(b, c.report...) })
+		c.report = nil
 	}
 	if c.hasSent {
 		b = appendNumber(b, kindSent, c.sent)

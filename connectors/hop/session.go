@@ -44,6 +44,8 @@ type Handler struct {
 	Sent func(position uint64)
 	// Credit says that the sending end may send what is before the position.
 	Credit func(position uint64)
+	// Report takes what the receiving end's transport says of reception, which the handler may keep.
+	Report func([]byte)
 	// Flush drops what the sending end holds and returns the position of what comes next; nil holds nothing and is
 	// always at 0. The answer is queued before Event hands the flush to whoever writes.
 	Flush func() (position uint64)
@@ -222,6 +224,10 @@ func (s *Session) Signal(e connectors.Event) error {
 
 // Credit tells the sending end that it may send what is before the position. It does not block; the latest counts.
 func (s *Session) Credit(position uint64) { s.control.credit(position) }
+
+// Report tells the sending end, which must have asked for it, of reception; at most 512 bytes, which the session keeps.
+// It does not block; the latest counts.
+func (s *Session) Report(b []byte) { s.control.tell(b[:min(len(b), maxReport)]) }
 
 // Sent tells the receiving end that this end waits for credit and has sent what is before the position. It does not
 // block; the latest counts.

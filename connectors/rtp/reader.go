@@ -16,8 +16,9 @@ import (
 type reader struct {
 	session *hop.Session
 	inbox   *hop.Inbox
-	opener  opener // Read alone uses it, and the one below
+	opener  opener // Read alone uses it, and the two below
 	clock   jitter
+	reports reporter
 	once    sync.Once
 
 	adus, bytes atomic.Uint64
@@ -39,6 +40,7 @@ func newReader(s *hop.Session, conn net.PacketConn, f format, t connectors.Type,
 		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
 	}
 	change := r.inbox.Change
+	r.reports = reporter{ssrc: k.ssrc, sequence: k.sequence, wanted: s.Extra() == wantsReports}
 	s.Begin(hop.Handler{
 		Mark:    func(m connectors.Mark, at uint64) { change(func() { r.buffer.mark(m, at, time.Now()) }) },
 		End:     func(at uint64) { change(func() { r.buffer.finish(at, time.Now()) }) },
@@ -111,7 +113,11 @@ func (r *reader) take() {
 	p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
 	r.inbox.Lock()
 	r.buffer.put(p, now)
+	lost := r.buffer.lost
 	r.inbox.Unlock()
+	if b := r.reports.due(now, r.opener.position, lost, r.opener.format.samples(r.clock.estimate)); b != nil {
+		r.session.Report(b)
+	}
 }
 
 // Signal implements connectors.Reader.

@@ -85,6 +85,7 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	}
 	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
+		Extra: wantsReports,
 	})
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 		s.Abandon(err)
 		return nil, fmt.Errorf("dial %s: %w", h.Name, err)
 	}
-	s.Begin(hop.Handler{Flush: w.flush, Event: w.events.Put, Ended: w.events.Close})
+	s.Begin(hop.Handler{Flush: w.flush, Event: w.events.Put, Report: w.report, Ended: w.events.Close})
 	return w, nil
 }
 

@@ -34,6 +34,15 @@ func TestConformanceSimulated(t *testing.T) {
 	})
 }
 
+// A playout changes when ADUs come, not what a hop means.
+func TestConformancePlayedOut(t *testing.T) {
+	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
+		sim := world.NewSim(seed, world.Link{Delay: 20 * ms, Jitter: 2 * ms, Duplicate: 0.1})
+		p := connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3"))
+		return ends(p, Config{Playout: 30 * ms, PlayoutMost: 100 * ms, Conceal: Repeat})
+	})
+}
+
 // The same on real sockets, through the relay.
 func TestConformanceRelayed(t *testing.T) {
 	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {

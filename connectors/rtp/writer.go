@@ -22,9 +22,10 @@ type writer struct {
 	timer   *time.Timer
 	flushed chan struct{} // wakes a Write that waits
 
-	adus, bytes atomic.Uint64
-	once        sync.Once
-	result      error
+	adus, bytes  atomic.Uint64
+	lost, jitter atomic.Int64 // as the receiving end reports
+	once         sync.Once
+	result       error
 
 	mu       sync.Mutex // what the session's goroutine shares with Write
 	sealer   sealer
@@ -57,6 +58,14 @@ func (w *writer) flush() (position uint64) {
 	default:
 	}
 	return w.position
+}
+
+// report takes the receiving end's report on the session's goroutine.
+func (w *writer) report(b []byte) {
+	if lost, jitter, ok := parseReport(b, w.sealer.ssrc); ok {
+		w.lost.Store(int64(lost))
+		w.jitter.Store(int64(w.sealer.format.span(int64(jitter))))
+	}
 }
 
 // Write implements connectors.Writer. It blocks until the last of the ADU is due within 60 ms by the media's own time.
@@ -175,7 +184,10 @@ func (w *writer) Abort(cause error) {
 	})
 }
 
-// Stats implements connectors.Measured.
+// Stats implements connectors.Measured. Loss (in packets) and jitter are what the receiving end reported last.
 func (w *writer) Stats() connectors.Stats {
-	return connectors.Stats{ADUs: w.adus.Load(), Bytes: w.bytes.Load(), Link: w.session.Link()}
+	return connectors.Stats{
+		ADUs: w.adus.Load(), Bytes: w.bytes.Load(), Lost: uint64(w.lost.Load()),
+		Link: w.session.Link(), Jitter: time.Duration(w.jitter.Load()),
+	}
 }
