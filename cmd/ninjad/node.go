@@ -19,6 +19,7 @@ import (
 	"ninja/connectors/hop"
 	"ninja/connectors/rtp"
 	"ninja/connectors/tcp"
+	"ninja/connectors/udp"
 	"ninja/internal/world"
 	"ninja/operators"
 	"ninja/operators/host"
@@ -175,6 +176,7 @@ func (n *node) carry() error {
 		Identity: n.id, World: n.d.world, Registry: n.registry, Log: n.log, Permit: n.permit,
 		Transports: []connectors.Transport{
 			tcp.New(tcp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
+			udp.New(udp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 			rtp.New(rtp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 		},
 		Fetch: func(ctx context.Context, ref string, from host.DataSource) ([]byte, error) {

@@ -280,7 +280,7 @@ func (p *path) finish(ctx context.Context) {
 		p.running = len(p.stages)
 		for _, s := range p.stages {
 			go func() {
-				s.release()
+				s.release(nil)
 				p.stopped <- stopped{stage: s}
 			}()
 		}

@@ -75,7 +75,11 @@ func (s *stage) run(ctx context.Context) *fault {
 	if f != nil && s.in != nil && s.in.inner != nil {
 		_ = s.in.Signal(connectors.Event{Kind: connectors.Fault, Text: clip(s.spec.ID+": "+f.err.Error(), maxText)})
 	}
-	s.release()
+	if f == nil {
+		s.release(nil)
+	} else {
+		s.release(f.err)
+	}
 	return f
 }
 
@@ -142,8 +146,9 @@ func (i *inbound) await(ctx context.Context, limit time.Duration) error {
 	}
 }
 
-// release closes the stage's hops and its operator. It may be called again.
-func (s *stage) release() {
+// release closes the stage's hops and its operator. A stage that failed breaks its outgoing hop: the stage below must not
+// take half a stream for a whole one. It may be called again.
+func (s *stage) release(failed error) {
 	s.free.Do(func() {
 		if s.inbound != nil {
 			s.inbound.cancel()
@@ -156,7 +161,9 @@ func (s *stage) release() {
 			s.in.inner.Close()
 		}
 		if s.out != nil {
-			if err := s.out.inner.Close(); err != nil && !errors.Is(err, connectors.ErrClosed) {
+			if a, ok := s.out.inner.(connectors.Aborter); ok && failed != nil {
+				a.Abort(failed)
+			} else if err := s.out.inner.Close(); err != nil && !errors.Is(err, connectors.ErrClosed) {
 				s.log.Debug("end of stream not delivered", "hop", s.spec.Out.Hop, "err", err)
 			}
 		}
