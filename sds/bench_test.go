@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -215,4 +216,68 @@ func BenchmarkWatch(b *testing.B) {
 			b.ReportMetric(float64(heard)/float64(b.N), "told/change")
 		})
 	}
+}
+
+// BenchmarkQueryUnderChange asks three-term queries among 10,000 services while 10,000 changes a second arrive, and when
+// none do: p99-ratio is between the two.
+func BenchmarkQueryUnderChange(b *testing.B) {
+	w := newTown(b)
+	w.catalogue(b, 10_000)
+	owner := w.identity(ca.KindBase, "b").ID()
+	q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>7</floor><building street="st7"/></service>`)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := rights{grants: []capability.Who{"group:staff"}}
+	p99 := func() time.Duration {
+		laps := make([]time.Duration, b.N)
+		for i := range laps {
+			at := time.Now()
+			if _, _, err := w.server.look(context.Background(), r, q); err != nil {
+				b.Fatal(err)
+			}
+			laps[i] = time.Since(at)
+			time.Sleep(50 * time.Microsecond) // a server with room: what is measured is how they hinder each other
+		}
+		slices.Sort(laps)
+		return laps[len(laps)*99/100]
+	}
+	p99()
+	quiet := p99()
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	made := make([]int, 64)
+	begun := time.Now()
+	for k := range made {
+		all.Go(func() {
+			tick := time.NewTicker(64 * time.Second / 10_000)
+			defer tick.Stop()
+			for i := 0; ctx.Err() == nil; i++ {
+				<-tick.C
+				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
+				tree, err := check.Parse(d)
+				if err == nil {
+					err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				made[k]++
+			}
+		})
+	}
+	b.ResetTimer()
+	busy := p99()
+	b.StopTimer()
+	took := time.Since(begun)
+	cancel()
+	all.Wait()
+	changes := 0
+	for _, n := range made {
+		changes += n
+	}
+	b.ReportMetric(float64(changes)/took.Seconds(), "changes/s")
+	b.ReportMetric(float64(busy)/float64(max(1, quiet)), "p99-ratio")
+	b.ReportMetric(float64(busy.Microseconds()), "p99-us")
 }

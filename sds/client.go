@@ -219,11 +219,16 @@ func (c *Client) ask(ctx context.Context, capability []byte, q *sdspb.Question) 
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
 	wait := backoffLeast
+	var last error
 	for {
 		a, err := c.askOnce(ctx, capability, q)
-		if err == nil || !errors.Is(err, errBroken) {
+		if err != nil && ctx.Err() != nil && last != nil {
+			err = fmt.Errorf("%w; before that: %w", err, last) // why there was no answer in time
+		}
+		if err == nil || !errors.Is(err, errBroken) || ctx.Err() != nil {
 			return a, err
 		}
+		last = err
 		c.cfg.Log.Debug("sds session broke", "server", c.cfg.Address, "error", err)
 		if world.Sleep(ctx, c.cfg.World.Jitter(wait)) != nil || c.life.Err() != nil {
 			return nil, err

@@ -112,7 +112,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	l.Close()
 	w.address = l.Addr().String()
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_, err = w.client(w.identity(ca.KindUser, "u")).Query(ctx, Query{})
 	if err == nil || !strings.Contains(err.Error(), w.address) || !errors.Is(err, errBroken) {
@@ -122,7 +122,7 @@ func TestUnreachable(t *testing.T) {
 	address, stop := serve(t, w.identity(ca.KindProxy, "p"), "127.0.0.1:0", w.server)
 	defer stop()
 	w.address = address
-	ctx, cancel = context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel = context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if _, err = w.client(w.identity(ca.KindUser, "u")).Query(ctx, Query{}); err == nil || !strings.Contains(err.Error(), "wanted the kind [sds]") {
 		t.Error(err)

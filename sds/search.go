@@ -340,7 +340,7 @@ func (q *question) message(r *record, now time.Time) *sdspb.Found {
 func (r *record) message(now time.Time) *sdspb.Found {
 	live := r.live.Load()
 	return &sdspb.Found{
-		Owner: string(r.owner), Name: r.name, Version: r.version, Description: r.description, Signature: r.signature,
+		Owner: string(r.owner), Name: r.name, Version: r.version, Description: []byte(r.tree.Source()), Signature: r.signature,
 		Chain: live.chain, Numbers: live.numbers, AgeMs: uint64(max(0, now.Sub(live.heard)).Milliseconds()),
 	}
 }

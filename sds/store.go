@@ -1,7 +1,6 @@
 package sds
 
 import (
-	"bytes"
 	"container/heap"
 	"context"
 	"fmt"
@@ -17,14 +16,13 @@ import (
 
 // record is one version of a service. What refreshes change is behind live; all else never changes.
 type record struct {
-	key         string // its id
-	owner       ca.ID
-	name        string
-	version     uint64
-	description []byte
-	signature   []byte
-	tree        *check.Document
-	live        *atomic.Pointer[liveness]
+	key       string // its id
+	owner     ca.ID
+	name      string
+	version   uint64
+	signature []byte
+	tree      *check.Document // and the description itself
+	live      *atomic.Pointer[liveness]
 }
 
 // liveness is what a refresh renews; it is replaced whole.
@@ -213,7 +211,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		}
 	case b.Version < old.version:
 		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d: version %d is known: announce a newer version", id, b.Version, old.version)}
-	case b.Version == old.version && !bytes.Equal(b.Description, old.description):
+	case b.Version == old.version && string(b.Description) != old.tree.Source():
 		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d is known with other bytes: a changed description wants a new version", id, b.Version)}
 	case b.Version == old.version:
 		if len(b.Numbers) == 0 {
@@ -223,7 +221,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
 		return nil
 	}
-	r := &record{key: id, owner: b.Owner, name: b.Name, version: b.Version, description: b.Description, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
+	r := &record{key: id, owner: b.Owner, name: b.Name, version: b.Version, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
 	r.live.Store(live)
 	next := &entry{record: r, expires: now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))}
 	next.class = s.classOf(r)

@@ -224,3 +224,44 @@ func TestMeter(t *testing.T) {
 		}
 	})
 }
+
+// A principal whose questions look at too much waits for its own allowance; the others' questions do not.
+func TestExpensiveQuestionsDelayTheirAskerOnly(t *testing.T) {
+	w := newTown(t)
+	owner, greedy, modest := w.identity(ca.KindBase, "b"), w.identity(ca.KindUser, "g"), w.identity(ca.KindUser, "m")
+	w.server.meter = newMeter(1000) // a hundred services looked at use this up
+	for i := range 1000 {
+		w.publish(owner, fmt.Sprint("p", i), 1, "<a><b/><b/></a>")
+		w.allow(owner, fmt.Sprint("p", i), capability.Everyone)
+	}
+	ask := func(id *ca.Identity, expr string) error {
+		ctx, cancel := context.WithTimeout(callFrom(context.Background(), id), 200*time.Millisecond)
+		defer cancel()
+		_, err := w.server.Query(ctx, &sdspb.QueryRequest{Question: &sdspb.Question{Xpath: expr, CountOnly: true}})
+		return err
+	}
+	const expensive = "not(//c)"
+	if err := ask(greedy, expensive); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(greedy, expensive); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("in debt: %v", err)
+	}
+	if err := ask(modest, "/c"); err != nil {
+		t.Errorf("somebody else: %v", err)
+	}
+}
+
+func TestPing(t *testing.T) {
+	w := newTown(t)
+	c := w.client(w.identity(ca.KindUser, "u"))
+	for range 3 {
+		if err := c.Ping(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	c.Close()
+	if err := c.Ping(context.Background()); err == nil {
+		t.Error("a closed client was answered")
+	}
+}

@@ -38,25 +38,26 @@ const (
 
 // options are the command line.
 type options struct {
-	Terms     []string           `arg:"" optional:"" help:"Quick terms, such as kind=printer 'floor<4'."`
-	File      string             `short:"f" placeholder:"FILE" help:"A template: a partial description."`
-	XPath     string             `name:"xpath" help:"An XPath expression of the supported subset."`
-	Namespace map[string]string  `short:"n" placeholder:"PREFIX=NAME" help:"Prefixes that --xpath uses."`
-	By        string             `placeholder:"ID" help:"Only services of this owner."`
-	Output    string             `short:"o" enum:"table,xml,json" default:"table" help:"table, xml or json."`
-	Columns   []string           `short:"c" placeholder:"PATH" help:"More columns of the table: named numbers, or paths such as floor or node/@cores."`
-	Sort      string             `short:"s" placeholder:"WHAT" help:"A named number or a path; -WHAT is descending."`
-	Limit     int                `short:"l" placeholder:"N" help:"At most so many; with --all, so many at a time."`
-	All       bool               `help:"All there are, page by page."`
-	Lean      bool               `help:"Only the --columns, cut out by the server: less to carry, but its word, without the owners' signatures."`
-	Step      map[string]float64 `placeholder:"NAME=STEP" help:"With --watch: also tell when this named number has moved by STEP."`
-	Count     bool               `help:"Only say how many."`
-	Explain   bool               `help:"Say how the answer is found, instead of the answer."`
-	Watch     bool               `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
-	Home      string             `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
-	Server    string             `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
-	Manager   string             `env:"NINJA_CAPABILITY" placeholder:"HOST:PORT" help:"The capability manager; else it is found by listening."`
-	Timeout   time.Duration      `default:"10s" help:"How long to wait for the answer."`
+	Terms      []string           `arg:"" optional:"" help:"Quick terms, such as kind=printer 'floor<4'."`
+	File       string             `short:"f" placeholder:"FILE" help:"A template: a partial description."`
+	XPath      string             `name:"xpath" help:"An XPath expression of the supported subset."`
+	Namespace  map[string]string  `short:"n" placeholder:"PREFIX=NAME" help:"Prefixes that --xpath uses."`
+	By         string             `placeholder:"ID" help:"Only services of this owner."`
+	Output     string             `short:"o" enum:"table,xml,json" default:"table" help:"table, xml or json."`
+	Columns    []string           `short:"c" placeholder:"PATH" help:"More columns of the table: named numbers, or paths such as floor or node/@cores."`
+	Sort       string             `short:"s" placeholder:"WHAT" help:"A named number or a path; --sort=-WHAT is descending."`
+	Limit      int                `short:"l" placeholder:"N" help:"At most so many; with --all, so many at a time."`
+	All        bool               `help:"All there are, page by page."`
+	Lean       bool               `help:"Only the --columns, cut out by the server: less to carry, but its word, without the owners' signatures."`
+	Step       map[string]float64 `placeholder:"NAME=STEP" help:"With --watch: also tell when this named number has moved by STEP."`
+	Count      bool               `help:"Only say how many."`
+	Explain    bool               `help:"Say how the answer is found, instead of the answer."`
+	Watch      bool               `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
+	Home       string             `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
+	Server     string             `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
+	Manager    string             `env:"NINJA_CAPABILITY" placeholder:"HOST:PORT" help:"The capability manager; else it is found by listening."`
+	Completion string             `enum:",bash,zsh,fish" default:"" placeholder:"SHELL" help:"Write what has bash, zsh or fish complete the command line: source <(sdsquery --completion bash)."`
+	Timeout    time.Duration      `default:"10s" help:"How long to wait for the answer."`
 }
 
 // terminal is where the command reads and writes.

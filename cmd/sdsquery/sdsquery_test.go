@@ -92,8 +92,8 @@ var printers = fake{
 	service("m", `<service xmlns="urn:ninja:service:1" kind="map's &quot;end&quot;" name="map"/>`),
 }
 
-// run parses a command line and asks the fake.
-func run(t *testing.T, f finder, width int, args ...string) (out, errs string, code int) {
+// asks parses a command line and asks the fake.
+func asks(t *testing.T, f finder, width int, args ...string) (out, errs string, code int) {
 	t.Helper()
 	var o options
 	p, err := kong.New(&o)
@@ -124,7 +124,7 @@ func TestQuickTerms(t *testing.T) {
 		{"name=attic|map", "p2 m", 0}, {"kind=~map's", "m", 0}, {"kind=scanner", "", 1}, {"floor<many", "", 2}, {"=x", "", 2},
 		{`kind='"`, "", 2}, {"a!b", "", 2},
 	} {
-		out, errs, code := run(t, printers, 0, append([]string{"-o", "json"}, strings.Fields(tc.terms)...)...)
+		out, errs, code := asks(t, printers, 0, append([]string{"-o", "json"}, strings.Fields(tc.terms)...)...)
 		var list []object
 		if code != exitFailed {
 			if err := json.Unmarshal([]byte(out), &list); err != nil {
@@ -142,7 +142,7 @@ func TestQuickTerms(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	out, _, code := run(t, printers, 60, "kind=printer", "-c", "floor,load")
+	out, _, code := asks(t, printers, 60, "kind=printer", "-c", "floor,load")
 	want := `NAME  KIND     OWNER   FLOOR  LOAD  AGE   NUMBERS    SUMMARY
 p1    printer  base/b  2      0.25  1.5s  load=0.25  Beside…
 p2    printer  base/b  5      0.25  1.5s  load=0.25
@@ -150,41 +150,41 @@ p2    printer  base/b  5      0.25  1.5s  load=0.25
 	if out != want || code != exitFound {
 		t.Errorf("code %d\n%s", code, out)
 	}
-	if out, _, code := run(t, printers, 0, "--count", "kind=printer"); out != "2\n" || code != exitFound {
+	if out, _, code := asks(t, printers, 0, "--count", "kind=printer"); out != "2\n" || code != exitFound {
 		t.Errorf("count: %q %d", out, code)
 	}
-	if out, _, code := run(t, printers, 0, "--explain", "kind=a"); code != exitFound || out != `you may find 40 services, in 2 visibility classes
+	if out, _, code := asks(t, printers, 0, "--explain", "kind=a"); code != exitFound || out != `you may find 40 services, in 2 visibility classes
   /service/@kind = "a": 3  <- looked up
   /service/floor: 9
 3 were looked at, 2 match
 ` {
 		t.Errorf("explain: %d\n%s", code, out)
 	}
-	if out, errs, code := run(t, printers, 0, "--watch"); code != exitFailed || !strings.Contains(errs, "went away") ||
+	if out, errs, code := asks(t, printers, 0, "--watch"); code != exitFailed || !strings.Contains(errs, "went away") ||
 		!strings.HasPrefix(out, "+ spiffe://d/base/b#p1  printer  base/b  1.5s  load=0.25  Beside the lift\n- spiffe://d/base/b#p1\n") {
 		t.Errorf("watch: %d %s\n%s", code, errs, out)
 	}
 }
 
 func TestPagesAndLeanColumns(t *testing.T) {
-	out, errs, code := run(t, printers, 0, "--limit", "1", "-c", "floor", "kind=printer")
+	out, errs, code := asks(t, printers, 0, "--limit", "1", "-c", "floor", "kind=printer")
 	if !strings.Contains(out, "p1") || strings.Contains(out, "p2") || !strings.Contains(errs, "the first 1; there are more: --all") || code != exitFound {
 		t.Errorf("limit: %d %s\n%s", code, errs, out)
 	}
-	out, errs, code = run(t, printers, 0, "--limit", "1", "--all", "kind=printer")
+	out, errs, code = asks(t, printers, 0, "--limit", "1", "--all", "kind=printer")
 	if !strings.Contains(out, "p1") || !strings.Contains(out, "p2") || errs != "" || code != exitFound {
 		t.Errorf("all: %d %s\n%s", code, errs, out)
 	}
-	out, _, _ = run(t, printers, 0, "--lean", "-c", "node/@cores,floor", "name=attic")
+	out, _, _ = asks(t, printers, 0, "--lean", "-c", "node/@cores,floor", "name=attic")
 	if want := "NAME  OWNER   NODE/@CORES  AGE   NUMBERS\np2    base/b  v, w         1.5s  load=0.25\n"; out != want {
 		t.Errorf("lean:\n%s", out)
 	}
-	out, _, _ = run(t, printers, 0, "--lean", "-c", "node/@cores,floor", "-o", "json", "name=attic")
+	out, _, _ = asks(t, printers, 0, "--lean", "-c", "node/@cores,floor", "-o", "json", "name=attic")
 	if !strings.Contains(strings.Join(strings.Fields(out), ""), `"values":{"floor":null,"node/@cores":["v","w"]}`) {
 		t.Errorf("lean json:\n%s", out)
 	}
 	for _, args := range [][]string{{"--lean"}, {"--lean", "-c", "a", "-o", "xml"}, {"--step", "load=1"}} {
-		if _, _, code := run(t, printers, 0, args...); code != exitFailed {
+		if _, _, code := asks(t, printers, 0, args...); code != exitFailed {
 			t.Errorf("%v: %d", args, code)
 		}
 	}

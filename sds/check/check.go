@@ -67,6 +67,9 @@ type Node struct {
 // Attr is an attribute, its value with references resolved.
 type Attr struct{ Space, Local, Value string }
 
+// Source is the document as it was written, so that nobody has to keep it beside its tree.
+func (d *Document) Source() string { return d.source }
+
 // Attributes are those of element i.
 func (d *Document) Attributes(i int) []Attr {
 	n := &d.Nodes[i]

@@ -18,8 +18,11 @@ func Parse(b []byte) (*Document, error) {
 	if e := p.document(); e != nil {
 		return nil, e
 	}
-	return &Document{Nodes: p.nodes, Attrs: p.attrs, source: p.s}, nil
+	return &Document{Nodes: exact(p.nodes), Attrs: exact(p.attrs), source: p.s}, nil
 }
+
+// exact is s in no more memory than it needs: documents are kept for long, and by the million.
+func exact[T any](s []T) []T { return append(make([]T, 0, len(s)), s...) }
 
 // parser is one pass over the bytes.
 type parser struct {
