@@ -16,6 +16,7 @@ import (
 // their own where they are built on. The longest prefix counts.
 var floors = map[string]int{
 	"internal/world":                  0,
+	"internal/world/relay":            1,
 	"connectors":                      1,
 	"ca":                              1,
 	"ca/seal":                         0,
@@ -23,6 +24,8 @@ var floors = map[string]int{
 	"connectors/mem":                  2,
 	"connectors/tcp":                  3,
 	"connectors/rtp":                  3,
+	"connectors/udp":                  3,
+	"connectors/trunk":                3,
 	"connectors/connectorstest":       3,
 	"capability":                      3,
 	"operators":                       3,
@@ -40,7 +43,10 @@ var floors = map[string]int{
 	"sds":                             6,
 	"sds/announce":                    5,
 	"sds/check":                       4,
+	"sds/schema":                      5,
 	"sds/index":                       5,
+	"sds/httpsd":                      7,
+	"sds/dnssd":                       7,
 	"base":                            7,
 	"proxy":                           7,
 	"apc":                             8,

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/internal/world"
@@ -60,6 +61,12 @@ type Config struct {
 	Claims func(token []byte) (capability.Claims, error)
 	// MaxPaths bounds the paths of all owners, zero is 1,000; MaxPerOwner those of one owner, zero is 100.
 	MaxPaths, MaxPerOwner int
+	// Follow follows queries for those who ask again; nil has every request ask the SDS for everything.
+	Follow Follower
+	// MaxViews bounds what is followed at once: one view for all askers of equal rights; zero is 64.
+	MaxViews int
+	// Idle is how long a view is followed after its last use; zero is five minutes.
+	Idle time.Duration
 	// Keep is how long an ended path can still be shown; zero is ten minutes.
 	Keep time.Duration
 }
@@ -73,8 +80,15 @@ type Creator struct {
 	paths map[string]*path
 	// descriptions are parsed once for each version.
 	descriptions map[descriptionKey]*operators.Description
+	views        map[string]*live // by rights
+	learned      *learned
+	cache        *plan.Cache
+	preparing    chan struct{} // holds the one that prepares spare plans
 	kept         sync.WaitGroup
 }
+
+// maxCached bounds the plans and refusals that are cached; each keeps the catalogue that it was made of.
+const maxCached = 256
 
 // New makes a creator; Run must be running for paths to be made.
 func New(cfg Config) (*Creator, error) {
@@ -90,7 +104,17 @@ func New(cfg Config) (*Creator, error) {
 	if cfg.Keep == 0 {
 		cfg.Keep = 10 * time.Minute
 	}
-	return &Creator{cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description)}, nil
+	if cfg.MaxViews == 0 {
+		cfg.MaxViews = 64
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = 5 * time.Minute
+	}
+	return &Creator{
+		cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description),
+		views: make(map[string]*live), learned: newLearned(), cache: plan.NewCache(maxCached),
+		preparing: make(chan struct{}, 1),
+	}, nil
 }
 
 // Run keeps the paths until ctx ends, then tears them down.
@@ -99,13 +123,15 @@ func (c *Creator) Run(ctx context.Context) error {
 	c.live = ctx
 	c.mu.Unlock()
 	<-ctx.Done()
+	c.mu.Lock() // whoever still saw it running has begun what he begins
+	c.mu.Unlock()
 	c.kept.Wait()
 	return nil
 }
 
 // Plan says what Create would make.
 func (c *Creator) Plan(ctx context.Context, asker ca.Peer, r Request) (Info, error) {
-	p, err := c.plan(ctx, asker, r)
+	p, _, err := c.plan(ctx, asker, r)
 	if err != nil {
 		return Info{}, err
 	}
@@ -118,7 +144,7 @@ func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, e
 	if b, err := hex.DecodeString(r.Path); err != nil || len(b) != 8 || r.Path != strings.ToLower(r.Path) {
 		return Info{}, fmt.Errorf("%w: path %q: want 16 lower-case hexadecimal digits", ErrBadRequest, r.Path)
 	}
-	p, err := c.plan(ctx, asker, r)
+	p, s, err := c.plan(ctx, asker, r)
 	if err != nil {
 		return Info{}, err
 	}
@@ -138,7 +164,7 @@ func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, e
 	p.info.SetUp = c.cfg.World.Now().Sub(begun)
 	p.mu.Unlock()
 	p.become(Running, "")
-	c.keep(p, nodes)
+	c.keep(p, s, nodes)
 	return p.snapshot(), nil
 }
 
@@ -171,11 +197,12 @@ func (c *Creator) admit(p *path) error {
 }
 
 // keep looks after a running path until it ends or its capability does, and remembers it for a while.
-func (c *Creator) keep(p *path, nodes []*node) {
+func (c *Creator) keep(p *path, s *sketch, nodes []*node) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	ctx, cancel := context.WithDeadline(c.live, p.expires)
 	p.stop = cancel
-	c.mu.Unlock()
+	c.kept.Go(func() { c.prepare(ctx, p, s) })
 	c.kept.Go(func() {
 		defer cancel()
 		p.run(ctx, nodes, c.cfg.Open)

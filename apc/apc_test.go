@@ -387,3 +387,51 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 }
+
+// What nodes report of a running path is learned, and the plans that it would go over to are made ahead: here either
+// proxy could be done without, the oracle and the telephone could not.
+func TestSparesAndReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		town := newTown()
+		c := town.creator(ctx, t, time.Hour)
+		made, err := c.Create(ctx, ann, ask())
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if info, err := c.Show(ann.ID, id); err != nil || info.Spares != 1 {
+			t.Errorf("%d spare plans (%v)", info.Spares, err)
+		}
+		s := made.Steps[1]
+		for n := range 6 {
+			stats := host.StageStats{ID: s.Stage, Process: time.Second, ProcessP99: time.Second, CPU: 0.3}
+			if stats.In.ADUs = uint64(n / 2); n == 1 { // every other one says nothing new
+				stats.Process = time.Hour
+			}
+			town.nodes[s.Node].reports <- host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}}
+			town.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}} // of another's stage
+		}
+		synctest.Wait()
+		if c.learned.cost(s.name, s.Node) != nil {
+			t.Error("two reports that said something, and a conclusion")
+		}
+		for n := range 6 {
+			stats := host.StageStats{ID: s.Stage, Process: time.Second, ProcessP99: time.Second, CPU: 0.3}
+			stats.In.ADUs = uint64(10 + n)
+			town.nodes[s.Node].reports <- host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}}
+		}
+		synctest.Wait()
+		if got := c.learned.cost(s.name, s.Node); got == nil || got.Latency != operators.Latency(time.Second) || got.CPU != 0.3 || got.Memory != 1<<20 {
+			t.Errorf("learned %+v", got)
+		}
+		if again, err := c.Plan(ctx, ann, Request{Line: line}); err != nil || again.Steps[1].Node == s.Node {
+			t.Errorf("the plan is still at %s (%v)", s.Node, err)
+		}
+		if _, err := c.Delete(ctx, ann.ID, id); err != nil {
+			t.Error(err)
+		}
+	})
+}

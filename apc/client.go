@@ -1,6 +1,7 @@
 package apc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -47,26 +48,74 @@ func (c *Client) Create(ctx context.Context, r Request) (Info, error) {
 	return c.ask(ctx, r, c.rpc.Create)
 }
 
+// Explain says why a request gets the plan that it gets, or none.
+func (c *Client) Explain(ctx context.Context, r Request) (Explanation, error) {
+	var err error
+	if r.Capability, err = c.narrowed(ctx, r.Path); err != nil {
+		return Explanation{}, err
+	}
+	w, err := c.rpc.Explain(ctx, requestToWire(r))
+	if err != nil {
+		return Explanation{}, readable(err)
+	}
+	return explanationFromWire(w), nil
+}
+
+// Catalogue fetches all that the user's paths may be made of.
+func (c *Client) Catalogue(ctx context.Context) (*Catalogue, error) {
+	token, err := c.narrowed(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.rpc.Catalogue(ctx, &apcpb.CatalogueRequest{Version: wireVersion, Capability: token})
+	if err != nil {
+		return nil, readable(err)
+	}
+	var b bytes.Buffer
+	for {
+		p, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return ReadCatalogue(&b)
+		case err != nil:
+			return nil, readable(err)
+		case b.Len()+len(p.GetJson()) > MaxCatalogue:
+			return nil, fmt.Errorf("the creator's catalogue has more than %d bytes", MaxCatalogue)
+		}
+		b.Write(p.GetJson())
+	}
+}
+
 type call func(context.Context, *apcpb.PathRequest, ...grpc.CallOption) (*apcpb.PathInfo, error)
 
-// ask hands the request over with the user's capability narrowed to the creator and, where it has a name, to the path.
 func (c *Client) ask(ctx context.Context, r Request, do call) (Info, error) {
+	var err error
+	if r.Capability, err = c.narrowed(ctx, r.Path); err != nil {
+		return Info{}, err
+	}
+	return infoOf(do(ctx, requestToWire(r)))
+}
+
+// narrowed is the user's capability narrowed to the creator and, where it has a name, to the path.
+func (c *Client) narrowed(ctx context.Context, path string) ([]byte, error) {
 	token, err := c.capability(ctx)
 	if err != nil {
-		return Info{}, err
+		return nil, err
 	}
 	creator, err := c.creator(ctx)
 	if err != nil {
-		return Info{}, err
+		return nil, err
 	}
-	r.Capability, err = capability.Narrow(token, c.id, capability.Narrowing{
+	token, err = capability.Narrow(token, c.id, capability.Narrowing{
 		Ops:  capability.Find | capability.Use | capability.ListenFrom | capability.SendTo,
-		Path: r.Path, Delegate: creator.Key,
+		Path: path, Delegate: creator.Key,
 	})
 	if err != nil {
-		return Info{}, fmt.Errorf("narrow the capability: %w", err)
+		return nil, fmt.Errorf("narrow the capability: %w", err)
 	}
-	return infoOf(do(ctx, requestToWire(r)))
+	return token, nil
 }
 
 // creator says who is at the other end: the capability is narrowed to its key and to no other.

@@ -4,75 +4,105 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
-	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/operators"
 	"ninja/sds"
 )
 
-// thing is a description that was found.
-type thing struct {
-	sds.Found
-	*operators.Description
+// query asks with the asker's rights for all that a request with these words can be met with, and makes a view of it:
+// what is done while no watch is in step.
+func (c *Creator) query(ctx context.Context, token []byte, words []word) (*view, error) {
+	questions := []sds.Query{{Template: Template(operators.KindProxy, "")}, {Template: Template(operators.KindOperator, "")}}
+	for i := range words {
+		questions = append(questions, words[i].question())
+	}
+	return c.gather(ctx, token, questions)
 }
 
-// view is what an asker may see of what paths are made of.
-type view struct {
-	proxies, operators []thing
-	// named are the things that the request names, by the words it names them with.
-	named map[string][]thing
+// everything asks for all that says where it runs.
+func (c *Creator) everything(ctx context.Context, token []byte) (*view, error) {
+	return c.gather(ctx, token, []sds.Query{{Template: watchTemplate()}})
 }
 
-// look queries the SDS with the asker's rights for all that the request can be met with.
-func (c *Creator) look(ctx context.Context, token []byte, names []string) (*view, error) {
-	v := &view{named: make(map[string][]thing)}
+// gather makes a view of what the questions find.
+func (c *Creator) gather(ctx context.Context, token []byte, questions []sds.Query) (*view, error) {
+	v := newView(c.learned.cost)
 	var mu sync.Mutex
+	err := c.ask(ctx, token, questions, func(_ sds.Query, found []sds.Found) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, f := range found {
+			if t := c.thing(f); t != nil {
+				v.put(t)
+			}
+		}
+	})
+	v.measure()
+	return v, err
+}
+
+// ask asks several questions at once.
+func (c *Creator) ask(ctx context.Context, token []byte, questions []sds.Query, take func(sds.Query, []sds.Found)) error {
 	g, ctx := errgroup.WithContext(ctx)
-	ask := func(kind, name string, take func([]thing)) {
+	for _, q := range questions {
 		g.Go(func() error {
-			found, err := c.find(ctx, token, kind, name)
-			mu.Lock()
-			defer mu.Unlock()
-			take(found)
+			found, err := c.cfg.Find.QueryAs(ctx, token, q)
+			take(q, found)
 			return err
 		})
 	}
-	ask(operators.KindProxy, "", func(t []thing) { v.proxies = t })
-	ask(operators.KindOperator, "", func(t []thing) { v.operators = t })
-	for _, n := range names {
-		kind, name, _ := strings.Cut(n, ":")
-		ask(kind, name, func(t []thing) { v.named[n] = t })
-	}
 	if err := g.Wait(); err != nil {
-		return nil, fmt.Errorf("find what the path can be made of: %w", err)
+		return fmt.Errorf("find what the path can be made of: %w", err)
 	}
-	return v, nil
+	return nil
 }
 
-// find asks for the descriptions of a kind and, unless name is "", of that name. Descriptions that are not in the
-// vocabulary of paths are left out: the SDS holds any XML.
-func (c *Creator) find(ctx context.Context, token []byte, kind, name string) ([]thing, error) {
-	found, err := c.cfg.Find.QueryAs(ctx, token, sds.Query{Template: Template(kind, name)})
-	if err != nil {
-		return nil, err
-	}
-	things := make([]thing, 0, len(found))
-	for _, f := range found {
-		d, err := c.parsed(f)
-		if err != nil {
-			c.cfg.Log.Debug("a description that paths cannot use", "service", f.ID, "error", err)
+// match asks the SDS what the templates among the words match.
+func (c *Creator) match(ctx context.Context, token []byte, words []word) error {
+	for i := range words {
+		w := &words[i]
+		if w.template == nil {
 			continue
 		}
-		things = append(things, thing{f, d})
+		found, err := c.cfg.Find.QueryAs(ctx, token, w.question())
+		if err != nil {
+			return fmt.Errorf("find what %s matches: %w", w.String(), err)
+		}
+		w.matches = make(map[string]bool)
+		for _, f := range found {
+			w.matches[f.ID] = true
+		}
 	}
-	slices.SortFunc(things, func(a, b thing) int { return strings.Compare(a.ID, b.ID) })
-	return things, nil
+	return nil
+}
+
+// question finds at least what a word means.
+func (w *word) question() sds.Query {
+	if w.template != nil {
+		return sds.Query{Template: w.template}
+	}
+	if owner, _, ok := strings.Cut(w.id, "#"); ok {
+		return sds.Query{By: ca.ID(owner)}
+	}
+	if strings.Contains(w.name, "/") { // the last part may be an operator
+		return sds.Query{Template: Template(w.kind, "")}
+	}
+	return sds.Query{Template: Template(w.kind, w.name)}
+}
+
+// thing reads what was found; nil when it is not in the vocabulary of paths: the SDS holds any XML.
+func (c *Creator) thing(f sds.Found) *thing {
+	d, err := c.parsed(f)
+	if err != nil {
+		c.cfg.Log.Debug("a description that paths cannot use", "service", f.ID, "error", err)
+		return nil
+	}
+	return &thing{f, d}
 }
 
 // Template is the query for the descriptions of a kind and, unless name is "", of that name.
@@ -116,100 +146,4 @@ func (c *Creator) parsed(f sds.Found) (*operators.Description, error) {
 type descriptionKey struct {
 	id      string
 	version uint64
-}
-
-// parts are what the planner's catalogue is built of.
-func (v *view) parts() plan.Parts {
-	var p plan.Parts
-	nodes := make(map[ca.ID]bool)
-	addNode := func(t thing, cores float64) {
-		if nodes[t.Owner] {
-			return
-		}
-		nodes[t.Owner] = true
-		p.Nodes = append(p.Nodes, plan.Node{
-			ID: t.Owner, Load: t.Numbers["load"], Cores: cores, Memory: t.Node.Memory, Region: t.Node.Region,
-		})
-	}
-	for _, t := range v.proxies {
-		if t.Node != nil && t.Owner.Kind() == ca.KindProxy { // nobody else may host operators
-			addNode(t, t.Node.Cores)
-		}
-	}
-	byMake := make(map[string]int)
-	for _, t := range v.operators {
-		if !nodes[t.Owner] {
-			continue // its proxy is gone or hidden
-		}
-		for _, s := range t.Operators {
-			key := strings.Join([]string{s.Name, s.Program, s.In.String(), s.Out.String(), fmt.Sprint(s.Args)}, "\n")
-			i, known := byMake[key]
-			if !known {
-				i = len(p.Operators)
-				byMake[key] = i
-				p.Operators = append(p.Operators, plan.Operator{Name: key, Spec: s, Service: t.ID, Kind: t.Kind})
-			}
-			cost := s.Cost
-			p.Operators[i].Places = append(p.Operators[i].Places, plan.Place{Node: t.Owner, Cost: &cost})
-		}
-	}
-	seen := make(map[string]bool)
-	for _, things := range v.named {
-		for _, t := range things {
-			if seen[t.ID] || t.Node == nil {
-				continue
-			}
-			seen[t.ID] = true
-			addNode(t, 0)
-			for _, s := range t.Operators {
-				p.Operators = append(p.Operators, plan.Operator{
-					Name: t.fixedName(s), Spec: s, Service: t.ID, Kind: t.Kind, Fixed: true, Places: []plan.Place{{Node: t.Owner}},
-				})
-			}
-		}
-	}
-	return p
-}
-
-// fixedName names an operator of a long-lived service in the catalogue.
-func (t thing) fixedName(s operators.Spec) string { return t.ID + "/" + s.Name }
-
-// endpoint picks the operator that a request's end means: one thing, one operator without input (or without output).
-func (v *view) endpoint(words string, source bool) (string, error) {
-	var names []string
-	for _, t := range v.named[words] {
-		for _, s := range t.Operators {
-			if source && s.In.IsZero() || !source && s.Out.IsZero() {
-				names = append(names, t.fixedName(s))
-			}
-		}
-	}
-	what := "takes data in"
-	if source {
-		what = "gives data out"
-	}
-	switch len(names) {
-	case 1:
-		return names[0], nil
-	case 0:
-		return "", fmt.Errorf("%w: nothing that you may find is called %s and %s (sdsquery kind=%s shows what is there)",
-			ErrRefused, words, what, strings.ReplaceAll(words, ":", " name="))
-	}
-	return "", fmt.Errorf("%w: %s means %d things (%s): name one", ErrRefused, words, len(names), strings.Join(names, ", "))
-}
-
-// requirement lists the operators that meet a required step.
-func (v *view) requirement(words string) (plan.Requirement, error) {
-	r := plan.Requirement{Label: "?" + words}
-	for _, t := range v.named[words] {
-		for _, s := range t.Operators {
-			if !s.In.IsZero() && !s.Out.IsZero() {
-				r.Any = append(r.Any, t.fixedName(s))
-			}
-		}
-	}
-	if r.Any == nil {
-		return r, fmt.Errorf("%w: no service that you may find is a %s (sdsquery kind=%s shows what is there)", ErrRefused, words, words)
-	}
-	return r, nil
 }

@@ -1,11 +1,15 @@
 package apc
 
 import (
+	"fmt"
+	"math"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/connectors"
 	"ninja/operators"
+	sdsindex "ninja/sds/index"
 )
 
 // State is where a path is in its life.
@@ -22,17 +26,21 @@ const (
 
 // Info is what the creator tells of a path.
 type Info struct {
-	Path     string        `json:"path"`
-	Request  string        `json:"request"`
-	Owner    ca.ID         `json:"owner"`
-	State    State         `json:"state"`
-	Why      string        `json:"why,omitempty"`
-	Created  time.Time     `json:"created"`
-	Epoch    uint32        `json:"epoch"`
-	Steps    []Step        `json:"steps"`
-	Hops     []Hop         `json:"hops"`
-	Cost     Cost          `json:"cost"`
+	Path    string    `json:"path"`
+	Request string    `json:"request"`
+	Owner   ca.ID     `json:"owner"`
+	State   State     `json:"state"`
+	Why     string    `json:"why,omitempty"`
+	Created time.Time `json:"created"`
+	Epoch   uint32    `json:"epoch"`
+	Steps   []Step    `json:"steps"`
+	Hops    []Hop     `json:"hops"`
+	Cost    Cost      `json:"cost"`
+	// PlanTime is all of planning; Search is the part of it that the planner or its cache took.
 	PlanTime time.Duration `json:"plan_ns"`
+	Search   time.Duration `json:"search_ns"`
+	// Spares is how many of the path's nodes could be done without by a plan that is made already.
+	Spares int `json:"spares"`
 	// SetUp is the time from the request to the start of the flow, planning included.
 	SetUp       time.Duration `json:"setup_ns"`
 	Explanation string        `json:"explanation,omitempty"`
@@ -53,8 +61,10 @@ type Step struct {
 	ProcessP50 time.Duration `json:"process_p50_ns"`
 	ProcessP99 time.Duration `json:"process_p99_ns"`
 
-	control string
-	args    map[string]string
+	control   string
+	args      map[string]string
+	name      string         // in the catalogue
+	described operators.Cost // by the operator itself
 }
 
 // Hop is what flows between two steps.
@@ -93,8 +103,44 @@ type Request struct {
 	Path string
 	// Line is the one-line form, as in "phone:lobby ! ?map-directions ! phone:lobby".
 	Line string
+	// Templates are partial descriptions, as for a query, that the line refers to as ?@1, ?@2 and so on: a required step
+	// that is one of what they match. At most eight, of 4 KiB each.
+	Templates [][]byte
 	// Capability is the asker's, narrowed to the creator's key.
 	Capability []byte
 	// Position of the user; nil takes the one in the first endpoint's description.
 	Position *operators.Position
+}
+
+// Bounds of a request.
+const (
+	maxCapability = 16 << 10
+	maxTemplate   = 4 << 10
+)
+
+// check says what is wrong with a request in itself, naming the word, and takes it apart.
+func (r *Request) check() (*plan.Form, []word, error) {
+	if len(r.Capability) > maxCapability {
+		return nil, nil, fmt.Errorf("%w: a capability of %d bytes: at most %d are allowed", ErrBadRequest, len(r.Capability), maxCapability)
+	}
+	if p := r.Position; p != nil && !(math.Abs(p.Lat) <= 90 && math.Abs(p.Lon) <= 180) {
+		return nil, nil, fmt.Errorf("%w: position %v,%v: want degrees, latitude to 90 and longitude to 180", ErrBadRequest, p.Lat, p.Lon)
+	}
+	if len(r.Templates) > plan.MaxRequired {
+		return nil, nil, fmt.Errorf("%w: %d templates: at most %d are allowed", ErrBadRequest, len(r.Templates), plan.MaxRequired)
+	}
+	for i, t := range r.Templates {
+		if len(t) > maxTemplate {
+			return nil, nil, fmt.Errorf("%w: template %d has %d bytes: at most %d are allowed", ErrBadRequest, i+1, len(t), maxTemplate)
+		}
+		if _, err := sdsindex.Template(t); err != nil {
+			return nil, nil, fmt.Errorf("%w: template %d: want a partial description: %w", ErrBadRequest, i+1, err)
+		}
+	}
+	form, err := plan.ParseForm(r.Line)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	words, err := readWords(form, r.Templates)
+	return form, words, err
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/internal/world"
 	"ninja/operators"
@@ -48,6 +49,8 @@ type path struct {
 	expires    time.Time // when the capability lapses: the path is taken down then
 	data       map[string]host.DataSource
 	position   *operators.Position
+	learn      *learned
+	spare      *plan.Kept // node-disjoint alternatives; nil until they are made
 	stop       context.CancelFunc
 	done       chan struct{} // closed when nothing is left of the path
 
@@ -367,6 +370,9 @@ func (p *path) measured(from *node, r host.Report) {
 			step := &p.info.Steps[i]
 			if step.Stage != s.ID {
 				continue
+			}
+			if s.In.ADUs != step.In && s.ProcessP99 > 0 && step.Node == from.id { // it has worked since its last report
+				p.learn.report(step.name, step.Node, s, step.described)
 			}
 			step.In, step.Out, step.ProcessP50, step.ProcessP99 = s.In.ADUs, s.Out.ADUs, s.Process, s.ProcessP99
 			if i > 0 {

@@ -1,6 +1,7 @@
 package apc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -38,6 +39,45 @@ func (s *server) Show(ctx context.Context, r *apcpb.PathRef) (*apcpb.PathInfo, e
 
 func (s *server) Delete(ctx context.Context, r *apcpb.PathRef) (*apcpb.PathInfo, error) {
 	return s.answer(ctx, func(p ca.Peer) (Info, error) { return s.creator.Delete(ctx, p.ID, r.GetPath()) })
+}
+
+func (s *server) Explain(ctx context.Context, r *apcpb.PathRequest) (*apcpb.Explanation, error) {
+	peer, err := ca.PeerFromContext(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	e, err := s.creator.Explain(ctx, peer, requestFromWire(r))
+	if err != nil {
+		return nil, status.Error(codeOf(err), err.Error())
+	}
+	return explanationToWire(e), nil
+}
+
+// piece is how many bytes of a catalogue travel in one message.
+const piece = 256 << 10
+
+func (s *server) Catalogue(r *apcpb.CatalogueRequest, stream apcpb.Creator_CatalogueServer) error {
+	peer, err := ca.PeerFromContext(stream.Context())
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	catalogue, err := s.creator.Catalogue(stream.Context(), peer, r.GetCapability())
+	if err != nil {
+		return status.Error(codeOf(err), err.Error())
+	}
+	var b bytes.Buffer
+	if err := catalogue.Write(&b); err != nil {
+		return status.Error(codes.Internal, err.Error())
+	}
+	if b.Len() > MaxCatalogue {
+		return status.Errorf(codes.ResourceExhausted, "a catalogue of %d bytes: at most %d are told", b.Len(), MaxCatalogue)
+	}
+	for b.Len() > 0 {
+		if err := stream.Send(&apcpb.CataloguePiece{Json: b.Next(piece)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *server) answer(ctx context.Context, do func(ca.Peer) (Info, error)) (*apcpb.PathInfo, error) {

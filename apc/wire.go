@@ -16,7 +16,7 @@ func toWire(i Info) *apcpb.PathInfo {
 	w := &apcpb.PathInfo{
 		Path: i.Path, Request: i.Request, Owner: string(i.Owner), State: string(i.State), Why: i.Why, Epoch: i.Epoch,
 		CreatedUnixMs: i.Created.UnixMilli(), PlanUs: i.PlanTime.Microseconds(), SetupUs: i.SetUp.Microseconds(),
-		Explanation: i.Explanation, Cost: costToWire(i.Cost),
+		Explanation: i.Explanation, Cost: costToWire(i.Cost), SearchUs: i.Search.Microseconds(), Spares: uint32(i.Spares),
 	}
 	for _, s := range i.Steps {
 		w.Steps = append(w.Steps, &apcpb.Step{
@@ -42,7 +42,7 @@ func fromWire(w *apcpb.PathInfo) Info {
 	i := Info{
 		Path: w.GetPath(), Request: w.GetRequest(), Owner: ca.ID(w.GetOwner()), State: State(w.GetState()), Why: w.GetWhy(),
 		Epoch: w.GetEpoch(), Created: time.UnixMilli(w.GetCreatedUnixMs()), PlanTime: us(w.GetPlanUs()), SetUp: us(w.GetSetupUs()),
-		Explanation: w.GetExplanation(), Cost: costFromWire(w.GetCost()),
+		Explanation: w.GetExplanation(), Cost: costFromWire(w.GetCost()), Search: us(w.GetSearchUs()), Spares: int(w.GetSpares()),
 	}
 	for _, s := range w.GetSteps() {
 		i.Steps = append(i.Steps, Step{
@@ -52,8 +52,7 @@ func fromWire(w *apcpb.PathInfo) Info {
 		})
 	}
 	for _, h := range w.GetHops() {
-		t, _ := connectors.ParseType(h.GetType()) // a type that this version cannot read is shown as none
-		i.Hops = append(i.Hops, Hop{Hop: h.GetHop(), Type: t, Transport: h.GetTransport(), Stats: connectors.Stats{
+		i.Hops = append(i.Hops, Hop{Hop: h.GetHop(), Type: typeFromWire(h.GetType()), Transport: h.GetTransport(), Stats: connectors.Stats{
 			ADUs: h.GetAdus(), Bytes: h.GetBytes(), Lost: h.GetLost(), Link: us(h.GetLinkUs()), Jitter: us(h.GetJitterUs()),
 		}})
 	}
@@ -80,7 +79,7 @@ func eventFromWire(w *apcpb.PathEvent) Event {
 }
 
 func requestToWire(r Request) *apcpb.PathRequest {
-	w := &apcpb.PathRequest{Version: wireVersion, Path: r.Path, Request: r.Line, Capability: r.Capability}
+	w := &apcpb.PathRequest{Version: wireVersion, Path: r.Path, Request: r.Line, Capability: r.Capability, Templates: r.Templates}
 	if r.Position != nil {
 		w.Position = &apcpb.Position{Lat: r.Position.Lat, Lon: r.Position.Lon}
 	}
@@ -88,7 +87,7 @@ func requestToWire(r Request) *apcpb.PathRequest {
 }
 
 func requestFromWire(w *apcpb.PathRequest) Request {
-	r := Request{Path: w.GetPath(), Line: w.GetRequest(), Capability: w.GetCapability()}
+	r := Request{Path: w.GetPath(), Line: w.GetRequest(), Capability: w.GetCapability(), Templates: w.GetTemplates()}
 	if p := w.GetPosition(); p != nil {
 		r.Position = &operators.Position{Lat: p.GetLat(), Lon: p.GetLon()}
 	}

@@ -164,7 +164,7 @@ func (p *pinned) verify(shown []*x509.Certificate) (Peer, error) {
 	if !found {
 		return Peer{}, fmt.Errorf("%w: the server is not the authority that made the token", ErrUntrusted)
 	}
-	peer, err := verify(chain, pool, p.now())
+	peer, err := newTrust(pool).verify(chain, p.now())
 	if err == nil {
 		err = KindIs(KindCA)(peer)
 	}
@@ -176,7 +176,7 @@ func (p *pinned) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, erro
 }
 
 func (p *pinned) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 func (p *pinned) Clone() credentials.TransportCredentials { c := *p; return &c }
 func (p *pinned) OverrideServerName(string) error         { return nil }

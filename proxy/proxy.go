@@ -1,13 +1,16 @@
 // Package proxy is an active proxy: a node that hosts dynamic operators for paths (ninja-architecture, section 5). It
 // keeps only soft state: what it publishes is announced again and again, what it runs can be started elsewhere.
 //
-// A proxy publishes itself, with its load as a named number, and one description for each operator that it can run.
+// A proxy publishes itself, with its load and the round-trip times to regions as named numbers ("load", a share of its
+// cores; "rtt.REGION", seconds), and one description for each operator that it can run.
 package proxy
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	"ninja/ca"
@@ -38,6 +41,8 @@ type Config struct {
 	Runtime   runtime
 	// Period is how often the load is told; zero is one second.
 	Period time.Duration
+	// Prober measures how far regions are; nil does not.
+	Prober *Prober
 }
 
 // Proxy publishes an active proxy.
@@ -47,6 +52,9 @@ type Proxy struct{ cfg Config }
 func New(cfg Config) (*Proxy, error) {
 	if cfg.Publisher == nil || cfg.Runtime == nil {
 		return nil, errors.New("proxy: a publisher and a runtime are needed")
+	}
+	if cfg.Prober != nil && cfg.Prober.Peers == nil {
+		return nil, errors.New("proxy: a prober wants to know its peers")
 	}
 	if cfg.Period == 0 {
 		cfg.Period = time.Second
@@ -71,13 +79,30 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.publish(); err != nil {
 		return err
 	}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	far := make(chan map[string]float64)
+	if p.cfg.Prober != nil {
+		wait.Go(func() {
+			p.cfg.Prober.run(ctx, p.cfg.Owner, func(n map[string]float64) {
+				select {
+				case far <- n:
+				case <-ctx.Done():
+				}
+			})
+		})
+	}
 	tick := time.NewTicker(p.cfg.Period)
 	defer tick.Stop()
 	self := p.cfg.Owner.Name()
+	var rtts map[string]float64
 	for {
-		p.cfg.Publisher.SetNumbers(self, map[string]float64{"load": p.cfg.Runtime.Load()})
+		numbers := map[string]float64{"load": p.cfg.Runtime.Load()}
+		maps.Copy(numbers, rtts)
+		p.cfg.Publisher.SetNumbers(self, numbers)
 		select {
 		case <-tick.C:
+		case rtts = <-far:
 		case <-ctx.Done():
 			for _, name := range p.Names() {
 				p.cfg.Publisher.Withdraw(name)

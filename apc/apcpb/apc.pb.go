@@ -33,7 +33,9 @@ type PathRequest struct {
 	// capability is the caller's, narrowed to the creator's key.
 	Capability []byte `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
 	// position of the user in degrees; unset is the position in the profile of the endpoint that the data comes from.
-	Position      *Position `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"`
+	Position *Position `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"`
+	// templates are partial descriptions that the request refers to as ?@1, ?@2 and so on.
+	Templates     [][]byte `protobuf:"bytes,6,rep,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -99,6 +101,13 @@ func (x *PathRequest) GetCapability() []byte {
 func (x *PathRequest) GetPosition() *Position {
 	if x != nil {
 		return x.Position
+	}
+	return nil
+}
+
+func (x *PathRequest) GetTemplates() [][]byte {
+	if x != nil {
+		return x.Templates
 	}
 	return nil
 }
@@ -311,8 +320,12 @@ type PathInfo struct {
 	PlanUs        int64   `protobuf:"varint,10,opt,name=plan_us,json=planUs,proto3" json:"plan_us,omitempty"`
 	SetupUs       int64   `protobuf:"varint,11,opt,name=setup_us,json=setupUs,proto3" json:"setup_us,omitempty"`
 	// explanation is the planner's, for a person.
-	Explanation   string `protobuf:"bytes,12,opt,name=explanation,proto3" json:"explanation,omitempty"`
-	Epoch         uint32 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Explanation string `protobuf:"bytes,12,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Epoch       uint32 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// search_us is the part of plan_us that the planner, or its cache, took.
+	SearchUs int64 `protobuf:"varint,14,opt,name=search_us,json=searchUs,proto3" json:"search_us,omitempty"`
+	// spares is how many of the path's nodes could be done without by a plan that is made already.
+	Spares        uint32 `protobuf:"varint,15,opt,name=spares,proto3" json:"spares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +447,20 @@ func (x *PathInfo) GetExplanation() string {
 func (x *PathInfo) GetEpoch() uint32 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *PathInfo) GetSearchUs() int64 {
+	if x != nil {
+		return x.SearchUs
+	}
+	return 0
+}
+
+func (x *PathInfo) GetSpares() uint32 {
+	if x != nil {
+		return x.Spares
 	}
 	return 0
 }
@@ -818,11 +845,718 @@ func (x *PathEvent) GetText() string {
 	return ""
 }
 
+type CatalogueRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// capability is the caller's, narrowed to the creator's key.
+	Capability    []byte `protobuf:"bytes,2,opt,name=capability,proto3" json:"capability,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogueRequest) Reset() {
+	*x = CatalogueRequest{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogueRequest) ProtoMessage() {}
+
+func (x *CatalogueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogueRequest.ProtoReflect.Descriptor instead.
+func (*CatalogueRequest) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CatalogueRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *CatalogueRequest) GetCapability() []byte {
+	if x != nil {
+		return x.Capability
+	}
+	return nil
+}
+
+type CataloguePiece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CataloguePiece) Reset() {
+	*x = CataloguePiece{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CataloguePiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CataloguePiece) ProtoMessage() {}
+
+func (x *CataloguePiece) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CataloguePiece.ProtoReflect.Descriptor instead.
+func (*CataloguePiece) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CataloguePiece) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+type Explanation struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Request string                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	// Either a plan and its rivals, or a refusal.
+	Plan          *Plan    `protobuf:"bytes,3,opt,name=plan,proto3" json:"plan,omitempty"`
+	Rivals        []*Rival `protobuf:"bytes,4,rep,name=rivals,proto3" json:"rivals,omitempty"`
+	Refusal       *Refusal `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Explanation) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Explanation) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Explanation) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *Explanation) GetRivals() []*Rival {
+	if x != nil {
+		return x.Rivals
+	}
+	return nil
+}
+
+func (x *Explanation) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// Plan is a path that could be made. Costs are in the unit of the objective.
+type Plan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// catalogue is the version of the catalogue that it was made of.
+	Catalogue uint64      `protobuf:"varint,1,opt,name=catalogue,proto3" json:"catalogue,omitempty"`
+	Steps     []*PlanStep `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	Hops      []*PlanHop  `protobuf:"bytes,3,rep,name=hops,proto3" json:"hops,omitempty"`
+	Cost      float64     `protobuf:"fixed64,4,opt,name=cost,proto3" json:"cost,omitempty"`
+	// bound is what no plan can be below: equal to cost when the plan is proven to be the best.
+	Bound float64 `protobuf:"fixed64,5,opt,name=bound,proto3" json:"bound,omitempty"`
+	// total is what the plan takes in all; its latency is the sum of 99th percentiles.
+	Total *Cost `protobuf:"bytes,6,opt,name=total,proto3" json:"total,omitempty"`
+	// examined is how many chains were begun.
+	Examined      int64 `protobuf:"varint,7,opt,name=examined,proto3" json:"examined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Plan) GetCatalogue() uint64 {
+	if x != nil {
+		return x.Catalogue
+	}
+	return 0
+}
+
+func (x *Plan) GetSteps() []*PlanStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Plan) GetHops() []*PlanHop {
+	if x != nil {
+		return x.Hops
+	}
+	return nil
+}
+
+func (x *Plan) GetCost() float64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+func (x *Plan) GetBound() float64 {
+	if x != nil {
+		return x.Bound
+	}
+	return 0
+}
+
+func (x *Plan) GetTotal() *Cost {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+func (x *Plan) GetExamined() int64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+type PlanStep struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Operator string                 `protobuf:"bytes,1,opt,name=operator,proto3" json:"operator,omitempty"`
+	Node     string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	In       string                 `protobuf:"bytes,3,opt,name=in,proto3" json:"in,omitempty"`
+	Out      string                 `protobuf:"bytes,4,opt,name=out,proto3" json:"out,omitempty"`
+	// requirement is 1 for the first of the request's required steps, and so on; 0 for a step that types demand.
+	Requirement   uint32  `protobuf:"varint,5,opt,name=requirement,proto3" json:"requirement,omitempty"`
+	Cost          float64 `protobuf:"fixed64,6,opt,name=cost,proto3" json:"cost,omitempty"`
+	Takes         *Cost   `protobuf:"bytes,7,opt,name=takes,proto3" json:"takes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanStep) Reset() {
+	*x = PlanStep{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanStep) ProtoMessage() {}
+
+func (x *PlanStep) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanStep.ProtoReflect.Descriptor instead.
+func (*PlanStep) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PlanStep) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *PlanStep) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *PlanStep) GetIn() string {
+	if x != nil {
+		return x.In
+	}
+	return ""
+}
+
+func (x *PlanStep) GetOut() string {
+	if x != nil {
+		return x.Out
+	}
+	return ""
+}
+
+func (x *PlanStep) GetRequirement() uint32 {
+	if x != nil {
+		return x.Requirement
+	}
+	return 0
+}
+
+func (x *PlanStep) GetCost() float64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+func (x *PlanStep) GetTakes() *Cost {
+	if x != nil {
+		return x.Takes
+	}
+	return nil
+}
+
+type PlanHop struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Transport     string                 `protobuf:"bytes,2,opt,name=transport,proto3" json:"transport,omitempty"`
+	Cost          float64                `protobuf:"fixed64,3,opt,name=cost,proto3" json:"cost,omitempty"`
+	Takes         *Cost                  `protobuf:"bytes,4,opt,name=takes,proto3" json:"takes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanHop) Reset() {
+	*x = PlanHop{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanHop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanHop) ProtoMessage() {}
+
+func (x *PlanHop) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanHop.ProtoReflect.Descriptor instead.
+func (*PlanHop) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PlanHop) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *PlanHop) GetTransport() string {
+	if x != nil {
+		return x.Transport
+	}
+	return ""
+}
+
+func (x *PlanHop) GetCost() float64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+func (x *PlanHop) GetTakes() *Cost {
+	if x != nil {
+		return x.Takes
+	}
+	return nil
+}
+
+// Rival is the best plan without one operator or node of the best plan; without a plan it cannot be done without.
+type Rival struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Without       string                 `protobuf:"bytes,1,opt,name=without,proto3" json:"without,omitempty"`
+	Plan          *Plan                  `protobuf:"bytes,2,opt,name=plan,proto3" json:"plan,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rival) Reset() {
+	*x = Rival{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rival) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rival) ProtoMessage() {}
+
+func (x *Rival) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rival.ProtoReflect.Descriptor instead.
+func (*Rival) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Rival) GetWithout() string {
+	if x != nil {
+		return x.Without
+	}
+	return ""
+}
+
+func (x *Rival) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *Rival) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// reason is bad-request, unknown-name, types, place or bounds.
+	Reason  string       `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Subject string       `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	Text    string       `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Misses  []*Miss      `protobuf:"bytes,4,rep,name=misses,proto3" json:"misses,omitempty"`
+	Short   []*Shortfall `protobuf:"bytes,5,rep,name=short,proto3" json:"short,omitempty"`
+	// nearest is the nearest request that would succeed, on one line.
+	Nearest       string `protobuf:"bytes,6,opt,name=nearest,proto3" json:"nearest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Refusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refusal) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Refusal) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Refusal) GetMisses() []*Miss {
+	if x != nil {
+		return x.Misses
+	}
+	return nil
+}
+
+func (x *Refusal) GetShort() []*Shortfall {
+	if x != nil {
+		return x.Short
+	}
+	return nil
+}
+
+func (x *Refusal) GetNearest() string {
+	if x != nil {
+		return x.Nearest
+	}
+	return ""
+}
+
+type Miss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Miss) Reset() {
+	*x = Miss{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Miss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Miss) ProtoMessage() {}
+
+func (x *Miss) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Miss.ProtoReflect.Descriptor instead.
+func (*Miss) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Miss) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Miss) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Miss) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type Shortfall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bound         string                 `protobuf:"bytes,1,opt,name=bound,proto3" json:"bound,omitempty"`
+	Asked         string                 `protobuf:"bytes,2,opt,name=asked,proto3" json:"asked,omitempty"`
+	Least         string                 `protobuf:"bytes,3,opt,name=least,proto3" json:"least,omitempty"`
+	With          string                 `protobuf:"bytes,4,opt,name=with,proto3" json:"with,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shortfall) Reset() {
+	*x = Shortfall{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shortfall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shortfall) ProtoMessage() {}
+
+func (x *Shortfall) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
+func (*Shortfall) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Shortfall) GetBound() string {
+	if x != nil {
+		return x.Bound
+	}
+	return ""
+}
+
+func (x *Shortfall) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *Shortfall) GetLeast() string {
+	if x != nil {
+		return x.Least
+	}
+	return ""
+}
+
+func (x *Shortfall) GetWith() string {
+	if x != nil {
+		return x.With
+	}
+	return ""
+}
+
 var File_apc_apcpb_apc_proto protoreflect.FileDescriptor
 
 const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\n" +
-	"\x13apc/apcpb/apc.proto\x12\fninja.apc.v1\"\xa9\x01\n" +
+	"\x13apc/apcpb/apc.proto\x12\fninja.apc.v1\"\xc7\x01\n" +
 	"\vPathRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
@@ -830,7 +1564,8 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x04 \x01(\fR\n" +
 	"capability\x122\n" +
-	"\bposition\x18\x05 \x01(\v2\x16.ninja.apc.v1.PositionR\bposition\".\n" +
+	"\bposition\x18\x05 \x01(\v2\x16.ninja.apc.v1.PositionR\bposition\x12\x1c\n" +
+	"\ttemplates\x18\x06 \x03(\fR\ttemplates\".\n" +
 	"\bPosition\x12\x10\n" +
 	"\x03lat\x18\x01 \x01(\x01R\x03lat\x12\x10\n" +
 	"\x03lon\x18\x02 \x01(\x01R\x03lon\"7\n" +
@@ -840,7 +1575,7 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\vListRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"9\n" +
 	"\tListReply\x12,\n" +
-	"\x05paths\x18\x01 \x03(\v2\x16.ninja.apc.v1.PathInfoR\x05paths\"\x83\x03\n" +
+	"\x05paths\x18\x01 \x03(\v2\x16.ninja.apc.v1.PathInfoR\x05paths\"\xb8\x03\n" +
 	"\bPathInfo\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\tR\arequest\x12\x14\n" +
@@ -855,7 +1590,9 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	" \x01(\x03R\x06planUs\x12\x19\n" +
 	"\bsetup_us\x18\v \x01(\x03R\asetupUs\x12 \n" +
 	"\vexplanation\x18\f \x01(\tR\vexplanation\x12\x14\n" +
-	"\x05epoch\x18\r \x01(\rR\x05epoch\"\xa8\x02\n" +
+	"\x05epoch\x18\r \x01(\rR\x05epoch\x12\x1b\n" +
+	"\tsearch_us\x18\x0e \x01(\x03R\bsearchUs\x12\x16\n" +
+	"\x06spares\x18\x0f \x01(\rR\x06spares\"\xa8\x02\n" +
 	"\x04Step\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\tR\boperator\x12\x18\n" +
@@ -890,9 +1627,65 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05stage\x18\x03 \x01(\tR\x05stage\x12\x12\n" +
 	"\x04node\x18\x04 \x01(\tR\x04node\x12\x1b\n" +
 	"\tnote_kind\x18\x05 \x01(\tR\bnoteKind\x12\x12\n" +
-	"\x04text\x18\x06 \x01(\tR\x04text2\xe8\x02\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"L\n" +
+	"\x10CatalogueRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1e\n" +
+	"\n" +
+	"capability\x18\x02 \x01(\fR\n" +
+	"capability\"$\n" +
+	"\x0eCataloguePiece\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"\xc7\x01\n" +
+	"\vExplanation\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\tR\arequest\x12&\n" +
+	"\x04plan\x18\x03 \x01(\v2\x12.ninja.apc.v1.PlanR\x04plan\x12+\n" +
+	"\x06rivals\x18\x04 \x03(\v2\x13.ninja.apc.v1.RivalR\x06rivals\x12/\n" +
+	"\arefusal\x18\x05 \x01(\v2\x15.ninja.apc.v1.RefusalR\arefusal\"\xed\x01\n" +
+	"\x04Plan\x12\x1c\n" +
+	"\tcatalogue\x18\x01 \x01(\x04R\tcatalogue\x12,\n" +
+	"\x05steps\x18\x02 \x03(\v2\x16.ninja.apc.v1.PlanStepR\x05steps\x12)\n" +
+	"\x04hops\x18\x03 \x03(\v2\x15.ninja.apc.v1.PlanHopR\x04hops\x12\x12\n" +
+	"\x04cost\x18\x04 \x01(\x01R\x04cost\x12\x14\n" +
+	"\x05bound\x18\x05 \x01(\x01R\x05bound\x12(\n" +
+	"\x05total\x18\x06 \x01(\v2\x12.ninja.apc.v1.CostR\x05total\x12\x1a\n" +
+	"\bexamined\x18\a \x01(\x03R\bexamined\"\xbc\x01\n" +
+	"\bPlanStep\x12\x1a\n" +
+	"\boperator\x18\x01 \x01(\tR\boperator\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x0e\n" +
+	"\x02in\x18\x03 \x01(\tR\x02in\x12\x10\n" +
+	"\x03out\x18\x04 \x01(\tR\x03out\x12 \n" +
+	"\vrequirement\x18\x05 \x01(\rR\vrequirement\x12\x12\n" +
+	"\x04cost\x18\x06 \x01(\x01R\x04cost\x12(\n" +
+	"\x05takes\x18\a \x01(\v2\x12.ninja.apc.v1.CostR\x05takes\"y\n" +
+	"\aPlanHop\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1c\n" +
+	"\ttransport\x18\x02 \x01(\tR\ttransport\x12\x12\n" +
+	"\x04cost\x18\x03 \x01(\x01R\x04cost\x12(\n" +
+	"\x05takes\x18\x04 \x01(\v2\x12.ninja.apc.v1.CostR\x05takes\"[\n" +
+	"\x05Rival\x12\x18\n" +
+	"\awithout\x18\x01 \x01(\tR\awithout\x12&\n" +
+	"\x04plan\x18\x02 \x01(\v2\x12.ninja.apc.v1.PlanR\x04plan\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xc4\x01\n" +
+	"\aRefusal\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12*\n" +
+	"\x06misses\x18\x04 \x03(\v2\x12.ninja.apc.v1.MissR\x06misses\x12-\n" +
+	"\x05short\x18\x05 \x03(\v2\x17.ninja.apc.v1.ShortfallR\x05short\x12\x18\n" +
+	"\anearest\x18\x06 \x01(\tR\anearest\"<\n" +
+	"\x04Miss\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"a\n" +
+	"\tShortfall\x12\x14\n" +
+	"\x05bound\x18\x01 \x01(\tR\x05bound\x12\x14\n" +
+	"\x05asked\x18\x02 \x01(\tR\x05asked\x12\x14\n" +
+	"\x05least\x18\x03 \x01(\tR\x05least\x12\x12\n" +
+	"\x04with\x18\x04 \x01(\tR\x04with2\xf6\x03\n" +
 	"\aCreator\x129\n" +
-	"\x04Plan\x12\x19.ninja.apc.v1.PathRequest\x1a\x16.ninja.apc.v1.PathInfo\x12;\n" +
+	"\x04Plan\x12\x19.ninja.apc.v1.PathRequest\x1a\x16.ninja.apc.v1.PathInfo\x12?\n" +
+	"\aExplain\x12\x19.ninja.apc.v1.PathRequest\x1a\x19.ninja.apc.v1.Explanation\x12K\n" +
+	"\tCatalogue\x12\x1e.ninja.apc.v1.CatalogueRequest\x1a\x1c.ninja.apc.v1.CataloguePiece0\x01\x12;\n" +
 	"\x06Create\x12\x19.ninja.apc.v1.PathRequest\x1a\x16.ninja.apc.v1.PathInfo\x12:\n" +
 	"\x04List\x12\x19.ninja.apc.v1.ListRequest\x1a\x17.ninja.apc.v1.ListReply\x125\n" +
 	"\x04Show\x12\x15.ninja.apc.v1.PathRef\x1a\x16.ninja.apc.v1.PathInfo\x127\n" +
@@ -911,18 +1704,28 @@ func file_apc_apcpb_apc_proto_rawDescGZIP() []byte {
 	return file_apc_apcpb_apc_proto_rawDescData
 }
 
-var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_apc_apcpb_apc_proto_goTypes = []any{
-	(*PathRequest)(nil), // 0: ninja.apc.v1.PathRequest
-	(*Position)(nil),    // 1: ninja.apc.v1.Position
-	(*PathRef)(nil),     // 2: ninja.apc.v1.PathRef
-	(*ListRequest)(nil), // 3: ninja.apc.v1.ListRequest
-	(*ListReply)(nil),   // 4: ninja.apc.v1.ListReply
-	(*PathInfo)(nil),    // 5: ninja.apc.v1.PathInfo
-	(*Step)(nil),        // 6: ninja.apc.v1.Step
-	(*Hop)(nil),         // 7: ninja.apc.v1.Hop
-	(*Cost)(nil),        // 8: ninja.apc.v1.Cost
-	(*PathEvent)(nil),   // 9: ninja.apc.v1.PathEvent
+	(*PathRequest)(nil),      // 0: ninja.apc.v1.PathRequest
+	(*Position)(nil),         // 1: ninja.apc.v1.Position
+	(*PathRef)(nil),          // 2: ninja.apc.v1.PathRef
+	(*ListRequest)(nil),      // 3: ninja.apc.v1.ListRequest
+	(*ListReply)(nil),        // 4: ninja.apc.v1.ListReply
+	(*PathInfo)(nil),         // 5: ninja.apc.v1.PathInfo
+	(*Step)(nil),             // 6: ninja.apc.v1.Step
+	(*Hop)(nil),              // 7: ninja.apc.v1.Hop
+	(*Cost)(nil),             // 8: ninja.apc.v1.Cost
+	(*PathEvent)(nil),        // 9: ninja.apc.v1.PathEvent
+	(*CatalogueRequest)(nil), // 10: ninja.apc.v1.CatalogueRequest
+	(*CataloguePiece)(nil),   // 11: ninja.apc.v1.CataloguePiece
+	(*Explanation)(nil),      // 12: ninja.apc.v1.Explanation
+	(*Plan)(nil),             // 13: ninja.apc.v1.Plan
+	(*PlanStep)(nil),         // 14: ninja.apc.v1.PlanStep
+	(*PlanHop)(nil),          // 15: ninja.apc.v1.PlanHop
+	(*Rival)(nil),            // 16: ninja.apc.v1.Rival
+	(*Refusal)(nil),          // 17: ninja.apc.v1.Refusal
+	(*Miss)(nil),             // 18: ninja.apc.v1.Miss
+	(*Shortfall)(nil),        // 19: ninja.apc.v1.Shortfall
 }
 var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	1,  // 0: ninja.apc.v1.PathRequest.position:type_name -> ninja.apc.v1.Position
@@ -931,23 +1734,38 @@ var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	7,  // 3: ninja.apc.v1.PathInfo.hops:type_name -> ninja.apc.v1.Hop
 	8,  // 4: ninja.apc.v1.PathInfo.cost:type_name -> ninja.apc.v1.Cost
 	8,  // 5: ninja.apc.v1.Step.cost:type_name -> ninja.apc.v1.Cost
-	0,  // 6: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
-	0,  // 7: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
-	3,  // 8: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
-	2,  // 9: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
-	2,  // 10: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
-	2,  // 11: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
-	5,  // 12: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
-	5,  // 13: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
-	4,  // 14: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
-	5,  // 15: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
-	5,  // 16: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
-	9,  // 17: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	13, // 6: ninja.apc.v1.Explanation.plan:type_name -> ninja.apc.v1.Plan
+	16, // 7: ninja.apc.v1.Explanation.rivals:type_name -> ninja.apc.v1.Rival
+	17, // 8: ninja.apc.v1.Explanation.refusal:type_name -> ninja.apc.v1.Refusal
+	14, // 9: ninja.apc.v1.Plan.steps:type_name -> ninja.apc.v1.PlanStep
+	15, // 10: ninja.apc.v1.Plan.hops:type_name -> ninja.apc.v1.PlanHop
+	8,  // 11: ninja.apc.v1.Plan.total:type_name -> ninja.apc.v1.Cost
+	8,  // 12: ninja.apc.v1.PlanStep.takes:type_name -> ninja.apc.v1.Cost
+	8,  // 13: ninja.apc.v1.PlanHop.takes:type_name -> ninja.apc.v1.Cost
+	13, // 14: ninja.apc.v1.Rival.plan:type_name -> ninja.apc.v1.Plan
+	18, // 15: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
+	19, // 16: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
+	0,  // 17: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
+	0,  // 18: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
+	10, // 19: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
+	0,  // 20: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
+	3,  // 21: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
+	2,  // 22: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
+	2,  // 23: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
+	2,  // 24: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
+	5,  // 25: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
+	12, // 26: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
+	11, // 27: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
+	5,  // 28: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
+	4,  // 29: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
+	5,  // 30: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
+	5,  // 31: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
+	9,  // 32: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
+	25, // [25:33] is the sub-list for method output_type
+	17, // [17:25] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_apc_apcpb_apc_proto_init() }
@@ -961,7 +1779,7 @@ func file_apc_apcpb_apc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apc_apcpb_apc_proto_rawDesc), len(file_apc_apcpb_apc_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

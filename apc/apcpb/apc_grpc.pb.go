@@ -21,12 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Creator_Plan_FullMethodName   = "/ninja.apc.v1.Creator/Plan"
-	Creator_Create_FullMethodName = "/ninja.apc.v1.Creator/Create"
-	Creator_List_FullMethodName   = "/ninja.apc.v1.Creator/List"
-	Creator_Show_FullMethodName   = "/ninja.apc.v1.Creator/Show"
-	Creator_Delete_FullMethodName = "/ninja.apc.v1.Creator/Delete"
-	Creator_Watch_FullMethodName  = "/ninja.apc.v1.Creator/Watch"
+	Creator_Plan_FullMethodName      = "/ninja.apc.v1.Creator/Plan"
+	Creator_Explain_FullMethodName   = "/ninja.apc.v1.Creator/Explain"
+	Creator_Catalogue_FullMethodName = "/ninja.apc.v1.Creator/Catalogue"
+	Creator_Create_FullMethodName    = "/ninja.apc.v1.Creator/Create"
+	Creator_List_FullMethodName      = "/ninja.apc.v1.Creator/List"
+	Creator_Show_FullMethodName      = "/ninja.apc.v1.Creator/Show"
+	Creator_Delete_FullMethodName    = "/ninja.apc.v1.Creator/Delete"
+	Creator_Watch_FullMethodName     = "/ninja.apc.v1.Creator/Watch"
 )
 
 // CreatorClient is the client API for Creator service.
@@ -35,6 +37,10 @@ const (
 type CreatorClient interface {
 	// Plan answers with the path that Create would make, and makes nothing.
 	Plan(ctx context.Context, in *PathRequest, opts ...grpc.CallOption) (*PathInfo, error)
+	// Explain answers with the best plan, the bound that proves it and why its rivals lost; or why there is no plan.
+	Explain(ctx context.Context, in *PathRequest, opts ...grpc.CallOption) (*Explanation, error)
+	// Catalogue streams what the caller may see of what paths are made of: a JSON document in pieces.
+	Catalogue(ctx context.Context, in *CatalogueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CataloguePiece], error)
 	// Create plans, instantiates and starts a path, and answers when data flows.
 	Create(ctx context.Context, in *PathRequest, opts ...grpc.CallOption) (*PathInfo, error)
 	// List tells of the caller's paths.
@@ -64,6 +70,35 @@ func (c *creatorClient) Plan(ctx context.Context, in *PathRequest, opts ...grpc.
 	}
 	return out, nil
 }
+
+func (c *creatorClient) Explain(ctx context.Context, in *PathRequest, opts ...grpc.CallOption) (*Explanation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Explanation)
+	err := c.cc.Invoke(ctx, Creator_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *creatorClient) Catalogue(ctx context.Context, in *CatalogueRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CataloguePiece], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Creator_ServiceDesc.Streams[0], Creator_Catalogue_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CatalogueRequest, CataloguePiece]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Creator_CatalogueClient = grpc.ServerStreamingClient[CataloguePiece]
 
 func (c *creatorClient) Create(ctx context.Context, in *PathRequest, opts ...grpc.CallOption) (*PathInfo, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -107,7 +142,7 @@ func (c *creatorClient) Delete(ctx context.Context, in *PathRef, opts ...grpc.Ca
 
 func (c *creatorClient) Watch(ctx context.Context, in *PathRef, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PathEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Creator_ServiceDesc.Streams[0], Creator_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Creator_ServiceDesc.Streams[1], Creator_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +165,10 @@ type Creator_WatchClient = grpc.ServerStreamingClient[PathEvent]
 type CreatorServer interface {
 	// Plan answers with the path that Create would make, and makes nothing.
 	Plan(context.Context, *PathRequest) (*PathInfo, error)
+	// Explain answers with the best plan, the bound that proves it and why its rivals lost; or why there is no plan.
+	Explain(context.Context, *PathRequest) (*Explanation, error)
+	// Catalogue streams what the caller may see of what paths are made of: a JSON document in pieces.
+	Catalogue(*CatalogueRequest, grpc.ServerStreamingServer[CataloguePiece]) error
 	// Create plans, instantiates and starts a path, and answers when data flows.
 	Create(context.Context, *PathRequest) (*PathInfo, error)
 	// List tells of the caller's paths.
@@ -152,6 +191,12 @@ type UnimplementedCreatorServer struct{}
 
 func (UnimplementedCreatorServer) Plan(context.Context, *PathRequest) (*PathInfo, error) {
 	return nil, status.Error(codes.Unimplemented, "method Plan not implemented")
+}
+func (UnimplementedCreatorServer) Explain(context.Context, *PathRequest) (*Explanation, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedCreatorServer) Catalogue(*CatalogueRequest, grpc.ServerStreamingServer[CataloguePiece]) error {
+	return status.Error(codes.Unimplemented, "method Catalogue not implemented")
 }
 func (UnimplementedCreatorServer) Create(context.Context, *PathRequest) (*PathInfo, error) {
 	return nil, status.Error(codes.Unimplemented, "method Create not implemented")
@@ -206,6 +251,35 @@ func _Creator_Plan_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Creator_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PathRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreatorServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Creator_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreatorServer).Explain(ctx, req.(*PathRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Creator_Catalogue_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CatalogueRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CreatorServer).Catalogue(m, &grpc.GenericServerStream[CatalogueRequest, CataloguePiece]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Creator_CatalogueServer = grpc.ServerStreamingServer[CataloguePiece]
 
 func _Creator_Create_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(PathRequest)
@@ -302,6 +376,10 @@ var Creator_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Creator_Plan_Handler,
 		},
 		{
+			MethodName: "Explain",
+			Handler:    _Creator_Explain_Handler,
+		},
+		{
 			MethodName: "Create",
 			Handler:    _Creator_Create_Handler,
 		},
@@ -319,6 +397,11 @@ var Creator_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Catalogue",
+			Handler:       _Creator_Catalogue_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Watch",
 			Handler:       _Creator_Watch_Handler,

@@ -12,7 +12,7 @@
 //	var no *plan.Refusal; errors.As(err, &no)
 //
 // The caller builds the catalogue of what the asker may see, and nothing else: operators that are alike but for where
-// they run are one Operator with several Places; a unit is a Node of its own with its endpoints as Fixed operators.
+// they run are one Operator with several Places (Gather joins them); a unit is a Node of its own with its endpoints as Fixed operators.
 //
 // # The model
 //
@@ -29,4 +29,9 @@
 // A chain's own part is exact: its open type (operators.Open) and its best placements, kept by node. Two chains with the
 // same open type and progress have the same future; labels that another is at least as good as are dropped. The first
 // complete chain that leaves the queue is the best: nothing left in it can be cheaper.
+//
+// # What it does not do
+//
+// Trunks between proxies are not part of a hop's cost. External data that a type names by reference is not priced;
+// Operator.Data is. One catalogue plans one request at a time; others wait.
 package plan

@@ -12,6 +12,15 @@ type labels struct {
 
 func (p *problem) stride() int { return 1 + len(p.dims) + 2*len(p.tracked) }
 
+// orderOf is the objective of a label with the bounds' prices.
+func (p *problem) orderOf(x []float64) float64 {
+	cost := x[0]
+	for i, d := range p.dims {
+		cost += p.prices[d] * x[1+i]
+	}
+	return cost
+}
+
 // begin places the first operator alone.
 func (p *problem) begin(op int) *labels {
 	l := &labels{}
@@ -53,6 +62,7 @@ func (p *problem) take(x []float64, op int, node int32) bool {
 type ride struct {
 	scheme int
 	t      *Transport
+	table  []float64 // see hopTable
 }
 
 // rides are the ways that two operators and a media type allow, the local ones apart.
@@ -66,21 +76,41 @@ func (p *problem) rides(from, to int, media string) (local, far []ride) {
 		switch {
 		case t == nil:
 		case t.Local:
-			local = append(local, ride{s, t})
+			local = append(local, ride{s, t, p.hopTable(t)})
 		default:
-			far = append(far, ride{s, t})
+			far = append(far, ride{s, t, p.hopTable(t)})
 		}
 	}
 	return local, far
 }
 
 // addHop adds what a hop takes to a label.
-func (p *problem) addHop(x []float64, t *Transport, from, to int) {
-	v := p.hopVector(t, from, to)
-	x[0] += p.w.of(v)
-	for i, d := range p.dims {
-		x[1+i] += v[d]
+func (p *problem) addHop(x []float64, r *ride, from, to int) {
+	n := 1 + len(p.dims)
+	h := r.table[(from*len(p.c.zones)+to)*n:]
+	for i := range n {
+		x[i] += h[i]
 	}
+}
+
+// hopTable is, for each two zones, what a hop by a transport adds to the objective and the bound resources.
+func (p *problem) hopTable(t *Transport) []float64 {
+	if table, ok := p.hops[t]; ok {
+		return table
+	}
+	z := len(p.c.zones)
+	table := make([]float64, 0, z*z*(1+len(p.dims)))
+	for from := range z {
+		for to := range z {
+			v := p.hopVector(t, from, to)
+			table = append(table, p.w.of(v))
+			for _, d := range p.dims {
+				table = append(table, v[d])
+			}
+		}
+	}
+	p.hops[t] = table
+	return table
 }
 
 // front is a set of labels of which none is at least as good as another in everything.
@@ -143,7 +173,7 @@ func (p *problem) extend(l *labels, from, op int, media string, left func(metric
 			for i := l.off[at]; i < l.off[at+1]; i++ {
 				for _, r := range local {
 					copy(x, l.val[int(i)*s:int(i+1)*s])
-					p.addHop(x, r.t, z, z)
+					p.addHop(x, &r, z, z)
 					p.settle(&f, x, op, node, left)
 				}
 			}
@@ -167,6 +197,9 @@ func (p *problem) settle(f *front, x []float64, op int, node int32, left func(me
 			return
 		}
 	}
+	if !math.IsInf(p.ceiling, 1) && p.orderOf(x)+left(0, node) >= p.ceiling {
+		return
+	}
 	f.add(x)
 }
 
@@ -189,6 +222,9 @@ func (p *problem) byZone(l *labels, s int) []*front {
 
 func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float64) *front {
 	f := &front{s: s}
+	if s == 1 {
+		return p.arrival(f, zones, to, far)
+	}
 	for from, z := range zones {
 		if z == nil {
 			continue
@@ -199,10 +235,27 @@ func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float6
 			}
 			for i := 0; i < len(z.val); i += s {
 				copy(x, z.val[i:i+s])
-				p.addHop(x, r.t, from, to)
+				p.addHop(x, &r, from, to)
 				f.add(x)
 			}
 		}
+	}
+	return f
+}
+
+// arrival is arrivals when only the objective counts.
+func (p *problem) arrival(f *front, zones []*front, to int, far []ride) *front {
+	least, n := math.Inf(1), len(p.c.zones)
+	for _, r := range far {
+		hop := r.table
+		for from, z := range zones {
+			if z != nil && p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) != 0 {
+				least = min(least, z.val[0]+hop[from*n+to])
+			}
+		}
+	}
+	if !math.IsInf(least, 1) {
+		f.val = append(f.val, least)
 	}
 	return f
 }
@@ -229,8 +282,7 @@ type placed struct {
 	media []string
 }
 
-// trace finds the way to a label back through the chain that made it: the sums are made again in the same order, so that
-// the right one is equal to the bit.
+// trace finds the way to a label back through the chain that made it: the sums are made again in the same order.
 func (p *problem) trace(e *entry, node int32, label []float64) placed {
 	s := p.stride()
 	n := int(e.length)
@@ -241,43 +293,48 @@ func (p *problem) trace(e *entry, node int32, label []float64) placed {
 		if i == 0 {
 			return out
 		}
-		out.media[i-1] = p.t.opens[e.parent.open].o.Media()
+		out.media[i-1] = p.a.opens[e.parent.open].o.Media()
 		local, far := p.rides(int(e.parent.op), int(e.op), out.media[i-1])
 		before, beforeLabel, by := p.before(e, node, label, local, far, x)
-		if by.t == nil {
-			panic("plan: a label without an origin")
-		}
 		out.rides[i-1] = by
 		e, node, label = e.parent, before, beforeLabel
 	}
 }
 
-func (p *problem) before(e *entry, node int32, label []float64, local, far []ride, x []float64) (int32, []float64, ride) {
+// before is the label that another one was made of: the one from which the sums come out the same, or nearest where a
+// processor rounds one expression differently in two places.
+func (p *problem) before(e *entry, node int32, label []float64, local, far []ride, x []float64) (at int32, from []float64, by ride) {
 	s, l := p.stride(), e.parent.labels
-	to := p.c.nodeZone[node]
+	to, least := p.c.nodeZone[node], math.Inf(1)
 	for i, n := range l.nodes {
-		from := p.c.nodeZone[n]
+		zone := p.c.nodeZone[n]
 		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			before := l.val[j*s : (j+1)*s]
 			for k, r := range append(local[:len(local):len(local)], far...) {
-				if k < len(local) && n != node || k >= len(local) && p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+				if k < len(local) && n != node || k >= len(local) && p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
 					continue
 				}
-				copy(x, l.val[j*s:(j+1)*s])
-				p.addHop(x, r.t, int(from), int(to))
-				if p.take(x, int(e.op), node) && equal(x, label) {
-					return n, l.val[j*s : (j+1)*s], r
+				copy(x, before)
+				p.addHop(x, &r, int(zone), int(to))
+				if !p.take(x, int(e.op), node) {
+					continue
+				}
+				if d := apart(x, label); d < least {
+					least, at, from, by = d, n, before, r
+				}
+				if least == 0 {
+					return at, from, by
 				}
 			}
 		}
 	}
-	return 0, nil, ride{}
+	return at, from, by
 }
 
-func equal(a, b []float64) bool {
+// apart is how far two labels are from each other.
+func apart(a, b []float64) (d float64) {
 	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
+		d = max(d, math.Abs(a[i]-b[i])/max(1, math.Abs(b[i])))
 	}
-	return true
+	return d
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -198,4 +199,112 @@ func FuzzParseForm(f *testing.F) {
 			t.Errorf("%q makes a request that is refused: %v", s, err)
 		}
 	})
+}
+
+// Eight required operators in any order, between two telephones and a map, over nodes in several regions.
+func TestEightRequiredInAnyOrder(t *testing.T) {
+	p := demoParts()
+	for i := range p.Nodes {
+		p.Nodes[i].Memory, p.Nodes[i].Cores = 0, 0
+	}
+	q := demoRequest()
+	p.Transports = Transports()
+	for i := range MaxRequired - 1 {
+		id := ca.ID(fmt.Sprint("spiffe://example.org/proxy/f", i))
+		p.Nodes = append(p.Nodes, Node{ID: id, Region: fmt.Sprint("r", i%3)})
+		name := fmt.Sprint("filter", i)
+		o := op(name, "text/plain;about=$a;lang=$l", "text/plain;about=$a;lang=$l", time.Duration(i)*time.Millisecond, 0.01, 1<<20, id)
+		p.Operators = append(p.Operators, o)
+		q.Include = append(q.Include, Requirement{Label: name, Any: []string{name}})
+	}
+	c, err := NewCatalogue(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	got, err := c.Plan(context.Background(), q)
+	took := time.Since(start)
+	if err != nil || !got.Proven() {
+		t.Fatal(err)
+	}
+	met := map[int]bool{}
+	for _, s := range got.Steps {
+		met[s.Requirement] = true
+	}
+	if len(met) != MaxRequired+1 {
+		t.Errorf("met %v", met)
+	}
+	if want := joint(newBrute(p, q)); math.Abs(want-got.Cost) > 1e-9 {
+		t.Errorf("cost %v, joint search %v", got.Cost, want)
+	}
+	t.Logf("%v, %d chains, %d steps", took, got.Examined, len(got.Steps))
+}
+
+// One catalogue serves many askers at once, gives each the same plan, and does not mind the order of its parts.
+func TestConcurrentAndDeterministic(t *testing.T) {
+	c := demo(t)
+	first, err := c.Plan(context.Background(), demoRequest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plans := make(chan *Plan)
+	for i := range 8 {
+		go func() {
+			q := demoRequest()
+			if i%2 == 0 {
+				q.Bounds.Latency = time.Second
+			}
+			p, err := c.Plan(context.Background(), q)
+			if err != nil {
+				t.Error(err)
+			}
+			plans <- p
+		}()
+	}
+	for range 8 {
+		if p := <-plans; p == nil || p.key() != first.key() {
+			t.Errorf("another plan: %v", p)
+		}
+	}
+	parts := demoParts()
+	slices.Reverse(parts.Operators)
+	slices.Reverse(parts.Nodes)
+	turned, err := NewCatalogue(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := turned.Plan(context.Background(), demoRequest()); err != nil || p.Text() != first.Text() {
+		t.Errorf("parts in another order make another plan (%v)", err)
+	}
+}
+
+// What several proxies publish alike is one operator.
+func TestGather(t *testing.T) {
+	whole := demoParts()
+	apart := whole
+	apart.Operators = nil
+	for _, o := range whole.Operators {
+		for i, p := range o.Places {
+			one := o
+			one.Places = []Place{p}
+			if i > 0 {
+				one.Name += fmt.Sprint("@", i)
+			}
+			apart.Operators = append(apart.Operators, one)
+		}
+	}
+	got := Gather(apart.Operators)
+	if len(got) != len(whole.Operators) {
+		t.Fatalf("%d operators, want %d", len(got), len(whole.Operators))
+	}
+	apart.Operators = got
+	c, err := NewCatalogue(apart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := c.Plan(context.Background(), demoRequest())
+	want, _ := demo(t).Plan(context.Background(), demoRequest())
+	if err != nil || p.Text() != want.Text() {
+		t.Errorf("another plan: %v", err)
+	}
 }

@@ -10,7 +10,7 @@ import (
 type entry struct {
 	parent *entry
 	op     int32
-	open   int32 // the open type behind it, of no meaning when done
+	open   int32 // the open type behind it; -1 until it is first taken from the queue
 	mask   uint32
 	req    int8 // the requirement the step is there for, or -1
 	length int8
@@ -55,10 +55,19 @@ type search struct {
 	seen     map[frontKey]*frontier
 	examined int
 	upper    float64 // the cost of the best plan known
+	most     int     // chains to take; 0 is any number
+	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
-	deepest  *entry // for refusals: the chain that came furthest
-	groups   map[uint64][]int32
+	start    open
+	expanded []*entry // for a proof
 }
+
+// easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
+// done by then, and do not need them.
+const easy = 256
+
+// unpriced is how many chains are taken before the bounds get prices.
+const unpriced = 512
 
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
@@ -66,18 +75,51 @@ type outcome struct {
 	cost     float64
 	bound    float64 // +Inf when the search ended without leaving anything out
 	examined int
+	over     bool // nothing is left to search
+	prices   vector
+	expanded []*entry
 }
 
 // solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
 // at nodes where it was found to matter: leaving a limit out never raises a bound, so what the last round proves holds.
 func (p *problem) solve(ctx context.Context) outcome {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
+	p.a = p.c.borrow()
+	defer func() { p.c.give(p.a) }()
+	total := outcome{cost: math.Inf(1)}
+	if len(p.dims) > 0 {
+		p.makeBounds()
+		if total = p.rounds(ctx, total, p.unpriced); (total.over || ctx.Err() != nil) && !p.proving {
+			return total
+		}
+		r := p.relax(ctx)
+		total.examined += r.work
+		if r.cost < total.cost {
+			total.cost, total.best = r.cost, r.best
+		}
+		switch {
+		case r.none:
+			total.bound = math.Inf(1)
+			return total
+		case p.proving && ctx.Err() == nil:
+		case total.best != nil && total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil:
+			total.bound = min(total.cost, max(total.bound, r.bound))
+			return total
+		}
+		p.prices, p.order = r.prices, p.w.at(r.prices)
+		total.prices = r.prices
+		p.weighOperators()
+		defer func() { p.prices, p.order = vector{}, p.w }()
+	}
 	p.makeBounds()
-	var total outcome
-	total.cost = math.Inf(1)
+	return p.rounds(ctx, total, 0)
+}
+
+// rounds searches until the plan does not crowd any node, from the best that is known, but takes at most some chains;
+// zero is no such limit.
+func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
+	refund := p.refund(p.prices)
 	for {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best}
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most}
 		crowded := s.run(ctx)
 		total.examined += s.examined
 		total.cost, total.best = s.upper, s.best
@@ -86,9 +128,10 @@ func (p *problem) solve(ctx context.Context) outcome {
 			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
-		total.bound = total.cost
+		total.expanded = s.expanded
+		total.bound, total.over = total.cost, len(s.q) == 0
 		if len(s.q) > 0 {
-			total.bound = min(total.cost, s.q[0].least)
+			total.bound = min(total.cost, s.q[0].least-refund)
 		}
 		return total
 	}
@@ -96,13 +139,22 @@ func (p *problem) solve(ctx context.Context) outcome {
 
 // run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
 func (s *search) run(ctx context.Context) (crowded []int32) {
+	p := s.p
 	s.begin()
-	for len(s.q) > 0 && s.q[0].least < s.upper {
+	for len(s.q) > 0 && s.q[0].least-s.refund < s.upper {
+		if s.most > 0 && s.examined >= s.most {
+			return nil
+		}
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
 			if s.best == nil {
 				s.dive()
 			}
 			return nil
+		}
+		if s.examined == easy {
+			for m := range p.dims {
+				p.bounds.settle(1+m, s.start.shape, s.start.about, 0, math.Inf(1))
+			}
 		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
@@ -112,9 +164,6 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 			heap.Push(&s.q, e)
 			continue
 		}
-		if e.labels == nil {
-			panic("plan: an entry without labels")
-		}
 		if e.done {
 			if c := s.finish(e); c != nil {
 				return c
@@ -123,6 +172,9 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 		}
 		if s.dominated(e) {
 			continue
+		}
+		if p.proving {
+			s.expanded = append(s.expanded, e)
 		}
 		s.expand(e)
 	}
@@ -136,8 +188,11 @@ func (s *search) ready(e *entry) bool {
 	if e.labels != nil {
 		return true
 	}
+	if e.open < 0 && !s.unify(e) {
+		return false
+	}
 	if !e.done {
-		t := &s.p.t.opens[e.open]
+		t := &s.p.a.opens[e.open]
 		b := s.p.bounds
 		b.settle(0, t.shape, t.about, e.mask, 1.25*b.radius(0))
 		left := b.operatorsLeft(0, t.shape, t.about, e.mask)
@@ -154,20 +209,25 @@ func (s *search) ready(e *entry) bool {
 	return s.place(e)
 }
 
+// unify finds an entry's open type; false says that its last operator does not fit.
+func (s *search) unify(e *entry) bool {
+	e.open = s.p.a.then(e.parent.open, s.p.c.sig[e.op])
+	return e.open >= 0
+}
+
 // less reports whether the head of the queue comes before e.
 func (q queue) less(e *entry) bool { return q[0].least < e.least }
 
 func (s *search) begin() {
 	p := s.p
-	o, err := p.c.start(p.from)
+	o, err := p.a.start(p.from)
 	if err != nil || math.IsInf(p.minCost[p.from], 1) || math.IsInf(p.minCost[p.to], 1) {
 		return
 	}
+	s.start = p.a.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
-	t := &p.t.opens[o]
-	for m := range p.metrics() {
-		p.bounds.settle(m, t.shape, t.about, 0, math.Inf(1))
-	}
+	t := &p.a.opens[o]
+	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
 	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
 		return
@@ -193,7 +253,7 @@ func (s *search) bound(e *entry) bool {
 			net = p.bounds.net[0].at(p, n, e.mask)
 		}
 		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
-			least = min(least, e.labels.val[j*st]+net)
+			least = min(least, p.orderOf(e.labels.val[j*st:(j+1)*st])+net)
 		}
 	}
 	e.net = least
@@ -206,8 +266,11 @@ func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
 	var shape, about int32
+	if e.open < 0 && !s.unify(e) {
+		return false
+	}
 	if !e.done {
-		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
+		shape, about = p.a.opens[e.open].shape, p.a.opens[e.open].about
 	}
 	left := func(metric int, node int32) float64 {
 		if e.done {
@@ -215,7 +278,8 @@ func (s *search) place(e *entry) bool {
 		}
 		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
 	}
-	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.t.opens[parent.open].o.Media(), left)
+	p.ceiling = s.upper + s.refund
+	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), left)
 	return s.bound(e)
 }
 
@@ -263,12 +327,12 @@ func (s *search) expand(e *entry) {
 	if int(e.length) >= p.steps {
 		return
 	}
-	from := &p.t.opens[e.open]
+	from := &p.a.opens[e.open]
 	arrive := s.arrivals(e)
-	for _, sig := range p.t.byMedia[from.o.Media()] {
-		next := p.c.then(e.open, sig)
-		if next < 0 {
-			continue
+	for _, sig := range p.t.takes[from.shape] {
+		about := p.t.abs[sig].outAbout
+		if about == aboutSame {
+			about = from.about
 		}
 		for _, op := range p.rivals(sig) {
 			if math.IsInf(p.minCost[op], 1) {
@@ -276,20 +340,20 @@ func (s *search) expand(e *entry) {
 			}
 			if int(op) == p.to {
 				if e.mask == p.need {
-					s.child(e, op, next, -1, arrive)
+					s.child(e, op, about, -1, arrive)
 				}
 				continue
 			}
-			if p.t.opens[next].shape < 0 || int(e.length) >= p.steps-1 {
+			if p.t.abs[sig].out < 0 || int(e.length) >= p.steps-1 {
 				continue
 			}
 			free := p.available(op, e.mask)
 			if free == 0 {
-				s.child(e, op, next, -1, arrive)
+				s.child(e, op, about, -1, arrive)
 			}
 			for r := 0; free>>r != 0; r++ {
 				if free&(1<<r) != 0 {
-					s.child(e, op, next, int8(r), arrive)
+					s.child(e, op, about, int8(r), arrive)
 				}
 			}
 		}
@@ -307,7 +371,7 @@ func (s *search) arrivals(e *entry) []float64 {
 	for i, n := range e.labels.nodes {
 		z := p.c.nodeZone[n]
 		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
-			at[z] = min(at[z], e.labels.val[j*st])
+			at[z] = min(at[z], p.orderOf(e.labels.val[j*st:(j+1)*st]))
 		}
 	}
 	out := make([]float64, len(at))
@@ -337,16 +401,18 @@ func (p *problem) coarse(c *entry, arrive []float64) float64 {
 	return least
 }
 
-func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
+// child puts one such chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken:
+// most never are. Till then its output has the shape of its signature, and the meaning about.
+func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
 	p := s.p
-	c := &entry{parent: e, op: op, open: next, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
+	c := &entry{parent: e, op: op, open: -1, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
 	if req >= 0 {
 		c.mask |= 1 << req
 	}
 	if !c.done {
-		t := &p.t.opens[next]
+		shape := p.t.abs[p.c.sig[op]].out
 		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, t.shape, t.about, c.mask)
+			left := p.bounds.operatorsLeft(m, shape, about, c.mask)
 			if math.IsInf(left, 1) {
 				return
 			}
@@ -357,81 +423,8 @@ func (s *search) child(e *entry, op, next int32, req int8, arrive []float64) {
 	}
 	c.net = max(e.net+p.minCost[op], p.coarse(c, arrive))
 	c.least = max(e.least, c.net+c.left)
-	if c.least >= s.upper {
+	if c.least-s.refund >= s.upper {
 		return
 	}
 	s.push(c)
-}
-
-// frontKey is what the future of an unfinished chain depends on, beside its labels.
-type frontKey struct {
-	open  int32
-	mask  uint32
-	rides uint32
-}
-
-// frontier holds, by node, labels of chains with the same future that were taken before.
-type frontier struct {
-	at map[int32]*reached
-}
-
-type reached struct {
-	val    []float64
-	length []int8
-}
-
-// dominated drops the labels of an entry that an earlier one with the same future is at least as good as, at the same
-// node with no more steps; it reports whether none is left.
-func (s *search) dominated(e *entry) bool {
-	p, st := s.p, s.p.stride()
-	key := frontKey{e.open, e.mask, p.opMask[e.op]}
-	f := s.seen[key]
-	if f == nil {
-		f = &frontier{at: make(map[int32]*reached)}
-		s.seen[key] = f
-	}
-	l := e.labels
-	kept := &labels{}
-	for i, n := range l.nodes {
-		r := f.at[n]
-		if r == nil {
-			r = &reached{}
-			f.at[n] = r
-		}
-		first := len(kept.val)
-		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
-			if x := l.val[j*st : (j+1)*st]; r.add(x, e.length, st) {
-				kept.val = append(kept.val, x...)
-			}
-		}
-		if len(kept.val) > first {
-			kept.nodes, kept.off = append(kept.nodes, n), append(kept.off, int32(first/st))
-		}
-	}
-	if len(kept.nodes) == 0 {
-		return true
-	}
-	kept.off = append(kept.off, int32(len(kept.val)/st))
-	e.labels = kept
-	return !s.bound(e) // the bound of what is kept may be higher; it is used for the children
-}
-
-// add keeps a label unless an earlier one is at least as good.
-func (r *reached) add(x []float64, length int8, st int) bool {
-	for i := range r.length {
-		if r.length[i] <= length && noWorse(r.val[i*st:(i+1)*st], x) {
-			return false
-		}
-	}
-	n := 0
-	for i := range r.length {
-		if length <= r.length[i] && noWorse(x, r.val[i*st:(i+1)*st]) {
-			continue
-		}
-		copy(r.val[n*st:], r.val[i*st:(i+1)*st])
-		r.length[n] = r.length[i]
-		n++
-	}
-	r.val, r.length = append(r.val[:n*st], x...), append(r.length[:n], length)
-	return true
 }

@@ -21,7 +21,9 @@ type commands struct {
 	ACL     aclCommand     `cmd:"" name:"acl" help:"Say who may find and use your services."`
 	Group   groupCommand   `cmd:"" help:"Keep groups of principals (the administrator only)."`
 	Path    pathCommand    `cmd:"" help:"Plan, make, watch and take down paths."`
-	Base    baseCommand    `cmd:"" help:"Start, list and stop services on a base node (the administrator only)."`
+	// Catalogue needs no arguments: it is what the creator sees for the user.
+	Catalogue catalogueCommand `cmd:"" help:"Show what paths can be made of, as far as you may see it."`
+	Base      baseCommand      `cmd:"" help:"Start, list and stop services on a base node (the administrator only)."`
 }
 
 func main() {

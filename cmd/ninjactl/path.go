@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,14 +44,27 @@ func (o output) print(v any, person func(io.Writer)) error {
 	return w.Flush()
 }
 
+// asked is what a path is asked for with.
+type asked struct {
+	Request string   `arg:"" help:"Two ends and what must lie between, as in 'phone:lobby ! ?map-directions ! phone:lobby latency<2s'. A word is KIND:NAME, OWNER#NAME or ?KIND."`
+	From    string   `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	Require []string `help:"A file with a partial description; the request says ?@1 for what the first one matches, ?@2 for the second." type:"existingfile" placeholder:"FILE"`
+}
+
 type request struct {
-	Request string `arg:"" help:"Two ends and what must lie between, as in 'phone:lobby ! ?map-directions ! phone:lobby latency<2s'."`
-	From    string `help:"Where the user is, LAT,LON; the default is what the unit says." placeholder:"LAT,LON"`
+	asked
 	output
 }
 
-func (r *request) request() (apc.Request, error) {
+func (r *asked) request() (apc.Request, error) {
 	q := apc.Request{Line: r.Request}
+	for _, file := range r.Require {
+		t, err := os.ReadFile(file)
+		if err != nil {
+			return q, err
+		}
+		q.Templates = append(q.Templates, t)
+	}
 	if r.From == "" {
 		return q, nil
 	}
@@ -64,23 +78,75 @@ func (r *request) request() (apc.Request, error) {
 	return q, nil
 }
 
-type pathPlan struct{ request }
+type pathPlan struct {
+	asked
+	Explain   bool   `help:"Say what the best plan costs, what proves it, and why its rivals lost; or what made the request impossible."`
+	Catalogue string `help:"Plan with a file that ninjactl catalogue wrote; ask nobody. Explains." type:"existingfile" placeholder:"FILE"`
+	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text or json; with --explain also dot or mermaid."`
+}
 
 func (p *pathPlan) Run(ctx context.Context, c *commands) error {
-	q, err := p.request.request()
+	if p.Catalogue != "" {
+		return p.dry(ctx)
+	}
+	q, err := p.request()
 	if err != nil {
 		return err
+	}
+	if !p.Explain && p.Output != apc.Text && p.Output != apc.JSON {
+		return fmt.Errorf("--output %s: wants --explain", p.Output)
 	}
 	creator, err := openCreator(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer creator.Close()
+	if p.Explain {
+		e, err := creator.Explain(ctx, q)
+		if err != nil {
+			return err
+		}
+		return p.print(e)
+	}
 	info, err := creator.Plan(ctx, q)
 	if err != nil {
 		return err
 	}
-	return p.print(info, func(w io.Writer) { printPlan(w, info) })
+	return output{p.Output}.print(info, func(w io.Writer) { printPlan(w, info) })
+}
+
+// dry plans with a catalogue file.
+func (p *pathPlan) dry(ctx context.Context) error {
+	if len(p.Require) > 0 {
+		return errors.New("--require: what a template matches only the SDS knows; leave --catalogue out")
+	}
+	f, err := os.Open(p.Catalogue)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	catalogue, err := apc.ReadCatalogue(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Catalogue, err)
+	}
+	e, err := catalogue.Explain(ctx, p.Request)
+	if err != nil {
+		return err
+	}
+	return p.print(e)
+}
+
+// print writes an explanation; a refusal is an error to the shell, whatever was printed.
+func (p *pathPlan) print(e apc.Explanation) error {
+	text, err := e.Render(p.Output)
+	if err != nil {
+		return err
+	}
+	fmt.Print(text)
+	if e.Refusal != nil {
+		return apc.ErrRefused
+	}
+	return nil
 }
 
 func openCreator(ctx context.Context, c *commands) (*apc.Client, error) {
@@ -101,8 +167,8 @@ func printPlan(w io.Writer, i apc.Info) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, kind)
 	}
-	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v\n%s\n",
-		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Explanation)
+	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v (search %v)\n%s\n",
+		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Search, i.Explanation)
 }
 
 type pathCreate struct {
@@ -197,7 +263,7 @@ func (p *pathShow) Run(ctx context.Context, c *commands) error {
 
 // printPath shows what was measured of a path.
 func printPath(w io.Writer, i apc.Info) {
-	fmt.Fprintf(w, "path %s of %s: %s %s\n%s\n\n", i.Path, i.Owner, i.State, i.Why, i.Request)
+	fmt.Fprintf(w, "path %s of %s: %s %s\n%s\nspare plans: %d\n\n", i.Path, i.Owner, i.State, i.Why, i.Request, i.Spares)
 	fmt.Fprintln(w, "STEP\tNODE\tIN\tOUT\tTIME p50\tp99\tTHEN BY\tLINK\tLOST\tTYPE")
 	for n, s := range i.Steps {
 		by, link, lost, kind := "", "", "", ""

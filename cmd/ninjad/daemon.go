@@ -23,6 +23,8 @@ type daemon struct {
 	health *health
 	// authority is the one of the role ca, nil without it.
 	authority *ca.Authority
+	// manager is the address of the capability manager that the role sds announces.
+	manager string
 	// ready holds the address of each role, told in the ready file.
 	ready map[string]string
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"ninja/apc"
 	"ninja/base"
 	"ninja/ca"
 	"ninja/examples/directions"
@@ -11,6 +12,7 @@ import (
 	"ninja/operators"
 	"ninja/operators/catalogue"
 	"ninja/proxy"
+	"ninja/sds"
 	"ninja/units"
 )
 
@@ -25,7 +27,7 @@ func (d *daemon) startProxy(ctx context.Context) error {
 	catalogue.Register(n.registry)
 	node := n.element()
 	node.Cores, node.Memory, node.Region = role.Cores, role.Memory, role.Region
-	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host})
+	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host, Prober: n.prober()})
 	if err != nil {
 		return err
 	}
@@ -38,6 +40,27 @@ func (d *daemon) startProxy(ctx context.Context) error {
 	d.keep(n.log, "proxy", p.Run)
 	return nil
 }
+
+// prober measures how far the regions of other proxies are.
+func (n *node) prober() *proxy.Prober {
+	return &proxy.Prober{World: n.d.world, Log: n.log, Peers: func(ctx context.Context) ([]proxy.Peer, error) {
+		found, err := n.finder.Query(ctx, sds.Query{Template: apc.Template(operators.KindProxy, ""), Limit: maxPeers})
+		if err != nil {
+			return nil, err
+		}
+		var peers []proxy.Peer
+		for _, f := range found {
+			d, err := operators.ParseDescription(f.Description)
+			if err == nil && d.Node != nil && f.Owner.Kind() == ca.KindProxy {
+				peers = append(peers, proxy.Peer{ID: f.Owner, Region: d.Node.Region, Address: d.Node.Control})
+			}
+		}
+		return peers, nil
+	}}
+}
+
+// maxPeers bounds what a proxy asks about other proxies.
+const maxPeers = 500
 
 // member makes a node that takes part in paths and publishes.
 func (d *daemon) member(ctx context.Context, kind string, role serviceRole) (*node, error) {

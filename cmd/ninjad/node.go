@@ -40,6 +40,7 @@ type node struct {
 	follower *capability.Follower
 	verifier *capability.Verifier
 
+	finder    *sds.Client // of members
 	announcer *announce.Announcer
 	registry  *operators.Registry
 	hops      *hop.Server
@@ -84,8 +85,12 @@ func (n *node) serve() {
 	})
 }
 
-// meet finds the SDS server, and through it the capability manager.
+// meet finds the SDS server, and through it the capability manager: those that this daemon plays itself, else by
+// listening.
 func (n *node) meet(ctx context.Context) (announce.ServerInfo, error) {
+	if server := n.d.ready[ca.KindSDS]; server != "" {
+		return announce.ServerInfo{Addresses: []string{server}, Capability: []string{n.d.manager}}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
 	info, err := announce.Listen(ctx, announce.ListenConfig{
@@ -150,11 +155,10 @@ func (n *node) join(ctx context.Context) error {
 	if err := n.follow(info.Capability[0]); err != nil {
 		return err
 	}
-	client, err := n.find(info.Addresses[0])
-	if err != nil {
+	if n.finder, err = n.find(info.Addresses[0]); err != nil {
 		return err
 	}
-	return n.announce(client)
+	return n.announce(n.finder)
 }
 
 // carry makes the node a host of paths: the hop listener, the transports, and the path runtime.

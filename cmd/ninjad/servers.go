@@ -65,6 +65,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if authority == "" || manager == "" {
 		return errors.New("play the roles ca and capability here too, or name where they are: roles.sds.ca, roles.sds.capability")
 	}
+	d.manager = manager
 	if err := n.follow(manager); err != nil {
 		return err
 	}
@@ -88,6 +89,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
 	d.keep(n.log, "store", server.Run)
 	d.keep(n.log, "announcements", receiver.Run)
@@ -133,6 +135,15 @@ func (d *daemon) startAPC(ctx context.Context) error {
 	dialer := host.NewDialer(id, d.world, n.log)
 	creator, err := apc.New(apc.Config{
 		World: d.world, Log: n.log, Self: id, Find: finder,
+		// Each view has a connection of its own: it connects with the capability of those who ask for it.
+		Follow: func(ctx context.Context, token func(context.Context) ([]byte, error), q sds.Query, f func(sds.WatchEvent)) error {
+			client, err := sds.Dial(sds.ClientConfig{Identity: id, World: d.world, Address: info.Addresses[0], Capability: token, Log: n.log})
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			return client.Watch(ctx, q, f)
+		},
 		Open: func(ctx context.Context, address string, node ca.ID) (apc.Session, error) {
 			s, err := dialer.Open(ctx, address, node)
 			if err != nil {

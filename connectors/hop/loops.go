@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,12 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 	case k == kindMark && h.Mark != nil:
 		m := connectors.Mark(c.uint8())
 		h.Mark(m, c.uint64())
+	case k == kindSent && h.Sent != nil:
+		h.Sent(c.uint64())
+	case k == kindReport && h.Report != nil:
+		h.Report(body)
+	case k == kindCredit && h.Credit != nil:
+		h.Credit(c.uint64())
 	case k == kindEnd && h.End != nil:
 		h.End(c.uint64())
 		s.control.finish()
@@ -72,10 +79,15 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		e := connectors.Event{Kind: connectors.EventKind(c.uint8())}
 		number := c.uint32()
 		e.Text = string(c.bytes(len(c.b)))
-		position := h.Event(e)
 		if e.Kind == connectors.Flush {
+			var position uint64
+			if h.Flush != nil {
+				position = h.Flush()
+			}
+			// Before the event is seen: what is written after that must find the answer ahead of it.
 			s.control.flushed(number, position)
 		}
+		h.Event(e)
 	case k == kindDone && h.Event != nil:
 		select {
 		case <-s.finished:
@@ -84,6 +96,8 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		}
 	case k == kindClosed && h.Event != nil:
 		return connectors.ErrClosed
+	case k == kindClosed:
+		return fmt.Errorf("%w: %s says: %s", connectors.ErrAborted, s.peer.ID, strings.ToValidUTF8(string(body), "?"))
 	default:
 		return fmt.Errorf("%w: kind %d does not belong to this end", errFrame, k)
 	}
@@ -157,6 +171,11 @@ type controls struct {
 	answered uint32 // number and position of the last flush taken
 	position uint64
 	hasFlush bool
+	granted  uint64 // the latest credit
+	hasGrant bool
+	sent     uint64
+	hasSent  bool
+	report   []byte
 }
 
 func (c *controls) set(change func()) {
@@ -201,6 +220,12 @@ func (c *controls) flushed(number uint32, position uint64) {
 	c.set(func() { c.answered, c.position, c.hasFlush = number, position, true })
 }
 
+func (c *controls) credit(position uint64) { c.set(func() { c.granted, c.hasGrant = position, true }) }
+
+func (c *controls) tell(report []byte) { c.set(func() { c.report = report }) }
+
+func (c *controls) sentUpTo(position uint64) { c.set(func() { c.sent, c.hasSent = position, true }) }
+
 func (c *controls) lastFlush() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,6 +238,16 @@ func (c *controls) take(b []byte) []byte {
 	defer c.mu.Unlock()
 	if c.hasPong {
 		b = appendNumber(b, kindPong, c.pong)
+	}
+	if c.hasGrant {
+		b = appendNumber(b, kindCredit, c.granted)
+	}
+	if c.report != nil {
+		b = appendFrame(b, kindReport, func(b []byte) []byte { return append(b, c.report...) })
+		c.report = nil
+	}
+	if c.hasSent {
+		b = appendNumber(b, kindSent, c.sent)
 	}
 	if c.hasFlush {
 		b = appendFrame(b, kindFlushed, func(b []byte) []byte {
@@ -228,7 +263,8 @@ func (c *controls) take(b []byte) []byte {
 	if c.done {
 		b = appendFrame(b, kindDone, nil)
 	}
-	c.hasPong, c.hasFlush, c.done, c.events = false, false, false, c.events[:0]
+	c.hasPong, c.hasGrant, c.hasSent = false, false, false
+	c.hasFlush, c.done, c.events = false, false, c.events[:0]
 	return b
 }
 

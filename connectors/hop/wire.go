@@ -33,13 +33,17 @@ import (
 // mark     sender     mark(8) position(64)                 for transports whose packets may be lost
 // end      sender     position(64)                         nothing comes at or after position
 // done     receiver   empty                                the end has come, and everything before it
-// closed   receiver   text to the end                      the receiving end has closed
+// closed   either     text to the end                      the receiving end has closed, or the sending end has failed
 // ping     either     opaque(64)
 // pong     either     opaque(64)
+// credit   receiver   position(64)                         the sender may send what is before position
+// sent     sender     position(64)                         what is before position was sent; the sender waits for credit
+// report   receiver   what the transport says of reception, to the end
 //
 // Numbers are big-endian; scheme, path, name, type, extra and the welcome's text are a length(16) and that many bytes.
 // Positions count what the transport counts (ADUs, packets). A kind that is not known breaks the session; new kinds
-// come with a new version in the hello.
+// come with a new version in the hello, or with a new transport that alone uses them (credit and sent with udp), or are only
+// sent to who asked for them in the hello (report, by rtp).
 type kind uint8
 
 const (
@@ -54,6 +58,9 @@ const (
 	kindClosed
 	kindPing
 	kindPong
+	kindCredit
+	kindSent
+	kindReport
 )
 
 const (
@@ -62,6 +69,7 @@ const (
 	aduHeader  = 17
 	maxText    = 512
 	maxExtra   = 256
+	maxReport  = 512
 )
 
 // maxBody is the greatest body of each kind.
@@ -79,10 +87,12 @@ func (k kind) maxBody() int {
 		return 12
 	case kindMark:
 		return 9
-	case kindEnd, kindPing, kindPong:
+	case kindEnd, kindPing, kindPong, kindCredit, kindSent:
 		return 8
 	case kindClosed:
 		return maxText
+	case kindReport:
+		return maxReport
 	default:
 		return 0
 	}
@@ -93,7 +103,7 @@ var errFrame = errors.New("malformed frame")
 // parseHeader reads the head of a frame and checks the length against its kind.
 func parseHeader(b [headerSize]byte) (kind, int, error) {
 	k, n := kind(b[0]), int(b[1])<<16|int(b[2])<<8|int(b[3])
-	if k < kindHello || k > kindPong || n > k.maxBody() {
+	if k < kindHello || k > kindReport || n > k.maxBody() {
 		return 0, 0, fmt.Errorf("%w: kind %d of %d bytes", errFrame, k, n)
 	}
 	return k, n, nil

@@ -22,9 +22,10 @@ type writer struct {
 	timer   *time.Timer
 	flushed chan struct{} // wakes a Write that waits
 
-	adus, bytes atomic.Uint64
-	once        sync.Once
-	result      error
+	adus, bytes  atomic.Uint64
+	lost, jitter atomic.Int64 // as the receiving end reports
+	once         sync.Once
+	result       error
 
 	mu       sync.Mutex // what the session's goroutine shares with Write
 	sealer   sealer
@@ -46,20 +47,25 @@ func newWriter(s *hop.Session, conn net.Conn, f format, linger time.Duration) (*
 	}, nil
 }
 
-// event takes an event on the session's goroutine.
-func (w *writer) event(e connectors.Event) (position uint64) {
-	w.events.Put(e)
+// flush drops what is being paced, on the session's goroutine.
+func (w *writer) flush() (position uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.Kind == connectors.Flush {
-		w.flushes++
-		w.pacer.flush()
-		select {
-		case w.flushed <- struct{}{}:
-		default:
-		}
+	w.flushes++
+	w.pacer.flush()
+	select {
+	case w.flushed <- struct{}{}:
+	default:
 	}
 	return w.position
+}
+
+// report takes the receiving end's report on the session's goroutine.
+func (w *writer) report(b []byte) {
+	if lost, jitter, ok := parseReport(b, w.sealer.ssrc); ok {
+		w.lost.Store(int64(lost))
+		w.jitter.Store(int64(w.sealer.format.span(int64(jitter))))
+	}
 }
 
 // Write implements connectors.Writer. It blocks until the last of the ADU is due within 60 ms by the media's own time.
@@ -70,6 +76,9 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if w.sealer.format.opus && len(a.Payload) > maxPayload {
+		return fmt.Errorf("packet of Opus of %d bytes: at most %d are allowed; encode at a lower rate", len(a.Payload), maxPayload)
 	}
 	w.mu.Lock()
 	at, pause := w.pacer.place(time.Now(), a.MediaTime)
@@ -148,7 +157,7 @@ func (w *writer) trySend(p *packet, flushes uint64) (time.Duration, error) {
 	// A datagram that the network refuses is a datagram lost; when the peer is gone the session says so.
 	w.conn.Write(datagram)
 	w.position++
-	w.pacer.sent(p.time, int64(len(p.payload)/w.sealer.format.sample))
+	w.pacer.sent(p.time, w.sealer.format.length(p.payload))
 	return 0, nil
 }
 
@@ -167,7 +176,18 @@ func (w *writer) Close() error {
 	return w.result
 }
 
-// Stats implements connectors.Measured.
+// Abort implements connectors.Aborter.
+func (w *writer) Abort(cause error) {
+	w.once.Do(func() {
+		w.session.Abort(cause.Error())
+		w.conn.Close()
+	})
+}
+
+// Stats implements connectors.Measured. Loss (in packets) and jitter are what the receiving end reported last.
 func (w *writer) Stats() connectors.Stats {
-	return connectors.Stats{ADUs: w.adus.Load(), Bytes: w.bytes.Load(), Link: w.session.Link()}
+	return connectors.Stats{
+		ADUs: w.adus.Load(), Bytes: w.bytes.Load(), Lost: uint64(w.lost.Load()),
+		Link: w.session.Link(), Jitter: time.Duration(w.jitter.Load()),
+	}
 }

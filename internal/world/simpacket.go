@@ -20,14 +20,14 @@ const (
 
 // packetConn is a datagram socket of a Sim.
 type packetConn struct {
-	host        *host
-	local       netip.AddrPort
-	group       netip.AddrPort // when it has joined one
-	remote      netip.AddrPort // when it was dialed
-	in          chan datagram
-	closed      chan struct{}
-	once        sync.Once
-	read, write deadline
+	host   *host
+	local  netip.AddrPort
+	group  netip.AddrPort // when it has joined one
+	remote netip.AddrPort // when it was dialed
+	in     chan datagram
+	closed chan struct{}
+	once   sync.Once
+	read   deadline
 }
 
 type datagram struct {

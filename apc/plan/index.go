@@ -1,0 +1,233 @@
+package plan
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"ninja/ca"
+	"ninja/operators"
+)
+
+func (c *Catalogue) addTransports() error {
+	for _, t := range c.transports {
+		if t.Scheme == "" || t.Latency < 0 || !proper(t.CPU) {
+			return fmt.Errorf("transport %q: want a scheme, and costs that are finite and not negative", t.Scheme)
+		}
+		i := slices.Index(c.schemes, t.Scheme)
+		if i < 0 {
+			i = len(c.schemes)
+			c.schemes = append(c.schemes, t.Scheme)
+		}
+		if t.Local {
+			c.local |= 1 << i
+		}
+	}
+	if len(c.schemes) > 32 {
+		return fmt.Errorf("%d schemes: at most 32 are allowed", len(c.schemes))
+	}
+	return nil
+}
+
+// mask is the set of schemes; none named is all of them.
+func (c *Catalogue) mask(schemes []string) uint32 {
+	if len(schemes) == 0 {
+		return 1<<len(c.schemes) - 1
+	}
+	var m uint32
+	for i, s := range c.schemes {
+		if slices.Contains(schemes, s) {
+			m |= 1 << i
+		}
+	}
+	return m
+}
+
+func (c *Catalogue) addNodes(nodes []Node, links []Link) error {
+	c.nodes, c.byID = slices.Clone(nodes), make(map[ca.ID]int, len(nodes))
+	region := make(map[string]int)
+	regionOf := func(name string) int {
+		r, ok := region[name]
+		if !ok {
+			r = len(c.regions)
+			region[name] = r
+			c.regions = append(c.regions, name)
+		}
+		return r
+	}
+	zones := make(map[zone]int32)
+	for i, n := range nodes {
+		if _, taken := c.byID[n.ID]; taken || n.ID == "" {
+			return fmt.Errorf("node %q stands there twice, or has no ID", n.ID)
+		}
+		if !proper(n.Load) || !proper(n.Cores) || n.Memory < 0 {
+			return fmt.Errorf("node %s: load %v, cores %v, memory %d: want finite numbers that are not negative", n.ID, n.Load, n.Cores, n.Memory)
+		}
+		c.byID[n.ID] = i
+		// Every node joins its own steps by memory, whatever it speaks to others.
+		z := zone{regionOf(n.Region), c.mask(n.Transports) | c.local}
+		zi, ok := zones[z]
+		if !ok {
+			zi = int32(len(c.zones))
+			zones[z] = zi
+			c.zones = append(c.zones, z)
+		}
+		c.nodeZone = append(c.nodeZone, zi)
+	}
+	for _, l := range links {
+		if l.Latency < 0 || !proper(l.Price) {
+			return fmt.Errorf("link %s to %s: latency %v, price %v: want finite numbers that are not negative", l.From, l.To, l.Latency, l.Price)
+		}
+	}
+	c.closeLinks(links, region)
+	return nil
+}
+
+// closeLinks makes the matrices of latency and price between regions, closed under shortest paths each by itself: an
+// overlay may relay, and the bounds of the search lean on the triangle inequality.
+func (c *Catalogue) closeLinks(links []Link, region map[string]int) {
+	far, near := c.parts.Far, c.parts.Near
+	if far == 0 {
+		far = 20 * time.Millisecond
+	}
+	if near == 0 {
+		near = time.Millisecond
+	}
+	n := len(c.regions)
+	c.linkLat, c.linkPrice = make([][]float64, n), make([][]float64, n)
+	for i := range n {
+		c.linkLat[i], c.linkPrice[i] = make([]float64, n), make([]float64, n)
+		for j := range n {
+			c.linkLat[i][j] = far.Seconds()
+			if i == j {
+				c.linkLat[i][j] = near.Seconds()
+			}
+		}
+	}
+	for _, l := range links {
+		i, ok := region[l.From]
+		j, also := region[l.To]
+		if ok && also {
+			c.linkLat[i][j], c.linkLat[j][i] = l.Latency.Seconds(), l.Latency.Seconds()
+			c.linkPrice[i][j], c.linkPrice[j][i] = l.Price, l.Price
+		}
+	}
+	for _, m := range [][][]float64{c.linkLat, c.linkPrice} {
+		for k := range n {
+			for i := range n {
+				for j := range n {
+					m[i][j] = min(m[i][j], m[i][k]+m[k][j])
+				}
+			}
+		}
+	}
+}
+
+func (c *Catalogue) addOperators(ops []Operator) error {
+	c.ops, c.byName = slices.Clone(ops), make(map[string]int, len(ops))
+	c.places, c.sig = make([][]int32, len(ops)), make([]int32, len(ops))
+	c.base = make([]vector, len(ops))
+	c.opMask, c.override = make([]uint32, len(ops)), make([]map[int32]operators.Cost, len(ops))
+	sigs := make(map[[2]string]int32)
+	shared := &placeLists{byText: make(map[string][]int32), bySlice: make(map[*Place][]int32)}
+	for i := range c.ops {
+		o := &c.ops[i]
+		if _, taken := c.byName[o.Name]; taken || o.Name == "" {
+			return fmt.Errorf("operator %q stands there twice, or has no name", o.Name)
+		}
+		c.byName[o.Name] = i
+		if o.Spec.In.IsZero() && o.Spec.Out.IsZero() {
+			return fmt.Errorf("operator %s has neither input nor output", o.Name)
+		}
+		if err := checkCost(o.Spec.Cost); err != nil {
+			return fmt.Errorf("operator %s: %w", o.Name, err)
+		}
+		if err := c.addPlaces(i, shared); err != nil {
+			return err
+		}
+		key := [2]string{o.Spec.In.String(), o.Spec.Out.String()}
+		s, ok := sigs[key]
+		if !ok {
+			s = int32(len(c.sigs))
+			sigs[key] = s
+			c.sigs = append(c.sigs, signature{o.Spec.In, o.Spec.Out})
+		}
+		c.sig[i], c.opMask[i], c.base[i] = s, c.mask(o.Spec.Transports), costVector(o.Spec.Cost, o.Fixed)
+	}
+	return nil
+}
+
+// placeLists are the lists of node indexes that operators at the same places share.
+type placeLists struct {
+	byText  map[string][]int32
+	bySlice map[*Place][]int32 // by the slice they were made of, when no place there has a cost of its own
+}
+
+// addPlaces indexes an operator's places.
+func (c *Catalogue) addPlaces(i int, shared *placeLists) error {
+	o := &c.ops[i]
+	if len(o.Places) > 0 {
+		if list, ok := shared.bySlice[&o.Places[0]]; ok && len(list) == len(o.Places) {
+			c.places[i] = list
+			return nil
+		}
+	}
+	list := make([]int32, 0, len(o.Places))
+	for _, p := range o.Places {
+		n, ok := c.byID[p.Node]
+		if !ok {
+			return fmt.Errorf("operator %s: place %s: no such node", o.Name, p.Node)
+		}
+		if p.Cost != nil {
+			if err := checkCost(*p.Cost); err != nil {
+				return fmt.Errorf("operator %s at %s: %w", o.Name, p.Node, err)
+			}
+			if c.override[i] == nil {
+				c.override[i] = make(map[int32]operators.Cost)
+			}
+			c.override[i][int32(n)] = *p.Cost
+		}
+		list = append(list, int32(n))
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	key := make([]byte, 0, 4*len(list))
+	for _, n := range list {
+		key = binary.LittleEndian.AppendUint32(key, uint32(n))
+	}
+	if same, ok := shared.byText[string(key)]; ok {
+		list = same
+	} else {
+		shared.byText[string(key)] = list
+	}
+	if c.places[i] = list; len(o.Places) == len(list) && len(list) > 0 && c.override[i] == nil {
+		shared.bySlice[&o.Places[0]] = list
+	}
+	return nil
+}
+
+func checkCost(k operators.Cost) error {
+	if !proper(k.CPU) || !proper(k.Price) || k.Latency < 0 || k.Memory < 0 || !(k.Quality >= 0 && k.Quality <= 1) {
+		return fmt.Errorf("cost cpu %v, latency %v, memory %d, price %v, quality %v: want finite numbers that are not negative, quality at most 1",
+			k.CPU, time.Duration(k.Latency), k.Memory, k.Price, k.Quality)
+	}
+	return nil
+}
+
+// proper reports whether a number can be a cost.
+func proper(f float64) bool { return f >= 0 && !math.IsInf(f, 0) }
+
+// transport is the entry for a scheme and media type, or nil when the scheme does not carry it.
+func (c *Catalogue) transport(scheme int, media string) *Transport {
+	var best *Transport
+	for i := range c.transports {
+		t := &c.transports[i]
+		if t.Scheme == c.schemes[scheme] && strings.HasPrefix(media, t.Media) && (best == nil || len(t.Media) > len(best.Media)) {
+			best = t
+		}
+	}
+	return best
+}
