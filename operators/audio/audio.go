@@ -80,6 +80,7 @@ func Register(r *operators.Registry) {
 	r.Add("l8-to-l16", each(fromL8))
 	r.Add("gain", newGain)
 	r.Add("channels", newChannels)
+	r.Add("conceal", newConceal)
 	r.Add("wav-write", newWAVWrite)
 	r.Add("wav-read", newWAVRead)
 	r.Add("level", newLevel)

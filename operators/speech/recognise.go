@@ -31,7 +31,7 @@ const (
 // text/plain;about=$a;grammar=$g;lang=en. What it listens for is the grammar (JSGF) that its output type refers to, so it
 // is decided by who reads the text. Every utterance becomes one ADU of text, marked EndOfUtterance, in the grammar's own
 // words; it is empty when somebody spoke and nothing that the grammar allows was heard.
-func recogniserFactory(program string, lex *lexicon) operators.Factory {
+func recogniserFactory(engines *pool, lex *lexicon) operators.Factory {
 	return func(ctx context.Context, env operators.Env) (operators.Operator, error) {
 		if f, err := audio.FormatOf(env.In); err != nil || f != (audio.Format{Rate: hearRate, Channels: 1}) {
 			return nil, fmt.Errorf("recognise %v: want audio/L16;rate=%d;channels=1 (%w)", env.In, hearRate, err)
@@ -51,7 +51,7 @@ func recogniserFactory(program string, lex *lexicon) operators.Factory {
 		if err != nil {
 			return nil, fmt.Errorf("the grammar %s: %w", ref, err)
 		}
-		r := &recogniser{program: program, grammar: string(grammar), words: words, lex: lex, world: env.World, log: env.Log}
+		r := &recogniser{engines: engines, grammar: string(grammar), words: words, lex: lex, world: env.World, log: env.Log}
 		if r.log == nil {
 			r.log = slog.New(slog.DiscardHandler)
 		}
@@ -234,6 +234,9 @@ func (l *listener) listen(ctx context.Context, adus <-chan heard) error {
 			}
 			pause.Reset(stalled)
 		case <-pause.C:
+			if len(adus) > 0 {
+				continue // it was this goroutine that stood still, not the speaker
+			}
 			if err := l.end(ctx); err != nil {
 				return err
 			}

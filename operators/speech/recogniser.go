@@ -15,7 +15,7 @@ import (
 
 // recogniser is an engine with a grammar, started again whenever it dies.
 type recogniser struct {
-	program string
+	engines *pool
 	grammar string
 	words   []string
 	lex     *lexicon
@@ -47,7 +47,7 @@ const (
 
 // prepare starts an engine and gives it the grammar. It fails at once: what is wrong then, a retry does not mend.
 func (r *recogniser) prepare(ctx context.Context) error {
-	e, err := startEngine(r.program)
+	e, err := r.engines.take()
 	if err != nil {
 		return err
 	}

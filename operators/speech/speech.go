@@ -21,6 +21,8 @@ type Programs struct {
 	Flite string
 	// Espeak speaks; "" is espeak-ng.
 	Espeak string
+	// Warm keeps one recogniser started ahead of the next path, for as long as paths are made.
+	Warm bool
 }
 
 func (p Programs) withDefaults() Programs {
@@ -46,7 +48,7 @@ func (p Programs) withDefaults() Programs {
 func Register(r *operators.Registry, p Programs) {
 	p = p.withDefaults()
 	lex := newLexicon(p.Flite)
-	r.Add("recognise", recogniserFactory(p.Recogniser, lex))
+	r.Add("recognise", recogniserFactory(&pool{program: p.Recogniser, warm: p.Warm}, lex))
 	r.Add("speak-flite", fliteFactory(p.Flite))
 	r.Add("speak-espeak", espeakFactory(p.Espeak))
 }

@@ -22,6 +22,7 @@ func Register(r *operators.Registry) {
 	r.Add("answer-to-html", answers((*Answer).page))
 	r.Add("answer-to-json", answers((*Answer).json))
 	r.Add("html-to-text", plain(FromHTML))
+	r.Add("html-to-speech", plain(Speakable))
 	r.Add("text-to-html", plain(toHTML))
 	r.Add("upper-case", plain(strings.ToUpper))
 	r.Add("lower-case", plain(strings.ToLower))
