@@ -27,6 +27,7 @@ setup: ## install the Debian packages that are missing
 	fi
 
 build: setup bin/ninja-recognise ## build the commands into bin/
+	@$(GO) mod download # all of it: the map of the demo and of the tests ships in a module
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/ $(addprefix ./cmd/,$(COMMANDS))
 
 bin/ninja-recognise: operators/speech/engine/recognise.c

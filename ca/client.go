@@ -164,7 +164,7 @@ func (p *pinned) verify(shown []*x509.Certificate) (Peer, error) {
 	if !found {
 		return Peer{}, fmt.Errorf("%w: the server is not the authority that made the token", ErrUntrusted)
 	}
-	peer, err := verify(chain, pool, p.now())
+	peer, err := newTrust(pool).verify(chain, p.now())
 	if err == nil {
 		err = KindIs(KindCA)(peer)
 	}

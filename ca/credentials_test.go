@@ -71,7 +71,7 @@ func (p pipes) dial(context.Context, string) (net.Conn, error) {
 	}
 }
 
-func testAuthority(t *testing.T) *Authority {
+func testAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a, err := NewAuthority(world.Real(), "test")
 	if err != nil {
@@ -80,7 +80,7 @@ func testAuthority(t *testing.T) *Authority {
 	return a
 }
 
-func testIdentity(t *testing.T, a *Authority, kind, name string) *Identity {
+func testIdentity(t testing.TB, a *Authority, kind, name string) *Identity {
 	t.Helper()
 	id, err := a.NewIdentity(kind, name)
 	if err != nil {

@@ -30,7 +30,7 @@ type Identity struct {
 type credential struct {
 	chain [][]byte // leaf first, without the root
 	leaf  *x509.Certificate
-	roots *x509.CertPool
+	trust *trust
 	cert  tls.Certificate
 
 	rootDER [][]byte
@@ -58,7 +58,8 @@ func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 		}
 		pool.AddCert(c)
 	}
-	peer, err := verify(chain, pool, now)
+	trusted := newTrust(pool)
+	peer, err := trusted.verify(chain, now)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 		i.id = peer.ID
 	}
 	i.credential.Store(&credential{
-		chain: chain, leaf: peer.Leaf, roots: pool,
+		chain: chain, leaf: peer.Leaf, trust: trusted,
 		cert:    tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
 		rootDER: roots,
 	})
@@ -136,7 +137,7 @@ var ErrUntrusted = errors.New("certificate not trusted")
 
 // Verify checks a certificate chain (leaf first, DER) against the roots that i trusts, at the present time.
 func (i *Identity) Verify(chain [][]byte) (Peer, error) {
-	return verify(chain, i.credential.Load().roots, i.now())
+	return i.credential.Load().trust.verify(chain, i.now())
 }
 
 // lastValid is the present, or the last second of a leaf certificate (DER) that has expired.
@@ -145,31 +146,6 @@ func lastValid(leaf []byte, now time.Time) time.Time {
 		return c.NotAfter
 	}
 	return now
-}
-
-func verify(chain [][]byte, roots *x509.CertPool, now time.Time) (Peer, error) {
-	if len(chain) == 0 || len(chain) > 4 {
-		return Peer{}, fmt.Errorf("%w: chain of %d certificates", ErrUntrusted, len(chain))
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
-	}
-	between := x509.NewCertPool()
-	for _, der := range chain[1:] {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
-		}
-		between.AddCert(c)
-	}
-	_, err = leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
-	}
-	return peerOf(leaf)
 }
 
 // peerOf reads who a leaf certificate is for.
@@ -224,11 +200,14 @@ func (i *Identity) config(accept func(Peer) error) *tls.Config {
 
 // PeerOf says who is at the other end of a TLS connection made with one of the configurations.
 func (i *Identity) PeerOf(s tls.ConnectionState) (Peer, error) {
-	chain := make([][]byte, len(s.PeerCertificates))
-	for n, c := range s.PeerCertificates {
-		chain[n] = c.Raw
+	if err := checkLength(len(s.PeerCertificates)); err != nil {
+		return Peer{}, err
 	}
-	return i.Verify(chain)
+	var behind [][]byte
+	for _, c := range s.PeerCertificates[1:] {
+		behind = append(behind, c.Raw)
+	}
+	return i.credential.Load().trust.verifyLeaf(s.PeerCertificates[0], behind, i.now())
 }
 
 // Is accepts the peers with one of the IDs.

@@ -243,7 +243,7 @@ func (s *Server) late(r *pb.RenewRequest) (Peer, error) {
 		return Peer{}, fmt.Errorf("%w: neither a client certificate nor one in the request", ErrUntrusted)
 	}
 	ended := lastValid(r.Chain[0], s.now())
-	peer, err := verify(r.Chain, s.cfg.Identity.credential.Load().roots, ended)
+	peer, err := s.cfg.Identity.credential.Load().trust.verify(r.Chain, ended)
 	if err != nil {
 		return Peer{}, err
 	}

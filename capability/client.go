@@ -153,6 +153,29 @@ func (c *Client) GetACL(ctx context.Context, service string) (*ACL, error) {
 	return aclResult(c.rpc.GetACL(ctx, &pb.GetACLRequest{Version: 1, Service: service}))
 }
 
+// DeleteACL removes the ACL of one of the identity's own services: only the identity may then do anything with it. It is
+// no error if there was none.
+func (c *Client) DeleteACL(ctx context.Context, service string) error {
+	_, err := c.rpc.DeleteACL(ctx, &pb.DeleteACLRequest{Version: 1, Service: service})
+	return err
+}
+
+// WhoSees says whom the ACL of one of the identity's own services reaches. The owner, who may do everything always, is not
+// among them.
+func (c *Client) WhoSees(ctx context.Context, service string) ([]Reach, error) {
+	r, err := c.rpc.WhoSees(ctx, &pb.WhoSeesRequest{Version: 1, Service: service})
+	if err != nil {
+		return nil, err
+	}
+	var out []Reach
+	for _, p := range r.Reaches {
+		out = append(out, Reach{
+			Entry: Entry{Who(p.Entry.GetWho()), operationsFrom(p.Entry)}, Told: p.Told, Members: ids(p.Members), Size: int(p.Size),
+		})
+	}
+	return out, nil
+}
+
 // Grant adds operations for someone to the ACL of one of the identity's own services.
 func (c *Client) Grant(ctx context.Context, service string, who Who, ops Operations) (*ACL, error) {
 	return aclResult(c.rpc.Grant(ctx, entryRequest(service, who, ops)))
@@ -233,19 +256,20 @@ func NewFollower(cfg FollowerConfig) (*Follower, error) {
 const (
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 2 * time.Second
-	silence    = 4 * Heartbeat
+	silence    = 3 * Heartbeat
 )
 
-// Run follows the manager until ctx ends.
+// Run follows the manager until ctx ends. A watch that is lost or silent is begun again on a new connection: the old one
+// may be dead without anybody having noticed, and revocations do not wait for TCP to give up.
 func (f *Follower) Run(ctx context.Context) error {
-	conn, err := dial(f.cfg.World, f.cfg.Identity, f.cfg.Address, f.cfg.Manager)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	wait, told := retryFirst, false
 	for ctx.Err() == nil {
+		conn, err := dial(f.cfg.World, f.cfg.Identity, f.cfg.Address, f.cfg.Manager)
+		if err != nil {
+			return err
+		}
 		heard, err := f.follow(ctx, pb.NewManagerClient(conn))
+		conn.Close()
 		if heard {
 			wait, told = retryFirst, false
 		}
@@ -256,7 +280,6 @@ func (f *Follower) Run(ctx context.Context) error {
 		if world.Sleep(ctx, f.cfg.World.Jitter(wait)) != nil {
 			break
 		}
-		conn.ResetConnectBackoff() // we wait ourselves
 		wait = min(2*wait, retryMost)
 	}
 	return nil

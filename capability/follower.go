@@ -88,6 +88,8 @@ func (f *Follower) apply(begun *snapshot, r *pb.WatchResponse) *snapshot {
 	}
 	for _, p := range r.Revocations {
 		into.revoked[ca.ID(p.Principal)] = p.Epoch
+		// What takes rights away does not wait for a long snapshot to be whole.
+		f.revoked[ca.ID(p.Principal)] = max(f.revoked[ca.ID(p.Principal)], p.Epoch)
 	}
 	if begun != nil && r.Complete {
 		f.acls, f.revoked, begun = into.acls, into.revoked, nil

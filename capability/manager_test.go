@@ -220,3 +220,71 @@ func TestManagerKeepsItsState(t *testing.T) {
 		t.Errorf("%+v", again.state)
 	}
 }
+
+// An ACL that is deleted is gone for everybody at once, durably, and can be made anew.
+func TestDeleteACL(t *testing.T) {
+	s := newSite(t).serve()
+	owner, other := s.identity(ca.KindBase, "maps"), s.identity(ca.KindUser, "mallory")
+	service := ServiceID(owner.ID(), "directions")
+	c := s.client(owner)
+	f := s.follower(time.Minute)
+	if _, err := c.Grant(t.Context(), service, Everyone, Find); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, "the grant", func() bool { return f.ACL(service) != nil })
+	if err := s.client(other).DeleteACL(t.Context(), service); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("deleted by another: %v", err)
+	}
+	for range 2 {
+		if err := c.DeleteACL(t.Context(), service); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, f, "the deletion", func() bool { return f.ACL(service) == nil })
+	if a, err := c.GetACL(t.Context(), service); err != nil || a.Version != 0 || len(a.Entries) != 0 {
+		t.Error(a, err)
+	}
+	again, err := NewManager(t.Context(), ManagerConfig{Identity: s.id, Store: s.manager.store, Log: quiet()})
+	if err != nil || len(again.state.acls) != 0 {
+		t.Errorf("stored still: %v %v", again.state.acls, err)
+	}
+	if _, err := c.Grant(t.Context(), service, Everyone, Use); err != nil {
+		t.Fatal(err)
+	}
+	until(t, f, "the new one", func() bool { a := f.ACL(service); return a != nil && a.Entries[0].Ops == Use })
+}
+
+// Who is in a group is told to those who are in it and to the administrator; another owner learns nothing by naming it,
+// not even whether it exists.
+func TestWhoSees(t *testing.T) {
+	s := newSite(t).serve()
+	admin, ann, eve := s.identity(ca.KindUser, "admin"), s.identity(ca.KindUser, "ann"), s.identity(ca.KindUser, "eve")
+	members := []ca.ID{ann.ID(), "spiffe://test/user/bob"}
+	if err := s.client(admin).SetGroup(t.Context(), "staff", members); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		id   *ca.Identity
+		told bool
+	}{{admin, true}, {ann, true}, {eve, false}} {
+		c, service := s.client(tc.id), ServiceID(tc.id.ID(), "s")
+		entries := []Entry{{"spiffe://test/user/bob", Use}, {Group("staff"), Find}, {Group("no-such"), Find}}
+		if _, err := c.SetACL(t.Context(), service, entries); err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.WhoSees(t.Context(), service)
+		if err != nil || len(got) != 3 || got[0].Entry != entries[0] || got[1].Entry != entries[1] || got[0].Told {
+			t.Fatalf("%s: %+v %v", tc.id.ID(), got, err)
+		}
+		staff, absent := got[1], got[2]
+		if staff.Told != tc.told || tc.told && (staff.Size != 2 || !slices.Equal(staff.Members, members)) {
+			t.Errorf("%s: %+v", tc.id.ID(), staff)
+		}
+		if !tc.told && (absent.Told || absent.Size != staff.Size || len(staff.Members) != 0) {
+			t.Errorf("%s can tell a group from none: %+v %+v", tc.id.ID(), staff, absent)
+		}
+		if _, err := s.client(eve).WhoSees(t.Context(), service); tc.id != eve && status.Code(err) != codes.PermissionDenied {
+			t.Errorf("asked by another: %v", err)
+		}
+	}
+}

@@ -225,7 +225,7 @@ func (m *Manager) changeACL(ctx context.Context, service string, change func(*AC
 	if err := next.Check(); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if len(m.state.acls) >= maxACLs {
+	if _, has := m.state.acls[service]; !has && len(m.state.acls) >= maxACLs {
 		return nil, status.Errorf(codes.ResourceExhausted, "there are %d ACLs already", maxACLs)
 	}
 	wire := aclTo(next)
@@ -238,6 +238,47 @@ func (m *Manager) changeACL(ctx context.Context, service string, change func(*AC
 		w.add(service)
 	}
 	return wire, nil
+}
+
+// DeleteACL implements the RPC.
+func (m *Manager) DeleteACL(ctx context.Context, r *pb.DeleteACLRequest) (*pb.ACL, error) {
+	peer, err := m.owner(ctx, r.Service)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, has := m.state.acls[r.Service]; has {
+		if err := m.store.Delete(ctx, tableACL, r.Service); err != nil {
+			return nil, status.Errorf(codes.Unavailable, "delete the ACL of %s: %v", r.Service, err)
+		}
+		delete(m.state.acls, r.Service)
+		m.log.Info("acl deleted", "audit", true, "by", peer.ID, "service", r.Service)
+		for w := range m.watchers {
+			w.add(r.Service)
+		}
+	}
+	return aclTo(m.state.acl(r.Service)), nil
+}
+
+// WhoSees implements the RPC.
+func (m *Manager) WhoSees(ctx context.Context, r *pb.WhoSeesRequest) (*pb.WhoSeesResponse, error) {
+	peer, err := m.owner(ctx, r.Service)
+	if err != nil {
+		return nil, err
+	}
+	admin, _ := ca.MakeID(m.id.ID().Domain(), ca.KindUser, "admin")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := &pb.WhoSeesResponse{Version: 1}
+	for _, reach := range m.state.reaches(r.Service, peer.ID, peer.ID == admin) {
+		p := &pb.Reach{Entry: &pb.Entry{Who: string(reach.Who), Operations: uint32(reach.Ops)}, Size: uint32(reach.Size), Told: reach.Told}
+		for _, id := range reach.Members {
+			p.Members = append(p.Members, string(id))
+		}
+		out.Reaches = append(out.Reaches, p)
+	}
+	return out, nil
 }
 
 // SetGroup implements the RPC. Whoever is no longer a member has to get a new capability.

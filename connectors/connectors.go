@@ -83,6 +83,21 @@ type Reader interface {
 // ErrClosed is returned by a hop that either end has closed.
 var ErrClosed = errors.New("the hop is closed")
 
+// Aborter is implemented by the Writers whose hop can be broken instead of ended; all of this module's can. A stage that
+// failed aborts its outgoing hop where one that finished closes it: otherwise the stages below would take half an answer
+// for a whole one.
+type Aborter interface {
+	// Abort breaks the hop and releases it: the receiving end reads some of what was written before, and then never
+	// io.EOF but an error, which wraps ErrAborted and quotes the cause (its first 512 bytes go to the peer) unless the
+	// farewell is lost. It takes the place of Close, is called by the goroutine that writes, and waits a second at most
+	// for the peer to know. After Close it does nothing.
+	Abort(cause error)
+}
+
+// ErrAborted is wrapped by what Read returns when the sending end has failed: what was read so far is not the whole
+// stream.
+var ErrAborted = errors.New("the sending end has failed")
+
 // ErrRefused is wrapped by the error of a Dial that the receiving end answered with a refusal: the stream is not known
 // there, or not for this epoch, type or peer. Dialing again does not help.
 var ErrRefused = errors.New("the receiving end refused the hop")

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +12,8 @@ import (
 	"ninja/capability"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
+	"ninja/sds/sdspb"
 )
 
 // catalogue fills a town with n services of about 9 attributes and 300 bytes, all visible to group:staff.
@@ -24,7 +24,11 @@ func (w *town) catalogue(b *testing.B, n int) {
 	w.acls.mu.Lock()
 	for i := range n {
 		id := fmt.Sprintf("%s#s%d", owner.ID(), i)
-		w.acls.lists[id] = &capability.ACL{Service: id, Entries: []capability.Entry{{Who: "group:staff", Ops: capability.Find}}}
+		acl := &capability.ACL{Service: id}
+		for _, g := range w.visible(i) {
+			acl.Entries = append(acl.Entries, capability.Entry{Who: g, Ops: capability.Find})
+		}
+		w.acls.lists[id] = acl
 	}
 	w.acls.mu.Unlock()
 	var all sync.WaitGroup
@@ -54,63 +58,54 @@ func (w *town) catalogue(b *testing.B, n int) {
 	all.Wait()
 }
 
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+// visible is who may find service i.
+func (w *town) visible(i int) []capability.Who {
+	if w.groups != nil {
+		return w.groups(i)
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return []capability.Who{"group:staff"}
 }
 
-// BenchmarkSecureQuery asks three-term templates over mutual TLS with a capability, 64 callers on one session, both
-// ends in this process. x-empty-call is the CPU against that of a question that finds nothing at once.
-func BenchmarkSecureQuery(b *testing.B) {
-	sizes := []int{1000, 10000}
-	for n, scale := 100_000, proveScale(b); n <= 10_000*scale; n *= 10 {
-		sizes = append(sizes, n)
-	}
-	for _, n := range sizes {
-		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+// BenchmarkManyClasses finds about ten of 20,000 services by three terms, of which the asker may see so many classes.
+func BenchmarkManyClasses(b *testing.B) {
+	for _, n := range []int{1, 10, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			w := newTown(b)
-			w.catalogue(b, n)
-			c := w.client(w.identity(ca.KindUser, "u"), "group:staff")
-			run := func(count int, q func(int) Query) (elapsed, used time.Duration, lap []time.Duration) {
-				var mu sync.Mutex
-				var all sync.WaitGroup
-				begun, busy := time.Now(), cpu()
-				for k := range 64 {
-					all.Go(func() {
-						for i := k; i < count; i += 64 {
-							at := time.Now()
-							if _, err := c.Query(context.Background(), q(i)); err != nil {
-								b.Error(err)
-								return
-							}
-							mu.Lock()
-							lap = append(lap, time.Since(at))
-							mu.Unlock()
-						}
-					})
+			grants := make([]capability.Who, 50) // groups, of which services name two: as many classes as are wanted
+			for i := range grants {
+				grants[i] = capability.Who(fmt.Sprint("group:", i))
+			}
+			w.groups = func(i int) []capability.Who {
+				who := []capability.Who{grants[i%n%50], capability.Who(fmt.Sprint("group:other", i%n/50))}
+				return who
+			}
+			w.catalogue(b, 20_000)
+			q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>7</floor><building street="st7"/></service>`)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r := rights{grants: grants[:min(n, 50)]}
+			look := func() *result {
+				res, _, err := w.server.look(context.Background(), r, q)
+				if err != nil {
+					b.Fatal(err)
 				}
-				all.Wait()
-				return time.Since(begun), cpu() - busy, lap
+				return res
 			}
-			templates := make([]Query, 100)
-			for i := range templates {
-				templates[i].Template = fmt.Appendf(nil, `<service kind="kind%d" name="s%d"><floor>%d</floor></service>`, i%20, i, i%50)
+			look()
+			for w.server.store.snapshot.Load().many(r.grants) && len(w.server.store.snapshot.Load().views) == 0 {
+				time.Sleep(10 * time.Millisecond) // the view is being made
 			}
-			empty := func(int) Query { return Query{Template: []byte("<nothing/>")} }
-			ask := func(i int) Query { return templates[i%20] }
-			run(256, ask)
 			b.ResetTimer()
-			elapsed, used, laps := run(b.N, ask)
+			for range b.N {
+				look()
+			}
 			b.StopTimer()
-			_, base, _ := run(b.N, empty)
-			slices.Sort(laps)
-			b.ReportMetric(float64(b.N)/elapsed.Seconds(), "qps")
-			b.ReportMetric(float64(used)/float64(max(1, base)), "x-empty-call")
-			b.ReportMetric(float64(laps[len(laps)/2].Microseconds()), "p50-us")
-			b.ReportMetric(float64(laps[len(laps)*99/100].Microseconds()), "p99-us")
+			found := len(look().hits)
+			classes := 0
+			w.server.store.snapshot.Load().open(r.grants, func(*index.Class) bool { classes++; return true })
+			b.ReportMetric(float64(classes), "classes")
+			b.ReportMetric(float64(found), "found")
 		})
 	}
 }
@@ -157,4 +152,67 @@ func BenchmarkChange(b *testing.B) {
 	}
 	all.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+}
+
+// BenchmarkWatch is a change among 10,000 services against standing queries of three terms, each for another service of
+// which one is concerned.
+func BenchmarkWatch(b *testing.B) {
+	for _, n := range []int{100, 100_000} {
+		b.Run(fmt.Sprintf("standing=%d", n), func(b *testing.B) {
+			w := newTown(b)
+			w.catalogue(b, 10000)
+			subs := make([]*subscriber, n)
+			var classes []*index.Class
+			w.server.store.snapshot.Load().open([]capability.Who{"group:staff"}, func(c *index.Class) bool { classes = append(classes, c); return true })
+			var all sync.WaitGroup
+			for part := range 64 {
+				all.Go(func() {
+					for i := part; i < n; i += 64 {
+						q, err := index.Template(fmt.Appendf(nil, `<service xmlns:q="urn:ninja:query:1" kind="kind1" name="s%d"><floor q:at-least="0"/></service>`, i))
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						sub := newSubscriber(ca.ID(fmt.Sprint(i)), []capability.Who{"group:staff"}, nil)
+						sub.Watch = index.NewWatch(q, "", classes, sub)
+						if err := w.server.store.join(sub); err != nil {
+							b.Error(err)
+							return
+						}
+						sub.start, subs[i] = nil, sub
+					}
+				})
+			}
+			all.Wait()
+			runtime.GC()
+			owner := w.identity(ca.KindBase, "b").ID()
+			b.ResetTimer()
+			for k := range 64 {
+				all.Go(func() {
+					for i := k; i < b.N; i += 64 {
+						d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
+						tree, err := check.Parse(d)
+						if err == nil {
+							err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+						}
+						if err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.StopTimer()
+			heard := 0
+			for _, sub := range subs {
+				queue, _, lost := sub.take()
+				if heard += len(queue); lost {
+					heard += watchQueue
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+			b.ReportMetric(float64(heard)/float64(b.N), "told/change")
+		})
+	}
 }

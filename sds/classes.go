@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"ninja/capability"
-	"ninja/sds/index"
 )
 
 // reclass moves services whose ACL has changed to the class that they now belong to.
@@ -22,7 +21,7 @@ func (s *store) reclass(ids []string) {
 		}
 		from := e.class
 		s.editor(from).Remove(e.slot)
-		e.slot = s.editor(to).Add(&index.Doc{Owner: string(e.owner), Tree: e.tree, Item: e.record})
+		e.slot = s.editor(to).Add(e.doc())
 		e.class = to
 		s.changes = append(s.changes, change{id: id, before: e.record, after: e.record, closed: from, visible: to})
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
@@ -51,6 +53,7 @@ type Client struct {
 	mu       sync.Mutex
 	session  *clientSession
 	verified map[[32]byte]time.Time // bodies whose signature held, until when their chain does
+	owners   map[[32]byte]ca.Peer   // by chain, those that held
 }
 
 var _ announce.Stream = (*Client)(nil)
@@ -70,20 +73,24 @@ func Dial(cfg ClientConfig) (*Client, error) {
 	if cfg.Identity == nil || cfg.World.Net == nil || cfg.Address == "" {
 		return nil, errors.New("sds: the client wants an identity, a world and the server's address")
 	}
+	return dial(cfg, ca.ClientCredentials(cfg.Identity, ca.KindIs(ca.KindSDS)), func(ctx context.Context, address string) (net.Conn, error) {
+		return cfg.World.Net.Dial(ctx, "tcp", address)
+	})
+}
+
+func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func(context.Context, string) (net.Conn, error)) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
-		grpc.WithTransportCredentials(ca.ClientCredentials(cfg.Identity, ca.KindIs(ca.KindSDS))),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return cfg.World.Net.Dial(ctx, "tcp", address)
-		}),
+		grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(connect),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("sds: server address %q: %w", cfg.Address, err)
 	}
-	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), verified: make(map[[32]byte]time.Time)}
+	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), verified: make(map[[32]byte]time.Time), owners: make(map[[32]byte]ca.Peer)}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -107,11 +114,58 @@ func (c *Client) Query(ctx context.Context, q Query) ([]Found, error) {
 
 // QueryAs is Query with another capability, which must be held by the client's key; nil is the client's own.
 func (c *Client) QueryAs(ctx context.Context, capability []byte, q Query) ([]Found, error) {
+	p, err := c.page(ctx, capability, q)
+	return p.Found, err
+}
+
+// Page is Query that also says whether there is more than the limit, and how to ask for it.
+func (c *Client) Page(ctx context.Context, q Query) (Page, error) { return c.page(ctx, nil, q) }
+
+func (c *Client) page(ctx context.Context, capability []byte, q Query) (Page, error) {
 	a, err := c.ask(ctx, capability, q.message(false))
 	if err != nil {
-		return nil, c.failed("query", err)
+		return Page{}, c.failed("query", err)
 	}
-	return c.open(a.found), nil
+	return Page{Found: c.open(a.found, len(q.Select)), More: a.more, Cursor: a.cursor}, nil
+}
+
+// All is every match, page by page, of which Limit is the size; an error ends it.
+func (c *Client) All(ctx context.Context, q Query) iter.Seq2[Found, error] {
+	return func(yield func(Found, error) bool) {
+		for {
+			p, err := c.Page(ctx, q)
+			if err != nil {
+				yield(Found{}, err)
+				return
+			}
+			for _, f := range p.Found {
+				if !yield(f, nil) {
+					return
+				}
+			}
+			if q.After = p.Cursor; !p.More {
+				return
+			}
+			if len(q.After) == 0 {
+				yield(Found{}, c.failed("query", errors.New("there is more, and the server gave no cursor: ask for less")))
+				return
+			}
+		}
+	}
+}
+
+// Ping goes to the server and back on the session, and asks for nothing.
+func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	s, err := c.present()
+	if err != nil {
+		return err
+	}
+	if err := s.ping(ctx); err != nil {
+		return c.failed("ping", err)
+	}
+	return nil
 }
 
 // Count is how many services match, of those that the client may find.
@@ -155,7 +209,8 @@ func (c *Client) failed(what string, err error) error {
 func (q Query) message(count bool) *sdspb.Question {
 	return &sdspb.Question{
 		Version: 1, Template: q.Template, Xpath: q.XPath, Namespaces: q.Namespaces, By: string(q.By), Limit: uint32(max(0, q.Limit)),
-		OrderBy: q.OrderBy, Descending: q.Descending, CountOnly: count,
+		OrderBy: q.OrderBy, Descending: q.Descending, CountOnly: count, Steps: q.Steps,
+		Select: q.Select, Cursor: q.After,
 	}
 }
 
@@ -208,11 +263,17 @@ func (c *Client) capability(ctx context.Context) ([]byte, error) {
 	return token, nil
 }
 
-// open verifies what the server sent.
-func (c *Client) open(messages []*sdspb.Found) []Found {
+// open verifies what the server sent, as far as it is not values of selected paths.
+func (c *Client) open(messages []*sdspb.Found, selected int) []Found {
 	out := make([]Found, 0, len(messages))
 	for _, m := range messages {
-		f, err := c.verify(m)
+		var f Found
+		var err error
+		if selected > 0 {
+			f, err = selection(m, selected)
+		} else {
+			f, err = c.verify(m)
+		}
 		if err != nil {
 			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", m.GetOwner(), "name", m.GetName(), "error", err)
 			continue
@@ -220,6 +281,25 @@ func (c *Client) open(messages []*sdspb.Found) []Found {
 		out = append(out, f)
 	}
 	return out
+}
+
+// selection reads a service of which values were selected.
+func selection(m *sdspb.Found, selected int) (Found, error) {
+	owner, err := ca.ParseID(m.GetOwner())
+	if err != nil {
+		return Found{}, err
+	}
+	if len(m.GetValues()) != selected {
+		return Found{}, fmt.Errorf("values of %d paths, want %d: the server does not know the question's select", len(m.GetValues()), selected)
+	}
+	f := Found{
+		ID: m.GetOwner() + "#" + m.GetName(), Owner: owner, Name: m.GetName(), Version: m.GetVersion(), Numbers: m.GetNumbers(),
+		Age: time.Duration(m.GetAgeMs()) * time.Millisecond,
+	}
+	for _, v := range m.GetValues() {
+		f.Values = append(f.Values, v.GetValue())
+	}
+	return f, nil
 }
 
 // verify checks the owner's chain, signature and document, once for each body while it is remembered.
@@ -234,7 +314,10 @@ func (c *Client) verify(m *sdspb.Found) (Found, error) {
 	until, known := c.verified[key]
 	c.mu.Unlock()
 	if !known || now.After(until) {
-		peer, err := b.Verify(c.cfg.Identity)
+		peer, err := c.owner(b.Chain, now)
+		if err == nil {
+			err = b.VerifyBy(peer)
+		}
 		if err != nil {
 			return Found{}, err
 		}
@@ -249,16 +332,40 @@ func (c *Client) verify(m *sdspb.Found) (Found, error) {
 	}, nil
 }
 
+// owner verifies a chain, once while it is remembered.
+func (c *Client) owner(chain [][]byte, now time.Time) (ca.Peer, error) {
+	key := digest(announce.Body{Chain: chain})
+	c.mu.Lock()
+	peer, known := c.owners[key]
+	c.mu.Unlock()
+	if known && !now.After(peer.Leaf.NotAfter) {
+		return peer, nil
+	}
+	peer, err := c.cfg.Identity.Verify(chain)
+	if err != nil {
+		return ca.Peer{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	remember(c.owners, key, peer)
+	return peer, nil
+}
+
 func (c *Client) remember(key [32]byte, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.verified) >= verifiedMost {
-		for forgotten := range c.verified { // any one: maps are walked at random
-			delete(c.verified, forgotten)
+	remember(c.verified, key, until)
+}
+
+// remember keeps a value among a bounded number.
+func remember[V any](in map[[32]byte]V, key [32]byte, v V) {
+	if len(in) >= verifiedMost {
+		for forgotten := range in { // any one: maps are walked at random
+			delete(in, forgotten)
 			break
 		}
 	}
-	c.verified[key] = until
+	in[key] = v
 }
 
 // digest is the hash of all that Verify looks at.
@@ -326,6 +433,17 @@ func (c *Client) Send(ctx context.Context, bodies []announce.Body, pairs, withdr
 
 func pairMessage(p announce.Pair) *sdspb.Pair {
 	return &sdspb.Pair{Name: p.Name, Version: p.Version, Numbers: p.Numbers}
+}
+
+// RegisterSchema adds a version of a schema at the server (see package schema), which says who may.
+func (c *Client) RegisterSchema(ctx context.Context, name string, version uint32, dtd []byte) error {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	_, err := c.rpc.RegisterSchema(ctx, &sdspb.RegisterSchemaRequest{Version: 1, Name: name, SchemaVersion: version, Dtd: dtd}, grpc.WaitForReady(true))
+	if err != nil {
+		return c.failed("register a schema", err)
+	}
+	return nil
 }
 
 // ServerStatus is what a server says of itself.

@@ -23,6 +23,8 @@ type answer struct {
 	found   []*sdspb.Found
 	count   uint64
 	explain *sdspb.Explanation
+	more    bool
+	cursor  []byte
 	err     error
 }
 
@@ -106,6 +108,7 @@ func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionReq
 		p := s.pending[m.GetId()]
 		if p != nil {
 			p.found, p.count, p.explain = append(p.found, m.GetFound()...), m.GetCount(), m.GetExplain()
+			p.more, p.cursor = m.GetMore(), m.GetCursor()
 			if m.GetLast() {
 				if m.GetCode() != 0 {
 					p.err = status.Error(codes.Code(m.GetCode()), m.GetError())
@@ -143,10 +146,8 @@ func (s *clientSession) ask(ctx context.Context, own, capability []byte, q *sdsp
 	if !s.told || !bytes.Equal(s.hello, own) {
 		hello = &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Hello{Hello: &sdspb.Hello{Capability: own}}}
 	}
-	s.last++
-	ask.Id = s.last
-	p := &pending{done: make(chan struct{})}
-	s.pending[ask.Id] = p
+	var p *pending
+	ask.Id, p = s.expect()
 	s.mu.Unlock()
 	defer s.forget(ask.Id)
 	if hello != nil && len(own) > 0 {
@@ -173,6 +174,33 @@ func (s *clientSession) ask(ctx context.Context, own, capability []byte, q *sdsp
 		default: // too busy to say so; the server's own deadline ends it
 		}
 		return nil, ctx.Err()
+	}
+}
+
+// expect makes an id whose answer is waited for. The caller holds mu.
+func (s *clientSession) expect() (id uint64, p *pending) {
+	s.last++
+	p = &pending{done: make(chan struct{})}
+	s.pending[s.last] = p
+	return s.last, p
+}
+
+// ping waits for the answer to an empty message.
+func (s *clientSession) ping(ctx context.Context) error {
+	s.mu.Lock()
+	id, p := s.expect()
+	s.mu.Unlock()
+	defer s.forget(id)
+	if err := s.send(ctx, &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Ping{Ping: id}}); err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-s.broken:
+		return s.failure()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -325,7 +325,7 @@ func TestSlowWatcher(t *testing.T) {
 		})
 	}()
 	<-begun
-	const rounds = historyLength + 200
+	const rounds = 4*watchQueue + 200
 	for i := range rounds {
 		w.publish(owner, "p", uint64(i+1), fmt.Sprintf("<a><n>%d</n>%s</a>", i, long))
 	}

@@ -79,29 +79,35 @@ func (w *clientWatch) take(m *sdspb.WatchEvent) error {
 	case sdspb.WatchEvent_KIND_LEAVE:
 		w.leave(m.GetFound().GetOwner() + "#" + m.GetFound().GetName())
 	case sdspb.WatchEvent_KIND_ENTER, sdspb.WatchEvent_KIND_CHANGE:
+		moved := m.GetKind() == sdspb.WatchEvent_KIND_CHANGE
 		f, err := w.verify(m.GetFound())
 		if err != nil {
 			w.cfg.Log.Warn("left out of the watch", "server", w.cfg.Address, "owner", m.GetFound().GetOwner(), "name", m.GetFound().GetName(), "error", err)
 			w.leave(m.GetFound().GetOwner() + "#" + m.GetFound().GetName())
 			return nil
 		}
-		w.enter(f)
+		w.enter(f, moved)
 	default:
 		return fmt.Errorf("an event of the unknown kind %d", m.GetKind())
 	}
 	return nil
 }
 
-func (w *clientWatch) enter(f Found) {
+// enter tells of a service that is new, has a new version, or, as far as steps are followed, other numbers.
+func (w *clientWatch) enter(f Found, moved bool) {
 	if w.fresh != nil {
 		w.fresh[f.ID] = true
 	}
 	old, known := w.known[f.ID]
-	w.known[f.ID] = Found{ID: f.ID, Owner: f.Owner, Name: f.Name, Version: f.Version}
+	now := Found{ID: f.ID, Owner: f.Owner, Name: f.Name, Version: f.Version}
+	if len(w.query.Steps) > 0 {
+		now.Numbers = f.Numbers
+	}
+	w.known[f.ID] = now
 	switch {
 	case !known:
 		w.tell(WatchEvent{Enter, f})
-	case old.Version != f.Version:
+	case old.Version != f.Version, moved, outstep(w.query.Steps, old.Numbers, f.Numbers):
 		w.tell(WatchEvent{Change, f})
 	}
 }

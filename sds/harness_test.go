@@ -29,6 +29,7 @@ type town struct {
 	address string
 	acls    *fakeACLs
 	tokens  *fakeTokens
+	groups  func(i int) []capability.Who // who finds service i of the catalogue; nil is group:staff
 }
 
 func newTown(t testing.TB) *town {

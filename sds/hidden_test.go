@@ -120,7 +120,7 @@ func (w hiddenWorld) compare(t *testing.T, random *rand.Rand) (answers, found in
 		}
 	}
 	questions := []*sdspb.Question{
-		{}, {CountOnly: true}, {Explain: true}, {Explain: true, Xpath: "/service[floor >= 1]/node/@cores", By: string(w.owner.ID())}, {Limit: 2}, {OrderBy: "load"}, {OrderBy: "floor", Descending: true, Limit: 3}, {By: string(w.other.ID())}, {By: string(w.owner.ID())},
+		{}, {CountOnly: true}, {Explain: true}, {Explain: true, Xpath: "/service[floor >= 1]/node/@cores", By: string(w.owner.ID())}, {Limit: 2}, {OrderBy: "load"}, {OrderBy: "floor", Descending: true, Limit: 3}, {Limit: 1, Select: []string{"floor", "node/@cores"}}, {By: string(w.other.ID())}, {By: string(w.owner.ID())},
 		{Template: []byte(`<service><floor>2</floor></service>`)}, {Template: []byte(`<service kind="printer"><node cores="1"/></service>`)},
 		{Xpath: "//floor[. >= 2]"}, {Xpath: "/service[floor < 2 or node/@cores = 3]"}, {Xpath: "//nothing"}, {Xpath: "not(//floor = 1)"}, {Xpath: "//*[@cores]"},
 		{Template: []byte(`<a`)}, {Xpath: "/a["}, {OrderBy: "a:b"},
@@ -148,6 +148,15 @@ func ask(ctx context.Context, s *Server, id *ca.Identity, token []byte, q *sdspb
 	if err != nil {
 		return fmt.Append(nil, status.Convert(err).Code(), err), 0
 	}
+	cursor := res.Cursor
+	res.Cursor = make([]byte, len(cursor)) // sealed with another nonce each time; what it leads to is looked at below
 	all, err = proto.MarshalOptions{Deterministic: true}.Marshal(res)
-	return fmt.Append(all, err), len(res.GetFound())
+	found = len(res.GetFound())
+	if len(cursor) > 0 {
+		rest := proto.CloneOf(q)
+		rest.Cursor = cursor
+		more, n := ask(ctx, s, id, token, rest)
+		all, found = append(all, more...), found+n
+	}
+	return fmt.Append(all, err), found
 }

@@ -36,9 +36,26 @@ type Query struct {
 	// (node/@cores, taken from the root element); "" is the order of service ids. What lacks it comes last.
 	OrderBy    string
 	Descending bool
+	// Steps are the named numbers whose changes a watch tells, and by how much each must have moved since it was told
+	// last; 0 is any change. Queries ignore it.
+	Steps map[string]float64
+	// Select are paths, as in OrderBy, whose values are wanted instead of the description: less to carry. Found.Values
+	// has them; they are the server's word, because what the owner signed is the whole description.
+	Select []string
+	// After is the Cursor of a Page of the same question by the same principal, to go on behind it; nil begins.
+	After []byte
 }
 
-// Found is a service that matches, verified by the client.
+// Page is a part of an answer.
+type Page struct {
+	Found []Found
+	// More says that the limit cut the answer; Cursor asks for the rest. It stays good while services come, change and
+	// go, until the server is started again: everything that is there all the time is told once.
+	More   bool
+	Cursor []byte
+}
+
+// Found is a service that matches, verified by the client unless Values were selected.
 type Found struct {
 	ID          string // OWNER-ID#name
 	Owner       ca.ID
@@ -47,6 +64,7 @@ type Found struct {
 	Description []byte             // the exact bytes that the owner signed
 	Numbers     map[string]float64 // vouched for by the server, not signed by the owner
 	Age         time.Duration      // since the server last heard of it
+	Values      [][]string         // of Query.Select, one for each path; then Description is nil and nothing is signed
 }
 
 // WatchEvent is what happened to a watched query.

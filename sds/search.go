@@ -82,14 +82,42 @@ type question struct {
 	descending bool
 	countOnly  bool
 	explain    bool
+	steps      map[string]float64 // of a watch
+	selected   []*index.Selector  // values that are wanted instead of descriptions
+	subject    []byte             // what its cursors are good for
+	after      *hit               // where an earlier answer ended; nil is none
 }
 
+// selectMost bounds the selected paths.
+const selectMost = 16
+
+// stepsMost bounds the numbers that a watch follows.
+const stepsMost = 16
+
 // compile checks what is asked. Errors carry codes.InvalidArgument.
+func (s *Server) compile(who ca.ID, q *sdspb.Question) (*question, error) {
+	out, err := compile(q)
+	if err != nil {
+		return nil, err
+	}
+	out.subject = subject(who, q)
+	if len(q.GetCursor()) > 0 {
+		out.after, err = s.cursors.open(out.subject, q.GetCursor())
+	}
+	return out, err
+}
+
 func compile(q *sdspb.Question) (*question, error) {
 	out := &question{by: q.GetBy(), limit: int(q.GetLimit()), descending: q.GetDescending(), countOnly: q.GetCountOnly(), explain: q.GetExplain()}
 	if out.limit <= 0 || out.limit > MaxResults {
 		out.limit = MaxResults
 	}
+	for name, step := range q.GetSteps() {
+		if !(step >= 0) || len(q.GetSteps()) > stepsMost {
+			return nil, status.Errorf(codes.InvalidArgument, "step %s=%g: want at most %d numbers, each with a step from 0", name, step, stepsMost)
+		}
+	}
+	out.steps = q.GetSteps()
 	var parts []*index.Query
 	if len(q.GetTemplate()) > 0 {
 		t, err := index.Template(q.GetTemplate())
@@ -106,6 +134,16 @@ func compile(q *sdspb.Question) (*question, error) {
 		parts = append(parts, x)
 	}
 	out.query = index.And(parts...)
+	if n := len(q.GetSelect()); n > selectMost {
+		return nil, status.Errorf(codes.InvalidArgument, "%d paths are selected, at most %d: ask for less, or for descriptions", n, selectMost)
+	}
+	for _, path := range q.GetSelect() {
+		x, err := index.Select(path, q.GetNamespaces())
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		out.selected = append(out.selected, x)
+	}
 	if o := q.GetOrderBy(); o != "" {
 		out.number = o
 		var err error
@@ -135,8 +173,20 @@ type result struct {
 // more reports whether the limit cut the answer.
 func (r *result) more(q *question) bool { return !q.countOnly && r.count > len(r.hits) }
 
-// search answers a question from one snapshot, from what r may find and nothing else.
-func (s *Server) search(ctx context.Context, r rights, q *question) (*result, error) {
+// search answers a question of who from one snapshot, from what r may find and nothing else.
+func (s *Server) search(ctx context.Context, who ca.ID, r rights, q *question) (out *result, err error) {
+	failed := s.meter.pay(ctx, who, func() (used int) {
+		out, used, err = s.look(ctx, r, q)
+		return used
+	})
+	if failed != nil {
+		return nil, status.FromContextError(failed).Err()
+	}
+	return out, err
+}
+
+// look is a search without regard to who pays for the fuel that it used.
+func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, used int, _ error) {
 	query := q.query
 	if r.extra != nil {
 		query = index.And(query, r.extra)
@@ -147,39 +197,77 @@ func (s *Server) search(ctx context.Context, r rights, q *question) (*result, er
 	}
 	by, ok := s.publisher(r, q.by)
 	if !ok {
-		return &out, nil
+		return &out, used, nil
 	}
 	fuel := index.Fuel
-	var err error
-	s.store.snapshot.Load().open(r.grants, func(c *index.Class) bool {
-		var effort index.Effort
-		effort, err = c.Search(query, by, &fuel, func(d *index.Doc) bool {
-			if out.count++; out.count%256 == 0 && ctx.Err() != nil {
-				return false
-			}
-			if !q.countOnly {
-				out.hits = append(out.hits, q.hit(d.Item.(*record)))
-			}
-			if len(out.hits) == 2*q.limit+1024 { // what is kept is bounded by what was asked for
-				q.sort(out.hits)
-				out.hits = out.hits[:q.limit]
-			}
+	defer func() { used = index.Fuel - fuel }()
+	take := func(d *index.Doc) bool {
+		if out.count++; out.count%256 == 0 && ctx.Err() != nil {
+			return false
+		}
+		if q.countOnly {
 			return true
-		})
+		}
+		fuel -= len(d.Tree.Nodes) * q.paths()
+		if h := q.hit(d.Item.(*record)); q.after == nil || q.compare(*q.after, h) < 0 {
+			out.hits = append(out.hits, h)
+		} else {
+			out.count-- // told already
+		}
+		if len(out.hits) == 2*q.limit+1024 { // what is kept is bounded by what was asked for
+			q.sort(out.hits)
+			out.hits = out.hits[:q.limit]
+		}
+		return true
+	}
+	var err error
+	open := s.store.look
+	if q.explain { // of classes, always
+		open = s.store.snapshot.Load().open
+	}
+	open(r.grants, func(c *index.Class) bool {
+		var effort index.Effort
+		if q.byID() {
+			effort, err = c.Ordered(query, by, q.from(), q.limit+1, &fuel, take)
+		} else {
+			effort, err = c.Search(query, by, &fuel, take)
+		}
 		if q.explain {
 			explainClass(out.explain, c, effort, c.Explain(query, by))
+		}
+		if fuel < 0 {
+			err = index.ErrTooExpensive
 		}
 		return err == nil && ctx.Err() == nil
 	})
 	switch {
 	case ctx.Err() != nil:
-		return nil, status.FromContextError(ctx.Err()).Err()
+		return nil, used, status.FromContextError(ctx.Err()).Err()
 	case err != nil:
-		return nil, status.Error(codes.ResourceExhausted, err.Error())
+		return nil, used, status.Error(codes.ResourceExhausted, err.Error())
 	}
 	q.sort(out.hits)
 	out.hits = out.hits[:min(len(out.hits), q.limit)]
-	return &out, nil
+	return &out, used, nil
+}
+
+// paths is how many paths are followed in each match.
+func (q *question) paths() int {
+	if q.order == nil {
+		return len(q.selected)
+	}
+	return 1 + len(q.selected)
+}
+
+// byID reports whether the first services by id are wanted and no others are of interest.
+func (q *question) byID() bool { return q.order == nil && !q.countOnly && !q.explain }
+
+// from is the id behind which services are wanted in the order of ids.
+func (q *question) from() string {
+	if q.after == nil {
+		return ""
+	}
+	return q.after.id
 }
 
 // explainClass adds what one class did.
@@ -216,21 +304,36 @@ func (q *question) hit(r *record) hit {
 
 // sort puts hits in the order asked for: numbers before texts before what has neither; equals by id.
 func (q *question) sort(hits []hit) {
-	slices.SortFunc(hits, func(a, b hit) int {
-		c := cmp.Compare(a.rank, b.rank)
-		if c == 0 {
-			if c = cmp.Compare(a.value, b.value); c == 0 {
-				c = strings.Compare(a.text, b.text)
-			}
-			if q.descending {
-				c = -c
-			}
+	slices.SortFunc(hits, q.compare)
+}
+
+func (q *question) compare(a, b hit) int {
+	c := cmp.Compare(a.rank, b.rank)
+	if c == 0 {
+		if c = cmp.Compare(a.value, b.value); c == 0 {
+			c = strings.Compare(a.text, b.text)
 		}
-		if c == 0 {
-			c = strings.Compare(a.id, b.id)
+		if q.descending {
+			c = -c
 		}
-		return c
-	})
+	}
+	if c == 0 {
+		c = strings.Compare(a.id, b.id)
+	}
+	return c
+}
+
+// message is what travels of a record that was found: all of it, or what was selected.
+func (q *question) message(r *record, now time.Time) *sdspb.Found {
+	m := r.message(now)
+	if q.selected == nil {
+		return m
+	}
+	m.Description, m.Signature, m.Chain = nil, nil, nil
+	for _, s := range q.selected {
+		m.Values = append(m.Values, &sdspb.Values{Value: s.Values(r.tree)})
+	}
+	return m
 }
 
 // message is how a record travels.
@@ -247,6 +350,11 @@ func messageSize(f *sdspb.Found) int {
 	n := len(f.Owner) + len(f.Name) + len(f.Description) + len(f.Signature) + 32 + 48*len(f.Numbers)
 	for _, c := range f.Chain {
 		n += len(c) + 4
+	}
+	for _, v := range f.Values {
+		for _, s := range v.Value {
+			n += len(s) + 4
+		}
 	}
 	return n
 }

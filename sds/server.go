@@ -20,6 +20,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/schema"
 	"ninja/sds/sdspb"
 )
 
@@ -38,6 +39,14 @@ type Config struct {
 	Lifetime time.Duration
 	// MaxServices and MaxPerOwner bound the store; 0 are 1,000,000 and 100,000.
 	MaxServices, MaxPerOwner int
+	// Allowance is how much the questions and watches of one principal may look at in a second, in units of index.Fuel,
+	// before they have to wait, so that nobody slows the others; 0 is 20,000,000, about a third of a core.
+	Allowance int
+	// Schemas are those that descriptions may claim; who claims another is refused. nil is none to begin with. They are
+	// kept in memory: what is registered over the network is gone with the process.
+	Schemas *schema.Set
+	// Registrar decides who may register schemas over the network; nil is nobody.
+	Registrar func(ca.Peer) error
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -68,13 +77,15 @@ type Server struct {
 	store   *store
 	started time.Time
 	refused refusals
+	meter   *meter
+	cursors *cursors
 }
 
 var _ announce.Sink = (*Server)(nil)
 
 // NewServer makes a server. It answers nothing before Run.
 func NewServer(cfg Config) (*Server, error) {
-	if cfg.Identity == nil || cfg.World.Now == nil {
+	if cfg.Identity == nil || cfg.World.Now == nil || cfg.World.Rand == nil {
 		return nil, errors.New("sds: the server wants an identity and a world")
 	}
 	if cfg.Lifetime == 0 {
@@ -86,13 +97,23 @@ func NewServer(cfg Config) (*Server, error) {
 	if cfg.MaxPerOwner == 0 {
 		cfg.MaxPerOwner = 100_000
 	}
+	if cfg.Allowance == 0 {
+		cfg.Allowance = 20_000_000
+	}
+	if cfg.Schemas == nil {
+		cfg.Schemas = new(schema.Set)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Verifier == nil {
 		cfg.Verifier = noVerifier{}
 	}
-	return &Server{cfg: cfg, store: newStore(cfg), started: cfg.World.Now()}, nil
+	cursors, err := newCursors(cfg.World)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, cursors: cursors, store: newStore(cfg), started: cfg.World.Now(), meter: newMeter(cfg.Allowance)}, nil
 }
 
 type noVerifier struct{}
@@ -152,10 +173,8 @@ func (s *Server) follow(ctx context.Context, known map[string]*capability.ACL, c
 
 // Put takes a verified body from an announcement. Its error is a *announce.Refused.
 func (s *Server) Put(b announce.Body) error {
-	tree, err := check.Parse(b.Description)
-	if err != nil {
-		err = &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
-	} else {
+	tree, err := s.parse(b.Description)
+	if err == nil {
 		err = s.store.put(b, tree)
 	}
 	if err != nil {
@@ -236,11 +255,42 @@ func (s *Server) announce(peer ca.Peer, m *sdspb.Body) error {
 	if _, err := b.Verify(s.cfg.Identity); err != nil {
 		return err
 	}
-	tree, err := check.Parse(b.Description)
+	tree, err := s.parse(b.Description)
 	if err != nil {
-		return &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
+		return err
 	}
 	return s.store.put(b, tree)
+}
+
+// parse checks a description, also against the schema that it claims.
+func (s *Server) parse(description []byte) (*check.Document, error) {
+	tree, err := check.Parse(description)
+	if err == nil {
+		err = s.cfg.Schemas.Check(tree)
+	}
+	if err != nil {
+		return nil, &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
+	}
+	return tree, nil
+}
+
+// RegisterSchema adds a version of a schema.
+func (s *Server) RegisterSchema(ctx context.Context, req *sdspb.RegisterSchemaRequest) (*sdspb.RegisterSchemaResponse, error) {
+	peer, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Registrar == nil {
+		return nil, status.Error(codes.PermissionDenied, "this server takes no schemas over the network: give it the file")
+	}
+	if err := s.cfg.Registrar(peer); err != nil {
+		return nil, status.Errorf(codes.PermissionDenied, "%s may not register schemas: %v", peer.ID, err)
+	}
+	if err := s.cfg.Schemas.Add(req.GetName(), req.GetSchemaVersion(), req.GetDtd()); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	s.cfg.Log.Info("schema registered", "by", peer.ID, "name", req.GetName(), "version", req.GetSchemaVersion())
+	return &sdspb.RegisterSchemaResponse{}, nil
 }
 
 // Status says who answers.
@@ -261,25 +311,28 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 	if err != nil {
 		return nil, err
 	}
-	q, err := compile(req.GetQuestion())
+	q, err := s.compile(peer.ID, req.GetQuestion())
 	if err != nil {
 		return nil, err
 	}
 	r, _, _ := s.rights(&holder{peer: peer, token: req.GetCapability()})
 	s.store.stats.queries.Add(1)
-	res, err := s.search(ctx, r, q)
+	res, err := s.search(ctx, peer.ID, r, q)
 	if err != nil {
 		return nil, err
 	}
 	out := &sdspb.QueryResponse{Count: uint64(res.count), More: res.more(q), Explain: res.explain}
 	size, now := 0, time.Now()
 	for _, h := range res.hits {
-		m := h.message(now)
+		m := q.message(h.record, now)
 		if size += messageSize(m); size > maxMessage/2 {
 			out.More = true
 			break
 		}
 		out.Found = append(out.Found, m)
+	}
+	if n := len(out.Found); out.More && n > 0 {
+		out.Cursor = s.cursors.seal(q.subject, &res.hits[n-1])
 	}
 	return out, nil
 }

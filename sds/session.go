@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"ninja/ca"
 	"ninja/sds/sdspb"
 )
 
@@ -25,6 +26,7 @@ const (
 // session is one client's stream.
 type session struct {
 	*Server
+	who  ca.ID
 	ctx  context.Context
 	out  chan *sdspb.SessionResponse
 	slot chan struct{}
@@ -45,7 +47,7 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[sdspb.SessionRequest, s
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	c := &session{
-		Server: s, ctx: ctx, holder: holder{peer: peer}, compiled: make(map[string]*question), running: make(map[uint64]context.CancelFunc),
+		Server: s, who: peer.ID, ctx: ctx, holder: holder{peer: peer}, compiled: make(map[string]*question), running: make(map[uint64]context.CancelFunc),
 		out: make(chan *sdspb.SessionResponse, 2*sessionQueries), slot: make(chan struct{}, sessionQueries),
 	}
 	var sender, queries sync.WaitGroup
@@ -84,12 +86,14 @@ func (c *session) read(stream grpc.BidiStreamingServer[sdspb.SessionRequest, sds
 			}
 		case *sdspb.SessionRequest_Cancel:
 			c.cancel(r.Cancel)
+		case *sdspb.SessionRequest_Ping:
+			c.send(c.ctx, &sdspb.SessionResponse{Id: r.Ping, Last: true})
 		case *sdspb.SessionRequest_Ask:
 			if err := c.ask(r.Ask, queries); err != nil {
 				return err
 			}
 		default:
-			return status.Error(codes.InvalidArgument, "a request that is none of hello, ask and cancel")
+			return status.Error(codes.InvalidArgument, "a request that is none of hello, ask, cancel and ping")
 		}
 	}
 }
@@ -150,7 +154,7 @@ func (c *session) compile(q *sdspb.Question) (*question, error) {
 	if known := c.compiled[string(key)]; known != nil {
 		return known, nil
 	}
-	compiled, err := compile(q)
+	compiled, err := c.Server.compile(c.who, q)
 	if err != nil {
 		return nil, err
 	}
@@ -164,14 +168,14 @@ func (c *session) compile(q *sdspb.Question) (*question, error) {
 // answer searches and sends what was found, in as many messages as it takes.
 func (c *session) answer(ctx context.Context, id uint64, r rights, q *question) error {
 	c.store.stats.queries.Add(1)
-	res, err := c.search(ctx, r, q)
+	res, err := c.search(ctx, c.who, r, q)
 	if err != nil {
 		return err
 	}
 	m := &sdspb.SessionResponse{Id: id}
 	size, now := 0, time.Now()
 	for _, h := range res.hits {
-		f := h.message(now)
+		f := q.message(h.record, now)
 		if size += messageSize(f); size > maxAnswer && len(m.Found) > 0 {
 			if !c.send(ctx, m) {
 				return status.FromContextError(ctx.Err()).Err()
@@ -181,6 +185,9 @@ func (c *session) answer(ctx context.Context, id uint64, r rights, q *question) 
 		m.Found = append(m.Found, f)
 	}
 	m.Last, m.Count, m.More, m.Explain = true, uint64(res.count), res.more(q), res.explain
+	if m.More && len(res.hits) > 0 {
+		m.Cursor = c.cursors.seal(q.subject, &res.hits[len(res.hits)-1])
+	}
 	c.send(ctx, m)
 	return nil
 }

@@ -24,6 +24,7 @@ func (c *class) visible(grants []capability.Who) bool {
 // snapshot is everything that queries read. It is immutable.
 type snapshot struct {
 	classes *btree.BTreeG[door]
+	views   map[string]*view
 }
 
 // door lists a class under one of those who may see it.
@@ -41,7 +42,7 @@ func doorLess(a, b door) bool {
 }
 
 func emptySnapshot() *snapshot {
-	return &snapshot{btree.NewBTreeGOptions(doorLess, btree.Options{NoLocks: true})}
+	return &snapshot{classes: btree.NewBTreeGOptions(doorLess, btree.Options{NoLocks: true})}
 }
 
 // class is the documents of a class.
@@ -54,7 +55,7 @@ func (s *snapshot) class(c *class) *index.Class {
 
 // with is the snapshot after a batch.
 func (s *snapshot) with(editors map[string]*editing) *snapshot {
-	next := &snapshot{s.classes.Copy()}
+	next := &snapshot{s.classes.Copy(), s.views}
 	for key, e := range editors {
 		done := e.Done()
 		for _, w := range e.who {

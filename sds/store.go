@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 // record is one version of a service. What refreshes change is behind live; all else never changes.
 type record struct {
+	key         string // its id
 	owner       ca.ID
 	name        string
 	version     uint64
@@ -32,7 +34,12 @@ type liveness struct {
 	heard   time.Time // monotonic
 }
 
-func (r *record) id() string { return string(r.owner) + "#" + r.name }
+func (r *record) id() string { return r.key }
+
+// doc is how the index holds it.
+func (r *record) doc() *index.Doc {
+	return &index.Doc{ID: r.key, Owner: string(r.owner), Tree: r.tree, Item: r}
+}
 
 // entry is the owner goroutine's view of a service.
 type entry struct {
@@ -62,7 +69,10 @@ type store struct {
 	changes  []change
 	open     bool // the ACLs were fresh when last looked at
 	stats    counters
-	history  history
+	watches  *watches
+	views    *views
+	viewed   bool // a view came or went in this batch
+	builders sync.WaitGroup
 
 	commands chan command
 	stopped  chan struct{}
@@ -100,16 +110,16 @@ const (
 func newStore(cfg Config) *store {
 	s := &store{
 		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]int), gone: make(map[string]tombstone),
-		editors: make(map[string]*editing), commands: make(chan command, commandQueue), stopped: make(chan struct{}),
+		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), views: newViews(), stopped: make(chan struct{}),
 	}
 	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
 	s.snapshot.Store(emptySnapshot())
-	s.history.init()
 	return s
 }
 
 // run applies commands in batches and expires what is due, until ctx ends.
 func (s *store) run(ctx context.Context) {
+	defer s.builders.Wait()
 	defer close(s.stopped)
 	fresh := time.NewTicker(freshPeriod)
 	defer fresh.Stop()
@@ -124,6 +134,9 @@ func (s *store) run(ctx context.Context) {
 		case <-fresh.C:
 			s.checkFresh()
 			s.sweep(time.Now())
+			s.viewed = s.views.forget(time.Now())
+		case grants := <-s.views.wanted:
+			s.makeView(ctx, grants)
 		case <-due.C:
 		case c := <-s.commands:
 			done = s.batch(c, done)
@@ -206,11 +219,11 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		if len(b.Numbers) == 0 {
 			live.numbers = old.live.Load().numbers
 		}
-		old.live.Store(live)
+		s.watches.tellNumbers(id, old.record, old.class, old.live.Swap(live).numbers, live.numbers)
 		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
 		return nil
 	}
-	r := &record{owner: b.Owner, name: b.Name, version: b.Version, description: b.Description, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
+	r := &record{key: id, owner: b.Owner, name: b.Name, version: b.Version, description: b.Description, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
 	r.live.Store(live)
 	next := &entry{record: r, expires: now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))}
 	next.class = s.classOf(r)
@@ -224,7 +237,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		next.serial = s.serial
 		heap.Push(&s.expiry, deadline{next.expires, id, next.serial})
 	}
-	next.slot = s.editor(next.class).Add(&index.Doc{Owner: string(r.owner), Tree: tree, Item: r})
+	next.slot = s.editor(next.class).Add(r.doc())
 	s.services[id] = next
 	delete(s.gone, id)
 	s.changes = append(s.changes, c)
@@ -250,6 +263,7 @@ func (s *store) refresh(owner ca.ID, life time.Duration, pairs []announce.Pair) 
 			}
 			old := e.live.Load()
 			e.live.Store(&liveness{numbers: p.Numbers, chain: old.chain, heard: now})
+			s.watches.tellNumbers(string(owner)+"#"+p.Name, e.record, e.class, old.numbers, p.Numbers)
 			e.expires = now.Add(lifetime(life, s.cfg.Lifetime))
 		}
 	})
@@ -324,12 +338,17 @@ func (s *store) editor(c *class) *editing {
 
 // publish makes the batch visible.
 func (s *store) publish() {
-	if len(s.changes) == 0 {
-		return
+	next := s.snapshot.Load()
+	if len(s.changes) > 0 {
+		next = next.with(s.editors)
+		clear(s.editors)
+		s.stats.services.Store(int64(len(s.services)))
 	}
-	s.snapshot.Store(s.snapshot.Load().with(s.editors))
-	clear(s.editors)
-	s.history.add(s.changes)
+	if len(s.changes) > 0 || s.viewed {
+		next = &snapshot{next.classes, s.views.follow(s.changes, next.views, s.viewed)}
+		s.snapshot.Store(next)
+		s.viewed = false
+	}
+	s.watches.told(s.changes, next)
 	s.changes = nil
-	s.stats.services.Store(int64(len(s.services)))
 }

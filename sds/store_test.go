@@ -36,11 +36,16 @@ func newStoreFor(t *testing.T, cfg Config) (*store, context.CancelFunc) {
 
 const anOwner = ca.ID("spiffe://test/base/b")
 
-func putBody(t *testing.T, s *store, name string, version uint64, description string, life time.Duration) error {
+func parsed(t *testing.T, description string) *check.Document {
 	tree, err := check.Parse([]byte(description))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tree
+}
+
+func putBody(t *testing.T, s *store, name string, version uint64, description string, life time.Duration) error {
+	tree := parsed(t, description)
 	return s.put(announce.Body{Owner: anOwner, Name: name, Version: version, Description: []byte(description), Lifetime: life, Numbers: map[string]float64{"v": float64(version)}}, tree)
 }
 
@@ -137,23 +142,4 @@ func TestStoppedStoreRefuses(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// A watcher that falls behind is told to begin again, and retains nothing meanwhile.
-func TestHistoryForgets(t *testing.T) {
-	var h history
-	h.init()
-	h.add([]change{{id: "a"}})
-	if b, next, _, ok := h.from(0); !ok || next != 1 || len(b) != 1 {
-		t.Error(b, next, ok)
-	}
-	for range historyLength {
-		h.add(nil)
-	}
-	if _, _, _, ok := h.from(0); ok {
-		t.Error("the first batch should be forgotten")
-	}
-	if b, _, _, ok := h.from(1); !ok || len(b) != historyLength {
-		t.Error("the second batch should not")
-	}
 }

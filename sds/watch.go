@@ -15,7 +15,7 @@ import (
 // watchMost is how many services one watch may follow.
 const watchMost = 100_000
 
-// watcher is one watch on the server's side.
+// watcher is one watch on the server's side. What the client knows needs no list: it is what matched before a change.
 type watcher struct {
 	*Server
 	holder  holder
@@ -23,10 +23,19 @@ type watcher struct {
 	expires time.Time // zero when there is no capability
 	query   *index.Query
 	by      string
-	owner   string             // by, or the asker while the ACLs are too old
-	some    bool               // anything can match
-	known   map[string]*record // what the client has been told
+	owner   string // by, or the asker while the ACLs are too old
+	some    bool   // anything can match
+	steps   map[string]float64
+	sub     *subscriber
+	count   int             // services that match
+	told    map[string]told // what was told last, when numbers are followed
 	stream  grpc.ServerStreamingServer[sdspb.WatchEvent]
+}
+
+// told is a service as a watch was told of it.
+type told struct {
+	*record
+	numbers map[string]float64
 }
 
 // Watch tells what matches and what becomes of it. Limits and orders mean nothing here.
@@ -35,11 +44,11 @@ func (s *Server) Watch(req *sdspb.QueryRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	q, err := compile(req.GetQuestion())
+	q, err := s.compile(peer.ID, req.GetQuestion())
 	if err != nil {
 		return err
 	}
-	w := &watcher{Server: s, query: q.query, by: q.by, stream: stream, holder: holder{peer: peer, token: req.GetCapability()}}
+	w := &watcher{Server: s, query: q.query, by: q.by, steps: q.steps, stream: stream, holder: holder{peer: peer, token: req.GetCapability()}}
 	// Without a capability that holds, the watch is of what everyone may find.
 	w.rights, w.expires, _ = s.rights(&w.holder)
 	if w.rights.extra != nil {
@@ -56,26 +65,24 @@ const recheckPeriod = time.Second
 func (w *watcher) run(ctx context.Context) error {
 	recheck := time.NewTicker(recheckPeriod)
 	defer recheck.Stop()
-	at, err := w.resync(sdspb.WatchEvent_KIND_UNSPECIFIED)
+	defer func() {
+		if w.sub != nil {
+			w.store.leave(w.sub)
+		}
+	}()
+	err := w.resync(ctx, sdspb.WatchEvent_KIND_UNSPECIFIED)
 	for err == nil {
-		batches, next, more, ok := w.store.history.from(at)
-		if !ok {
-			at, err = w.resync(sdspb.WatchEvent_KIND_RESYNC)
-			continue
-		}
-		for _, b := range batches {
-			for _, c := range b {
-				if err := w.tell(c); err != nil {
-					return err
-				}
-			}
-		}
-		at = next
 		select {
-		case <-more:
+		case <-w.sub.wake:
+			queue, moved, lost := w.sub.take()
+			if lost {
+				err = w.resync(ctx, sdspb.WatchEvent_KIND_RESYNC)
+			} else {
+				err = w.tell(ctx, queue, moved)
+			}
 		case <-recheck.C:
 			if err = w.recheck(); err == nil && w.turned() {
-				at, err = w.resync(sdspb.WatchEvent_KIND_RESYNC)
+				err = w.resync(ctx, sdspb.WatchEvent_KIND_RESYNC)
 			}
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -103,68 +110,141 @@ func (w *watcher) recheck() error {
 	return nil
 }
 
-// resync tells everything that matches now, and returns which batch follows it.
-func (w *watcher) resync(first sdspb.WatchEvent_Kind) (next uint64, err error) {
+// resync tells everything that matches now, and hears of what follows.
+func (w *watcher) resync(ctx context.Context, first sdspb.WatchEvent_Kind) error {
 	if first != sdspb.WatchEvent_KIND_UNSPECIFIED {
 		if err := w.stream.Send(&sdspb.WatchEvent{Kind: first}); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	next = w.store.history.end()
-	w.known = make(map[string]*record)
+	if err := w.subscribe(); err != nil {
+		return err
+	}
+	var matching []*record
+	var err error
+	failed := w.meter.pay(ctx, w.holder.peer.ID, func() int {
+		fuel := index.Fuel
+		w.sub.start.open(w.sub.grants, func(c *index.Class) bool {
+			_, err = c.Search(w.query, w.owner, &fuel, func(d *index.Doc) bool {
+				matching = append(matching, d.Item.(*record))
+				return len(matching) <= watchMost
+			})
+			return err == nil && len(matching) <= watchMost
+		})
+		return index.Fuel - fuel
+	})
+	w.sub.start = nil // it would keep everything that has gone since
+	switch {
+	case failed != nil:
+		return failed
+	case err != nil:
+		return status.Error(codes.ResourceExhausted, err.Error())
+	case len(matching) > watchMost:
+		return errTooMany()
+	}
+	w.count, w.told = len(matching), make(map[string]told)
+	for _, r := range matching {
+		if err := w.send(sdspb.WatchEvent_KIND_ENTER, r); err != nil {
+			return err
+		}
+	}
+	return w.stream.Send(&sdspb.WatchEvent{Kind: sdspb.WatchEvent_KIND_SYNCED})
+}
+
+func errTooMany() error {
+	return status.Errorf(codes.ResourceExhausted, "more than %d services match: watch for less", watchMost)
+}
+
+// subscribe joins the standing queries, in the place of an earlier subscription.
+func (w *watcher) subscribe() error {
+	if w.sub != nil {
+		w.store.leave(w.sub)
+		w.sub = nil
+	}
 	grants := w.rights.grants
 	if w.owner, w.some = w.publisher(w.rights, w.by); !w.some {
 		grants = nil
 	}
-	fuel := index.Fuel
+	sub := newSubscriber(w.holder.peer.ID, grants, w.steps)
+	var classes []*index.Class
 	w.store.snapshot.Load().open(grants, func(c *index.Class) bool {
-		_, err = c.Search(w.query, w.owner, &fuel, func(d *index.Doc) bool {
-			r := d.Item.(*record)
-			w.known[r.id()] = r
-			return len(w.known) <= watchMost
-		})
-		return err == nil && len(w.known) <= watchMost
+		classes = append(classes, c)
+		return len(classes) < watchEstimate
 	})
-	switch {
-	case err != nil:
-		return 0, status.Error(codes.ResourceExhausted, err.Error())
-	case len(w.known) > watchMost:
-		return 0, status.Errorf(codes.ResourceExhausted, "more than %d services match: watch for less", watchMost)
+	sub.Watch = index.NewWatch(w.query, w.owner, classes, sub)
+	if err := w.store.join(sub); err != nil {
+		return err
 	}
-	for _, r := range w.known {
-		if err := w.send(sdspb.WatchEvent_KIND_ENTER, r); err != nil {
-			return 0, err
-		}
-	}
-	return next, w.stream.Send(&sdspb.WatchEvent{Kind: sdspb.WatchEvent_KIND_SYNCED})
+	w.sub = sub
+	return nil
 }
 
-// tell sends what a change means to this watch, if anything.
-func (w *watcher) tell(c change) error {
-	before := w.known[c.id]
-	matches := c.after != nil && c.visible.visible(w.rights.grants) && w.some && (w.owner == "" || w.owner == string(c.after.owner))
-	if matches {
-		var err error
-		if matches, err = w.query.Match(c.after.tree); err != nil {
-			return status.Error(codes.ResourceExhausted, err.Error())
+// tell sends what changes mean to this watch, if anything.
+func (w *watcher) tell(ctx context.Context, queue []change, moved map[string]*record) error {
+	for _, c := range queue {
+		before, err := w.sees(ctx, c.before, c.closed)
+		if err != nil {
+			return err
+		}
+		after, err := w.sees(ctx, c.after, c.visible)
+		if err != nil {
+			return err
+		}
+		if err := w.event(c, before, after); err != nil {
+			return err
 		}
 	}
-	switch {
-	case !matches && before == nil, matches && before == c.after:
-		return nil
-	case !matches:
-		delete(w.known, c.id)
-		return w.stream.Send(&sdspb.WatchEvent{Kind: sdspb.WatchEvent_KIND_LEAVE, Found: &sdspb.Found{Owner: string(before.owner), Name: before.name, Version: before.version}})
-	case before == nil && len(w.known) >= watchMost:
-		return status.Errorf(codes.ResourceExhausted, "more than %d services match: watch for less", watchMost)
-	case before == nil:
-		w.known[c.id] = c.after
-		return w.send(sdspb.WatchEvent_KIND_ENTER, c.after)
+	for id, r := range moved {
+		if last := w.told[id]; last.record != r || !outstep(w.steps, last.numbers, numbersOf(r, w.steps)) {
+			continue // gone, another version, or not moved enough
+		}
+		if err := w.send(sdspb.WatchEvent_KIND_CHANGE, r); err != nil {
+			return err
+		}
 	}
-	w.known[c.id] = c.after
-	return w.send(sdspb.WatchEvent_KIND_CHANGE, c.after)
+	return nil
+}
+
+// sees reports whether a version of a service is one that the watch is about.
+func (w *watcher) sees(ctx context.Context, r *record, c *class) (matches bool, err error) {
+	if r == nil || !c.visible(w.sub.grants) || w.owner != "" && w.owner != string(r.owner) {
+		return false, nil
+	}
+	failed := w.meter.pay(ctx, w.holder.peer.ID, func() int {
+		fuel := index.Fuel
+		matches, err = w.query.Meets(r.tree, &fuel)
+		return index.Fuel - fuel
+	})
+	switch {
+	case failed != nil:
+		return false, failed
+	case err != nil:
+		return false, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	return matches, nil
+}
+
+// event sends what one change means.
+func (w *watcher) event(c change, before, after bool) error {
+	switch {
+	case before && !after:
+		w.count--
+		delete(w.told, c.id)
+		return w.stream.Send(&sdspb.WatchEvent{Kind: sdspb.WatchEvent_KIND_LEAVE, Found: &sdspb.Found{Owner: string(c.before.owner), Name: c.before.name, Version: c.before.version}})
+	case after && !before:
+		if w.count++; w.count > watchMost {
+			return errTooMany()
+		}
+		return w.send(sdspb.WatchEvent_KIND_ENTER, c.after)
+	case after && c.before != c.after:
+		return w.send(sdspb.WatchEvent_KIND_CHANGE, c.after)
+	}
+	return nil
 }
 
 func (w *watcher) send(kind sdspb.WatchEvent_Kind, r *record) error {
+	if len(w.steps) > 0 {
+		w.told[r.id()] = told{r, numbersOf(r, w.steps)}
+	}
 	return w.stream.Send(&sdspb.WatchEvent{Kind: kind, Found: r.message(time.Now())})
 }

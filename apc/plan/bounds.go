@@ -16,7 +16,7 @@ type bounds struct {
 	hop [][]float64 // by zones: the least objective of a hop
 }
 
-// Metric 0 is the objective; metric i+1 the resource p.dims[i].
+// Metric 0 is the objective with the bounds' prices; metric i+1 the resource p.dims[i].
 func (p *problem) metrics() int { return 1 + len(p.dims) }
 
 // opLeast is the least that an operator adds to a metric.
@@ -30,7 +30,7 @@ func (p *problem) opLeast(op int32, metric int) float64 {
 // ofMetric is a metric of a vector of resources.
 func (p *problem) ofMetric(v *vector, metric int) float64 {
 	if metric == 0 {
-		return p.w.of(*v)
+		return p.order.of(*v)
 	}
 	return v[p.dims[metric-1]]
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -126,15 +127,15 @@ func randomInstance(r *rand.Rand) (Parts, Request) {
 
 // brute is the model written down with no thought of speed, and none of the search's code.
 type brute struct {
-	p       Parts
-	q       Request
-	w       Weights
-	lat     map[[2]string]float64
-	price   map[[2]string]float64
-	best    float64
-	chain   []*Operator
-	nodes   []*Node
-	checked int
+	p     Parts
+	q     Request
+	w     Weights
+	lat   map[[2]string]float64
+	price map[[2]string]float64
+	best  float64
+	chain []*Operator
+	nodes []*Node
+	types bool // places do not matter
 }
 
 func newBrute(p Parts, q Request) *brute {
@@ -224,6 +225,10 @@ func (b *brute) judge() {
 	}
 	types, err := operators.Unify(links)
 	if err != nil || !b.includes(0, map[int]int{}) {
+		return
+	}
+	if b.types {
+		b.best = 0
 		return
 	}
 	b.nodes = nil
@@ -422,7 +427,11 @@ func TestEqualToBruteForce(t *testing.T) {
 			}
 		}
 		if p, err := newProblem(c, q); err == nil {
-			if p.solve(context.Background()); len(p.tracked) > 0 {
+			p.unpriced = 1 // the bounds get prices at once
+			if out := p.solve(context.Background()); out.best == nil != math.IsInf(want, 1) || out.best != nil && math.Abs(out.cost-want) > 1e-9 {
+				t.Errorf("seed %d: with prices for the bounds cost %v, brute force %v", seed, out.cost, want)
+			}
+			if len(p.tracked) > 0 {
 				crowded++
 			}
 		}
@@ -440,6 +449,11 @@ func checkRefusal(t *testing.T, seed int, parts Parts, q Request, no *Refusal) {
 			t.Errorf("seed %d: the nearest request has no plan: %v", seed, no)
 		}
 	}
+	if no.Reason == NoTypes {
+		if err := checkConflict(parts, q, no); err != nil {
+			t.Errorf("seed %d: %v: %v", seed, err, no)
+		}
+	}
 	if no.Reason != NoBounds && no.Reason != NoPlace && no.Reason != NoTypes {
 		return
 	}
@@ -448,6 +462,39 @@ func checkRefusal(t *testing.T, seed int, parts Parts, q Request, no *Refusal) {
 	if open := newBrute(parts, free).run(); (no.Reason == NoBounds) == math.IsInf(open, 1) {
 		t.Errorf("seed %d: refused for %s, unbounded cost %v: %v", seed, no.Reason, open, no)
 	}
+}
+
+// checkConflict: no types meet all of a conflict, and some meet it without any one of what is in it.
+func checkConflict(parts Parts, q Request, no *Refusal) error {
+	fits := func(without string) bool {
+		r := q
+		r.Bounds, r.Include = Bounds{}, nil
+		var set uint32
+		for i, x := range q.Include {
+			if slices.Contains(no.Conflict, x.Label) && x.Label != without {
+				set |= 1 << i
+			}
+		}
+		r.Include = q.part(set).Include
+		if without == ConflictOrder {
+			r = r.inAnyOrder()
+		}
+		if without == ConflictSteps {
+			r.Steps = 5 // enough for these worlds, and not too many to try
+		}
+		b := newBrute(parts, r)
+		b.types = true
+		return !math.IsInf(b.run(), 1)
+	}
+	if fits("") {
+		return fmt.Errorf("types meet the conflict %v", no.Conflict)
+	}
+	for _, x := range no.Conflict {
+		if x != ConflictSteps && !fits(x) { // steps may want more than can be tried
+			return fmt.Errorf("the conflict %v is not the smallest: %s has no part in it", no.Conflict, x)
+		}
+	}
+	return nil
 }
 
 // verify follows a plan with the brute force's own arithmetic.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -11,9 +12,9 @@ import (
 )
 
 // refuseTypes says what could not be made of what, or, when types fit, that no place carries them.
-func (p *problem) refuseTypes(r Request) error {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
+func (p *problem) refuseTypes(ctx context.Context, r Request) error {
+	p.a = p.c.borrow()
+	defer func() { p.c.give(p.a) }()
 	x := p.explore()
 	if x.reached {
 		return p.refusePlaces()
@@ -40,8 +41,24 @@ func (p *problem) refuseTypes(r Request) error {
 		ref.Misses = p.nearMisses(x)
 	}
 	ref.Text = brief(ref.Text)
-	if len(ref.Misses) > 0 {
+	set, names := p.conflict(r)
+	ref.Conflict = names
+	if !slices.Contains(names, ConflictOrder) && !slices.Contains(names, ConflictSteps) {
+		ref.Missing = p.missing(x, ref.Misses)
+	}
+	switch {
+	case len(ref.Misses) > 0:
 		ref.Text += "; nearest: " + brief(ref.Misses[0].Why)
+	case ref.Missing != nil:
+		ref.Text += brief(fmt.Sprintf("; nearest: nothing converts %s, which %s offers, into %s, which %s wants", ref.Missing.Offers, ref.Missing.From, ref.Missing.Wants, ref.Missing.To))
+	}
+	near := p.nearestTypes(ctx, r, set)
+	ref.Text += conflictText(names, r, near)
+	if near != nil {
+		near.Bounds, near.Without, near.WithoutOperators = p.req.Bounds, p.req.Without, p.req.WithoutOperators
+		if p.feasible(ctx, *near) {
+			ref.Nearest = near
+		}
 	}
 	return ref
 }
@@ -71,6 +88,7 @@ type explored struct {
 	from     map[int32]int32
 	taken    map[int32]bool // operators that something goes into
 	order    []int32        // open types in the order they were reached
+	made     []typeState    // the first of each progress
 }
 
 type typeState struct {
@@ -83,13 +101,13 @@ func (p *problem) explore() *explored { return p.exploreWhere(func(int32) bool {
 // exploreWhere goes only over operators that f allows; taken has the others too.
 func (p *problem) exploreWhere(f func(op int32) bool) *explored {
 	x := &explored{p: p, goes: f, from: make(map[int32]int32), taken: make(map[int32]bool)}
-	start, err := p.c.start(p.from)
+	start, err := p.a.start(p.from)
 	if err != nil {
 		return x
 	}
 	seen := map[typeState]bool{{start, 0}: true}
 	layer := []typeState{{start, 0}}
-	x.from[start], x.order = int32(p.from), []int32{start}
+	x.from[start], x.order, x.made = int32(p.from), []int32{start}, layer
 	for n := 1; n < p.steps && len(layer) > 0; n++ {
 		var next []typeState
 		for _, s := range layer {
@@ -102,8 +120,8 @@ func (p *problem) exploreWhere(f func(op int32) bool) *explored {
 
 func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) []typeState {
 	p := x.p
-	for _, sig := range p.t.byMedia[p.t.opens[s.open].o.Media()] {
-		o := p.c.then(s.open, sig)
+	for _, sig := range p.t.byMedia[p.a.opens[s.open].o.Media()] {
+		o := p.a.then(s.open, sig)
 		if o < 0 {
 			continue
 		}
@@ -127,7 +145,7 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 			for _, m := range masks {
 				t := typeState{o, m}
 				x.progress |= m
-				if p.t.opens[o].shape < 0 || seen[t] {
+				if p.a.opens[o].shape < 0 || seen[t] {
 					continue
 				}
 				seen[t] = true
@@ -136,6 +154,9 @@ func (x *explored) step(s typeState, seen map[typeState]bool, next []typeState) 
 					x.order = append(x.order, o)
 				}
 				next = append(next, t)
+				if !slices.ContainsFunc(x.made, func(o typeState) bool { return o.mask == m }) {
+					x.made = append(x.made, t)
+				}
 			}
 		}
 	}
@@ -152,11 +173,11 @@ func (x *explored) misses(of func(op int32) bool) (out []Miss) {
 		}
 		in := p.c.ops[op].Spec.In
 		for _, o := range x.order {
-			if p.t.opens[o].o.Media() != in.Media() || len(out) >= 8 {
+			if p.a.opens[o].o.Media() != in.Media() || len(out) >= 8 {
 				continue
 			}
 			from := p.c.ops[x.from[o]].Name
-			_, err := p.t.opens[o].o.Then(from, operators.Link{Name: p.c.ops[op].Name, In: in, Out: p.c.ops[op].Spec.Out})
+			_, err := p.a.opens[o].o.Then(from, operators.Link{Name: p.c.ops[op].Name, In: in, Out: p.c.ops[op].Spec.Out})
 			var m *operators.Mismatch
 			if err == nil || seen[err.Error()] {
 				continue

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sync"
@@ -8,10 +9,10 @@ import (
 
 // numbers are what follows from the loads of a catalogue's nodes, made when first asked for.
 type numbers struct {
-	mu     sync.Mutex
-	util   []float64          // by node
-	sorted map[*int32][]int32 // place lists, which operators share, the least busy node first
-	keep   []bool             // the front of all nodes
+	mu   sync.Mutex
+	util []float64          // by node
+	kept map[*int32][]int32 // what of place lists, which operators share, is in the front, the least busy node first
+	keep []bool             // the front of all nodes
 }
 
 func (n *numbers) load(c *Catalogue) []float64 {
@@ -22,29 +23,37 @@ func (n *numbers) load(c *Catalogue) []float64 {
 		for i := range c.nodes {
 			n.util[i] = c.nodes[i].Load / max(c.nodes[i].Cores, 1)
 		}
-		n.sorted = make(map[*int32][]int32)
+		n.kept = make(map[*int32][]int32)
 	}
 	return n.util
 }
 
-// byLoad is a place list in order of load; load was called.
-func (n *numbers) byLoad(c *Catalogue, places []int32) []int32 {
+// worth is what of a place list no other node there is better than, the least busy node first; load was called.
+func (n *numbers) worth(c *Catalogue, places []int32) []int32 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list, ok := n.sorted[&places[0]]
+	list, ok := n.kept[&places[0]]
 	if !ok {
-		list = slices.Clone(places)
-		slices.SortFunc(list, func(a, b int32) int {
-			switch {
-			case n.util[a] < n.util[b]:
-				return -1
-			case n.util[a] > n.util[b]:
-				return 1
-			}
-			return int(a - b)
-		})
-		n.sorted[&places[0]] = list
+		list = byLoad(places, n.keep, n.util)
+		n.kept[&places[0]] = list
 	}
+	return list
+}
+
+// byLoad is what of a place list is kept, in order of load.
+func byLoad(places []int32, keep []bool, util []float64) []int32 {
+	list := make([]int32, 0, 16)
+	for _, p := range places {
+		if keep[p] {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b int32) int {
+		if o := cmp.Compare(util[a], util[b]); o != 0 {
+			return o
+		}
+		return int(a - b)
+	})
 	return list
 }
 

@@ -12,6 +12,15 @@ type labels struct {
 
 func (p *problem) stride() int { return 1 + len(p.dims) + 2*len(p.tracked) }
 
+// orderOf is the objective of a label with the bounds' prices.
+func (p *problem) orderOf(x []float64) float64 {
+	cost := x[0]
+	for i, d := range p.dims {
+		cost += p.prices[d] * x[1+i]
+	}
+	return cost
+}
+
 // begin places the first operator alone.
 func (p *problem) begin(op int) *labels {
 	l := &labels{}
@@ -53,6 +62,7 @@ func (p *problem) take(x []float64, op int, node int32) bool {
 type ride struct {
 	scheme int
 	t      *Transport
+	table  []float64 // see hopTable
 }
 
 // rides are the ways that two operators and a media type allow, the local ones apart.
@@ -66,18 +76,18 @@ func (p *problem) rides(from, to int, media string) (local, far []ride) {
 		switch {
 		case t == nil:
 		case t.Local:
-			local = append(local, ride{s, t})
+			local = append(local, ride{s, t, p.hopTable(t)})
 		default:
-			far = append(far, ride{s, t})
+			far = append(far, ride{s, t, p.hopTable(t)})
 		}
 	}
 	return local, far
 }
 
 // addHop adds what a hop takes to a label.
-func (p *problem) addHop(x []float64, t *Transport, from, to int) {
+func (p *problem) addHop(x []float64, r *ride, from, to int) {
 	n := 1 + len(p.dims)
-	h := p.hopTable(t)[(from*len(p.c.zones)+to)*n:]
+	h := r.table[(from*len(p.c.zones)+to)*n:]
 	for i := range n {
 		x[i] += h[i]
 	}
@@ -163,7 +173,7 @@ func (p *problem) extend(l *labels, from, op int, media string, left func(metric
 			for i := l.off[at]; i < l.off[at+1]; i++ {
 				for _, r := range local {
 					copy(x, l.val[int(i)*s:int(i+1)*s])
-					p.addHop(x, r.t, z, z)
+					p.addHop(x, &r, z, z)
 					p.settle(&f, x, op, node, left)
 				}
 			}
@@ -186,6 +196,9 @@ func (p *problem) settle(f *front, x []float64, op int, node int32, left func(me
 		if x[1+i]+left(1+i, node) > slack(p.lim[d]) {
 			return
 		}
+	}
+	if !math.IsInf(p.ceiling, 1) && p.orderOf(x)+left(0, node) >= p.ceiling {
+		return
 	}
 	f.add(x)
 }
@@ -222,7 +235,7 @@ func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float6
 			}
 			for i := 0; i < len(z.val); i += s {
 				copy(x, z.val[i:i+s])
-				p.addHop(x, r.t, from, to)
+				p.addHop(x, &r, from, to)
 				f.add(x)
 			}
 		}
@@ -234,7 +247,7 @@ func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float6
 func (p *problem) arrival(f *front, zones []*front, to int, far []ride) *front {
 	least, n := math.Inf(1), len(p.c.zones)
 	for _, r := range far {
-		hop := p.hopTable(r.t)
+		hop := r.table
 		for from, z := range zones {
 			if z != nil && p.c.zones[from].mask&p.c.zones[to].mask&(1<<r.scheme) != 0 {
 				least = min(least, z.val[0]+hop[from*n+to])
@@ -280,7 +293,7 @@ func (p *problem) trace(e *entry, node int32, label []float64) placed {
 		if i == 0 {
 			return out
 		}
-		out.media[i-1] = p.t.opens[e.parent.open].o.Media()
+		out.media[i-1] = p.a.opens[e.parent.open].o.Media()
 		local, far := p.rides(int(e.parent.op), int(e.op), out.media[i-1])
 		before, beforeLabel, by := p.before(e, node, label, local, far, x)
 		out.rides[i-1] = by
@@ -302,7 +315,7 @@ func (p *problem) before(e *entry, node int32, label []float64, local, far []rid
 					continue
 				}
 				copy(x, before)
-				p.addHop(x, r.t, int(zone), int(to))
+				p.addHop(x, &r, int(zone), int(to))
 				if !p.take(x, int(e.op), node) {
 					continue
 				}

@@ -15,8 +15,12 @@ const crowd = 0.01
 type problem struct {
 	c         *Catalogue
 	t         *tables
+	a         *automaton // while a search runs
 	req       Request
 	w         Weights
+	order     Weights // of the search: w and what the bounds are priced at, see relax
+	prices    vector
+	ceiling   float64 // what a label may not come to: a plan is known that is as good
 	lim       vector
 	dims      []int // the resources that are bound
 	from, to  int
@@ -35,10 +39,13 @@ type problem struct {
 	opMask    []uint32  // by operator: transports
 	override  []map[int32]operators.Cost
 	bounds    *bounds
-	keep      []bool                   // nodes worth trying, made when first asked for
+	unpriced  int                      // chains that are taken before the bounds get prices
+	proving   bool                     // a proof is wanted
+	keep      []bool                   // nodes worth trying, when not all are allowed; made when first asked for
 	byZones   [][]zoneCost             // by operator, likewise
 	hops      map[*Transport][]float64 // by transport, see hopTable
 	idle      map[*int32][]int32       // by place list
+	best      map[*int32][]int32       // by place list, see worth
 	rival     map[int32][]int32        // by signature
 }
 
@@ -46,7 +53,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if err := r.Check(); err != nil {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
-	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
+	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), best: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
 	p.byZones = make([][]zoneCost, len(c.ops))
 	if p.w == (Weights{}) {
 		p.w = DefaultWeights()
@@ -59,6 +66,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if p.steps = r.Steps + 2; r.Steps == 0 {
 		p.steps = MaxSteps + 2
 	}
+	p.order, p.unpriced = p.w, unpriced
 	var err error
 	if p.from, err = p.endpoint(r.From, true); err != nil {
 		return nil, err
@@ -156,7 +164,11 @@ func costVector(k operators.Cost, fixed bool) vector {
 
 // stepCost is the objective's share for a step at a node.
 func (p *problem) stepCost(op int, node int32, v *vector) float64 {
-	cost := p.w.of(*v) + p.w.Load*p.util[node]*(v[resCPU]+crowd) + p.w.Steps
+	return p.stepCostAt(&p.w, op, node, v)
+}
+
+func (p *problem) stepCostAt(w *Weights, op int, node int32, v *vector) float64 {
+	cost := w.of(*v) + p.w.Load*p.util[node]*(v[resCPU]+crowd) + p.w.Steps
 	for _, ref := range p.c.ops[op].Data {
 		if !p.c.holders[ref][node] {
 			cost += p.w.Data * float64(p.c.dataSize[ref]) / (1 << 20)
@@ -187,9 +199,9 @@ func (p *problem) weighOperators() {
 			continue
 		}
 		v := p.c.base[op]
-		for _, node := range p.c.now.byLoad(p.c, places) {
+		for _, node := range p.worth(places) {
 			if p.fits(node, &v) {
-				p.minimum[op], p.minCost[op] = v, p.stepCost(op, node, &v)
+				p.minimum[op], p.minCost[op] = v, p.stepCostAt(&p.order, op, node, &v)
 				break
 			}
 		}
@@ -203,7 +215,7 @@ func (p *problem) weighEach(op int) {
 		if !p.fits(node, &v) {
 			continue
 		}
-		p.minCost[op] = min(p.minCost[op], p.stepCost(op, node, &v))
+		p.minCost[op] = min(p.minCost[op], p.stepCostAt(&p.order, op, node, &v))
 		if first {
 			p.minimum[op], first = v, false
 		}
@@ -227,35 +239,43 @@ func (p *problem) dataReachable(op int) bool {
 func (p *problem) candidates(op int) []int32 {
 	if p.cands[op] == nil {
 		list := make([]int32, 0, 16)
-		keep := p.front()
-		for _, node := range p.c.places[op] {
-			if !keep[node] {
-				continue
-			}
+		places := p.c.places[op]
+		if len(p.tracked) == 0 && len(places) > 0 {
+			places = p.worth(places)
+		}
+		for _, node := range places {
 			v := p.stepVector(op, node)
 			if p.fits(node, &v) {
 				list = append(list, node)
 			}
+		}
+		if len(p.tracked) == 0 {
+			slices.Sort(list)
 		}
 		p.cands[op] = list
 	}
 	return p.cands[op]
 }
 
-// front marks the nodes worth trying. A node is left out when another one of its class is no busier and has no less
-// room: a plan that uses the one is no better than the plan with the other in its place. That holds while steps do not
-// compete for a node; once nodes are tracked, all are tried.
-func (p *problem) front() []bool {
-	switch {
-	case len(p.tracked) > 0:
-		return p.allowed
-	case p.keep != nil:
-	case p.unlimited:
-		p.keep = p.c.now.front(p.c)
-	default:
-		p.keep = p.c.frontOf(p.allowed)
+// worth is what of a place list is worth trying, the least busy node first. A node is left out when another one of its
+// class is no busier and has no less room: a plan that uses the one is no better than the plan with the other in its
+// place. That holds while steps do not compete for a node; once nodes are tracked, all are tried.
+func (p *problem) worth(places []int32) []int32 {
+	list, ok := p.best[&places[0]]
+	if !ok {
+		switch {
+		case p.unlimited:
+			p.c.now.front(p.c)
+			list = p.c.now.worth(p.c, places)
+		default:
+			if p.keep == nil {
+				p.keep = p.c.frontOf(p.allowed)
+			}
+			list = byLoad(places, p.keep, p.util)
+		}
+		p.best[&places[0]] = list
 	}
-	return p.keep
+	return list
 }
 
 // zoneCost is the least that a step costs at a node of a zone, room forgotten.
@@ -282,12 +302,12 @@ func (p *problem) zoneCosts(op int) []zoneCost {
 				at[z] = i
 				out = append(out, zoneCost{z, math.Inf(1)})
 			}
-			out[i].cost = min(out[i].cost, p.stepCost(op, n, &v))
+			out[i].cost = min(out[i].cost, p.stepCostAt(&p.order, op, n, &v))
 		}
 	} else if len(places) > 0 {
 		v := p.c.base[op]
 		for _, n := range p.idlest(places) {
-			out = append(out, zoneCost{p.c.nodeZone[n], p.stepCost(op, n, &v)})
+			out = append(out, zoneCost{p.c.nodeZone[n], p.stepCostAt(&p.order, op, n, &v)})
 		}
 	}
 	p.byZones[op] = out
@@ -301,11 +321,10 @@ func (p *problem) idlest(places []int32) []int32 {
 	}
 	at := make(map[int32]int)
 	var list []int32
-	for _, n := range places {
+	for _, n := range p.worth(places) {
 		z := p.c.nodeZone[n]
 		i, ok := at[z]
 		switch {
-		case !p.allowed[n]:
 		case !ok:
 			at[z] = len(list)
 			list = append(list, n)

@@ -31,7 +31,13 @@ type Refusal struct {
 	Misses []Miss `json:"misses,omitempty"`
 	// Short are the bounds that together cannot be met: leave any of them out, and there is a plan.
 	Short []Shortfall `json:"short,omitempty"`
-	// Nearest is a request like this one that has a plan: one bound is wider. nil when no bound alone would help.
+	// Conflict is a smallest set of what was asked that no types meet together: labels of requirements, ConflictOrder,
+	// ConflictSteps. Empty when types do not even lead from one endpoint to the other.
+	Conflict []string `json:"conflict,omitempty"`
+	// Missing is the conversion with which types would meet.
+	Missing *Conversion `json:"missing,omitempty"`
+	// Nearest is a request like this one that has a plan: one bound is wider, the requirements come in any order, there
+	// are more steps, or one requirement is left out. nil when none of these alone would help.
 	Nearest *Request `json:"nearest,omitempty"`
 }
 
@@ -65,7 +71,7 @@ func (p *problem) refuse(ctx context.Context) error {
 			return fmt.Errorf("plan: there is none; the reason was not found: %w", ErrBudget)
 		}
 		if !p.feasible(ctx, open) {
-			return p.refuseTypes(open)
+			return p.refuseTypes(ctx, open)
 		}
 		return p.refuseNodes(ctx, free)
 	}

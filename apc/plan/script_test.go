@@ -171,7 +171,18 @@ func (w *scriptWorld) request(verb, text string) string {
 	var no *Refusal
 	if errors.As(err, &no) {
 		text := fmt.Sprintf("refused (%s): %v", no.Reason, no)
-		if no.Nearest != nil {
+		if no.Reason == NoTypes {
+			text += fmt.Sprintf("\nconflict: %s", strings.Join(no.Conflict, ", "))
+			if m := no.Missing; m != nil {
+				text += fmt.Sprintf("\nmissing: %s (%s) to %s (%s)", m.Offers, m.From, m.Wants, m.To)
+			}
+			if no.Nearest != nil {
+				text += fmt.Sprintf("\nnearest: %d steps, by way of", no.Nearest.Steps)
+				for _, q := range no.Nearest.Include {
+					text += fmt.Sprintf(" %s after %v", q.Label, q.After)
+				}
+			}
+		} else if no.Nearest != nil {
 			b := no.Nearest.Bounds
 			text += fmt.Sprintf("\nnearest: latency %v, cpu %g, memory %s, price %g, quality %g, domains %v", b.Latency, round(b.CPU), bytesText(b.Memory), round(b.Price), round(b.Quality), b.Domains)
 		}

@@ -55,13 +55,19 @@ type search struct {
 	seen     map[frontKey]*frontier
 	examined int
 	upper    float64 // the cost of the best plan known
+	most     int     // chains to take; 0 is any number
+	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
 	start    open
+	expanded []*entry // for a proof
 }
 
 // easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
 // done by then, and do not need them.
 const easy = 256
+
+// unpriced is how many chains are taken before the bounds get prices.
+const unpriced = 512
 
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
@@ -69,21 +75,51 @@ type outcome struct {
 	cost     float64
 	bound    float64 // +Inf when the search ended without leaving anything out
 	examined int
+	over     bool // nothing is left to search
+	prices   vector
+	expanded []*entry
 }
 
 // solve finds the best plan of the problem. Joint use of a node by several steps is left out at first and followed only
 // at nodes where it was found to matter: leaving a limit out never raises a bound, so what the last round proves holds.
 func (p *problem) solve(ctx context.Context) outcome {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
-	if len(p.t.opens) > maxOpens {
-		p.t.forget()
+	p.a = p.c.borrow()
+	defer func() { p.c.give(p.a) }()
+	total := outcome{cost: math.Inf(1)}
+	if len(p.dims) > 0 {
+		p.makeBounds()
+		if total = p.rounds(ctx, total, p.unpriced); (total.over || ctx.Err() != nil) && !p.proving {
+			return total
+		}
+		r := p.relax(ctx)
+		total.examined += r.work
+		if r.cost < total.cost {
+			total.cost, total.best = r.cost, r.best
+		}
+		switch {
+		case r.none:
+			total.bound = math.Inf(1)
+			return total
+		case p.proving && ctx.Err() == nil:
+		case total.best != nil && total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil:
+			total.bound = min(total.cost, max(total.bound, r.bound))
+			return total
+		}
+		p.prices, p.order = r.prices, p.w.at(r.prices)
+		total.prices = r.prices
+		p.weighOperators()
+		defer func() { p.prices, p.order = vector{}, p.w }()
 	}
 	p.makeBounds()
-	var total outcome
-	total.cost = math.Inf(1)
+	return p.rounds(ctx, total, 0)
+}
+
+// rounds searches until the plan does not crowd any node, from the best that is known, but takes at most some chains;
+// zero is no such limit.
+func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
+	refund := p.refund(p.prices)
 	for {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best}
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most}
 		crowded := s.run(ctx)
 		total.examined += s.examined
 		total.cost, total.best = s.upper, s.best
@@ -92,9 +128,10 @@ func (p *problem) solve(ctx context.Context) outcome {
 			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
-		total.bound = total.cost
+		total.expanded = s.expanded
+		total.bound, total.over = total.cost, len(s.q) == 0
 		if len(s.q) > 0 {
-			total.bound = min(total.cost, s.q[0].least)
+			total.bound = min(total.cost, s.q[0].least-refund)
 		}
 		return total
 	}
@@ -104,7 +141,10 @@ func (p *problem) solve(ctx context.Context) outcome {
 func (s *search) run(ctx context.Context) (crowded []int32) {
 	p := s.p
 	s.begin()
-	for len(s.q) > 0 && s.q[0].least < s.upper {
+	for len(s.q) > 0 && s.q[0].least-s.refund < s.upper {
+		if s.most > 0 && s.examined >= s.most {
+			return nil
+		}
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
 			if s.best == nil {
 				s.dive()
@@ -133,6 +173,9 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 		if s.dominated(e) {
 			continue
 		}
+		if p.proving {
+			s.expanded = append(s.expanded, e)
+		}
 		s.expand(e)
 	}
 	s.q = nil
@@ -149,7 +192,7 @@ func (s *search) ready(e *entry) bool {
 		return false
 	}
 	if !e.done {
-		t := &s.p.t.opens[e.open]
+		t := &s.p.a.opens[e.open]
 		b := s.p.bounds
 		b.settle(0, t.shape, t.about, e.mask, 1.25*b.radius(0))
 		left := b.operatorsLeft(0, t.shape, t.about, e.mask)
@@ -168,7 +211,7 @@ func (s *search) ready(e *entry) bool {
 
 // unify finds an entry's open type; false says that its last operator does not fit.
 func (s *search) unify(e *entry) bool {
-	e.open = s.p.c.then(e.parent.open, s.p.c.sig[e.op])
+	e.open = s.p.a.then(e.parent.open, s.p.c.sig[e.op])
 	return e.open >= 0
 }
 
@@ -177,13 +220,13 @@ func (q queue) less(e *entry) bool { return q[0].least < e.least }
 
 func (s *search) begin() {
 	p := s.p
-	o, err := p.c.start(p.from)
+	o, err := p.a.start(p.from)
 	if err != nil || math.IsInf(p.minCost[p.from], 1) || math.IsInf(p.minCost[p.to], 1) {
 		return
 	}
-	s.start = p.t.opens[o]
+	s.start = p.a.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
-	t := &p.t.opens[o]
+	t := &p.a.opens[o]
 	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
 	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	if math.IsInf(e.left, 1) {
@@ -210,7 +253,7 @@ func (s *search) bound(e *entry) bool {
 			net = p.bounds.net[0].at(p, n, e.mask)
 		}
 		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
-			least = min(least, e.labels.val[j*st]+net)
+			least = min(least, p.orderOf(e.labels.val[j*st:(j+1)*st])+net)
 		}
 	}
 	e.net = least
@@ -227,7 +270,7 @@ func (s *search) place(e *entry) bool {
 		return false
 	}
 	if !e.done {
-		shape, about = p.t.opens[e.open].shape, p.t.opens[e.open].about
+		shape, about = p.a.opens[e.open].shape, p.a.opens[e.open].about
 	}
 	left := func(metric int, node int32) float64 {
 		if e.done {
@@ -235,7 +278,8 @@ func (s *search) place(e *entry) bool {
 		}
 		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
 	}
-	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.t.opens[parent.open].o.Media(), left)
+	p.ceiling = s.upper + s.refund
+	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), left)
 	return s.bound(e)
 }
 
@@ -283,7 +327,7 @@ func (s *search) expand(e *entry) {
 	if int(e.length) >= p.steps {
 		return
 	}
-	from := &p.t.opens[e.open]
+	from := &p.a.opens[e.open]
 	arrive := s.arrivals(e)
 	for _, sig := range p.t.takes[from.shape] {
 		about := p.t.abs[sig].outAbout
@@ -327,7 +371,7 @@ func (s *search) arrivals(e *entry) []float64 {
 	for i, n := range e.labels.nodes {
 		z := p.c.nodeZone[n]
 		for j := int(e.labels.off[i]); j < int(e.labels.off[i+1]); j++ {
-			at[z] = min(at[z], e.labels.val[j*st])
+			at[z] = min(at[z], p.orderOf(e.labels.val[j*st:(j+1)*st]))
 		}
 	}
 	out := make([]float64, len(at))
@@ -379,7 +423,7 @@ func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
 	}
 	c.net = max(e.net+p.minCost[op], p.coarse(c, arrive))
 	c.least = max(e.least, c.net+c.left)
-	if c.least >= s.upper {
+	if c.least-s.refund >= s.upper {
 		return
 	}
 	s.push(c)

@@ -4,18 +4,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"ninja/operators"
 )
 
-// tables are what a catalogue computes once and keeps: the automaton of open types, and the abstract signatures that
-// lower bounds are computed over. They grow under the lock and hold only what follows from the catalogue.
+// tables are what a catalogue computes once and keeps: the abstract signatures that lower bounds are computed over, and
+// the automata of open types that no plan is using just now. They hold only what follows from the catalogue.
 type tables struct {
-	mu    sync.Mutex
-	opens []open
-	byKey map[string]int32
-	next  map[uint64]int32 // open and signature to the open type behind it, or -1
+	mu   sync.Mutex
+	free []*automaton // under mu
 
+	// What follows is never changed once it is made.
 	once    sync.Once
 	byOut   [][]int32          // signatures by the shape they make
 	takes   [][]int32          // signatures by the shape they take
@@ -26,12 +23,6 @@ type tables struct {
 	shapes  map[string]int32
 	class   []int32 // by node: nodes that run the same operators and that hops cannot tell apart
 	special []bool  // by node: some operator has a cost of its own or data there
-}
-
-type open struct {
-	o     operators.Open
-	shape int32 // -1 when the chain has ended
-	about int32 // a value's number, or aboutNone, aboutAny
 }
 
 // Abstract values of the parameter about: what data means, besides its media type.
@@ -50,16 +41,8 @@ type absSig struct {
 	outAbout int32
 }
 
-// maxOpens bounds the automaton between plans.
-const maxOpens = 1 << 18
-
-// forget drops the automaton; its numbers are of no meaning beyond one plan. The lock is held.
-func (t *tables) forget() {
-	t.opens, t.byKey, t.next = nil, make(map[string]int32), make(map[uint64]int32)
-}
-
 func newTables() *tables {
-	return &tables{byKey: make(map[string]int32), next: make(map[uint64]int32), abouts: make(map[string]int32), shapes: make(map[string]int32)}
+	return &tables{abouts: make(map[string]int32), shapes: make(map[string]int32)}
 }
 
 func (c *Catalogue) prepare() *tables {
@@ -197,52 +180,4 @@ func number(m map[string]int32, s string) int32 {
 		m[s] = n
 	}
 	return n
-}
-
-// start is the open type that a source makes. The lock is held.
-func (c *Catalogue) start(op int) (int32, error) {
-	o, err := operators.OpenOf(c.ops[op].Name, c.ops[op].Spec.Out)
-	if err != nil {
-		return -1, err
-	}
-	return c.tables.intern(o), nil
-}
-
-func (t *tables) intern(o operators.Open) int32 {
-	k := o.Key()
-	id, ok := t.byKey[k]
-	if ok {
-		return id
-	}
-	id = int32(len(t.opens))
-	e := open{o: o, shape: -1, about: aboutNone}
-	if m := o.Media(); m != "" {
-		e.shape = number(t.shapes, shapeKey(m, o.Names()))
-		if v, has := o.Decided("about"); has {
-			e.about = aboutAny
-			if v != "" {
-				e.about = number(t.abouts, v)
-			}
-		}
-	}
-	t.opens = append(t.opens, e)
-	t.byKey[k] = id
-	return id
-}
-
-// then is the open type behind an operator of a signature, or -1 when it does not fit. The lock is held.
-func (c *Catalogue) then(from int32, sig int32) int32 {
-	t := c.tables
-	key := uint64(from)<<32 | uint64(sig)
-	id, ok := t.next[key]
-	if !ok {
-		s := c.sigs[sig]
-		o, err := t.opens[from].o.Then("", operators.Link{In: s.in, Out: s.out})
-		id = -1
-		if err == nil {
-			id = t.intern(o)
-		}
-		t.next[key] = id
-	}
-	return id
 }

@@ -1,7 +1,8 @@
 // Package dds is the distributed data structure of one node: durable tables, in one file (Gribble et al., OSDI 2000: "a
 // DDS ... presents a conventional single-site data structure interface to service authors"). It stands on bbolt, and adds
-// revisions, compare-and-set, group commit and watches. Rooms that keep state declare the small Store they need; an Engine
-// meets it.
+// revisions, compare-and-set, group commit, watches, keys that go by themselves, and leases with fencing tokens. Server
+// and Client serve it to other processes over gRPC. Rooms that keep state declare the small Store they need; an Engine
+// and a Client meet it.
 package dds
 
 import (
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -29,10 +31,14 @@ const (
 // ErrClosed is returned by every call on a closed Engine.
 var ErrClosed = errors.New("the store is closed")
 
+// ErrRefused is wrapped by the error of every call that is over a bound or does not make sense: it will never succeed.
+var ErrRefused = errors.New("refused by the store")
+
 // Engine is an open file of tables. A table begins with its first key. Every change has a revision, one sequence for the
 // whole engine. What a call has acknowledged survives the process and the machine. All operations are linearizable. It is
 // safe for use by many goroutines; a second process is refused.
 type Engine struct {
+	Writes
 	db *bbolt.DB
 
 	mu     sync.Mutex // guards queue
@@ -42,6 +48,8 @@ type Engine struct {
 	// guarded by commit
 	revision uint64
 	watchers map[*watcher]struct{}
+	leases   leases
+	timer    *time.Timer // calls expire when the next lease may end
 	closed   bool
 }
 
@@ -66,18 +74,23 @@ func Open(path string) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the tables in %s: %w", path, err)
 	}
-	e := &Engine{db: db, watchers: map[*watcher]struct{}{}}
+	e := &Engine{db: db, watchers: map[*watcher]struct{}{}, leases: leases{by: map[name]*lease{}}}
+	e.Writes = Writes{e}
 	err = db.View(func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(meta); b != nil {
 			if v := b.Get(keyRevision); len(v) == 8 {
 				e.revision = binary.BigEndian.Uint64(v)
 			}
 		}
-		return nil
+		return e.loadLeases(tx)
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the tables in %s: %w", path, err), db.Close())
 	}
+	e.commit.Lock() // the timer's function takes it too
+	defer e.commit.Unlock()
+	e.timer = time.AfterFunc(MaxTTL, e.expire)
+	e.wakeAtNext(time.Now())
 	return e, nil
 }
 
@@ -89,6 +102,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	e.timer.Stop()
 	for w := range e.watchers {
 		close(w.closed)
 	}
@@ -100,13 +114,23 @@ func (e *Engine) Close() error {
 func check(table, key string, value []byte) error {
 	switch {
 	case table == "" || len(table) > MaxTable || table[0] == 0:
-		return fmt.Errorf("table %.80q: want 1 to %d bytes, the first not zero", table, MaxTable)
+		return fmt.Errorf("%w: table %.80q: want 1 to %d bytes, the first not zero", ErrRefused, table, MaxTable)
 	case key == "" || len(key) > MaxKey:
-		return fmt.Errorf("table %s: a key of %d bytes: want 1 to %d", table, len(key), MaxKey)
+		return fmt.Errorf("%w: table %s: a key of %d bytes: want 1 to %d", ErrRefused, table, len(key), MaxKey)
+	case !utf8.ValidString(table) || !utf8.ValidString(key):
+		return fmt.Errorf("%w: table %.80q, key %.80q: not UTF-8", ErrRefused, table, key)
 	case len(value) > MaxValue:
-		return fmt.Errorf("table %s, key %.80q: a value of %d bytes, at most %d", table, key, len(value), MaxValue)
+		return fmt.Errorf("%w: table %s, key %.80q: a value of %d bytes, at most %d", ErrRefused, table, key, len(value), MaxValue)
 	}
 	return nil
+}
+
+// checkPrefix is check for the beginning of keys, which may be empty.
+func checkPrefix(table, prefix string) error {
+	if prefix == "" {
+		prefix = "x"
+	}
+	return check(table, prefix, nil)
 }
 
 // A stored value is
@@ -174,7 +198,7 @@ type entry struct {
 
 // page reads some entries, beginning with the key from.
 func (e *Engine) page(table, prefix, from string) (entries []entry, err error) {
-	if err := check(table, "x", nil); err != nil {
+	if err := checkPrefix(table, prefix); err != nil {
 		return nil, err
 	}
 	err = e.db.View(func(tx *bbolt.Tx) error {

@@ -371,6 +371,234 @@ func (x *GetACLRequest) GetService() string {
 	return ""
 }
 
+type DeleteACLRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteACLRequest) Reset() {
+	*x = DeleteACLRequest{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteACLRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteACLRequest) ProtoMessage() {}
+
+func (x *DeleteACLRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteACLRequest.ProtoReflect.Descriptor instead.
+func (*DeleteACLRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DeleteACLRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *DeleteACLRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+type WhoSeesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoSeesRequest) Reset() {
+	*x = WhoSeesRequest{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoSeesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoSeesRequest) ProtoMessage() {}
+
+func (x *WhoSeesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoSeesRequest.ProtoReflect.Descriptor instead.
+func (*WhoSeesRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WhoSeesRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *WhoSeesRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+type WhoSeesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Reaches       []*Reach               `protobuf:"bytes,2,rep,name=reaches,proto3" json:"reaches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoSeesResponse) Reset() {
+	*x = WhoSeesResponse{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoSeesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoSeesResponse) ProtoMessage() {}
+
+func (x *WhoSeesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoSeesResponse.ProtoReflect.Descriptor instead.
+func (*WhoSeesResponse) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WhoSeesResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *WhoSeesResponse) GetReaches() []*Reach {
+	if x != nil {
+		return x.Reaches
+	}
+	return nil
+}
+
+// Reach is one entry of an ACL and, for a group, who is behind it.
+type Reach struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Entry *Entry                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// members of the group: told to its members and to the administrator, to whom size is told too.
+	Members []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// size is how many members the group has, of which members may be the first.
+	Size uint32 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// told: members and size are told; without it they are empty whatever the group is.
+	Told          bool `protobuf:"varint,4,opt,name=told,proto3" json:"told,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reach) Reset() {
+	*x = Reach{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reach) ProtoMessage() {}
+
+func (x *Reach) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reach.ProtoReflect.Descriptor instead.
+func (*Reach) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Reach) GetEntry() *Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *Reach) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Reach) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Reach) GetTold() bool {
+	if x != nil {
+		return x.Told
+	}
+	return false
+}
+
 type EntryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -382,7 +610,7 @@ type EntryRequest struct {
 
 func (x *EntryRequest) Reset() {
 	*x = EntryRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[6]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +622,7 @@ func (x *EntryRequest) String() string {
 func (*EntryRequest) ProtoMessage() {}
 
 func (x *EntryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[6]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +635,7 @@ func (x *EntryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryRequest.ProtoReflect.Descriptor instead.
 func (*EntryRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{6}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EntryRequest) GetVersion() uint32 {
@@ -442,7 +670,7 @@ type SetGroupRequest struct {
 
 func (x *SetGroupRequest) Reset() {
 	*x = SetGroupRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[7]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +682,7 @@ func (x *SetGroupRequest) String() string {
 func (*SetGroupRequest) ProtoMessage() {}
 
 func (x *SetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[7]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +695,7 @@ func (x *SetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetGroupRequest.ProtoReflect.Descriptor instead.
 func (*SetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{7}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SetGroupRequest) GetVersion() uint32 {
@@ -501,7 +729,7 @@ type GetGroupRequest struct {
 
 func (x *GetGroupRequest) Reset() {
 	*x = GetGroupRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[8]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +741,7 @@ func (x *GetGroupRequest) String() string {
 func (*GetGroupRequest) ProtoMessage() {}
 
 func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[8]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +754,7 @@ func (x *GetGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{8}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetGroupRequest) GetVersion() uint32 {
@@ -553,7 +781,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[9]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +793,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[9]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +806,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{9}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Group) GetName() string {
@@ -605,7 +833,7 @@ type RevokePrincipalRequest struct {
 
 func (x *RevokePrincipalRequest) Reset() {
 	*x = RevokePrincipalRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[10]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +845,7 @@ func (x *RevokePrincipalRequest) String() string {
 func (*RevokePrincipalRequest) ProtoMessage() {}
 
 func (x *RevokePrincipalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[10]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +858,7 @@ func (x *RevokePrincipalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePrincipalRequest.ProtoReflect.Descriptor instead.
 func (*RevokePrincipalRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{10}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RevokePrincipalRequest) GetVersion() uint32 {
@@ -656,7 +884,7 @@ type RevokePrincipalResponse struct {
 
 func (x *RevokePrincipalResponse) Reset() {
 	*x = RevokePrincipalResponse{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[11]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +896,7 @@ func (x *RevokePrincipalResponse) String() string {
 func (*RevokePrincipalResponse) ProtoMessage() {}
 
 func (x *RevokePrincipalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[11]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +909,7 @@ func (x *RevokePrincipalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePrincipalResponse.ProtoReflect.Descriptor instead.
 func (*RevokePrincipalResponse) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{11}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RevokePrincipalResponse) GetVersion() uint32 {
@@ -700,7 +928,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[12]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +940,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[12]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +953,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{12}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchRequest) GetVersion() uint32 {
@@ -746,7 +974,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[13]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +986,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[13]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +999,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{13}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Revocation) GetPrincipal() string {
@@ -804,7 +1032,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +1044,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +1057,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{14}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchResponse) GetVersion() uint32 {
@@ -897,7 +1125,21 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\a_expect\"C\n" +
 	"\rGetACLRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
-	"\aservice\x18\x02 \x01(\tR\aservice\"q\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\"F\n" +
+	"\x10DeleteACLRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\"D\n" +
+	"\x0eWhoSeesRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\"^\n" +
+	"\x0fWhoSeesResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x121\n" +
+	"\areaches\x18\x02 \x03(\v2\x17.ninja.capability.ReachR\areaches\"x\n" +
+	"\x05Reach\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.ninja.capability.EntryR\x05entry\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\rR\x04size\x12\x12\n" +
+	"\x04told\x18\x04 \x01(\bR\x04told\"q\n" +
 	"\fEntryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12-\n" +
@@ -928,11 +1170,13 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\arestart\x18\x02 \x01(\bR\arestart\x12)\n" +
 	"\x04acls\x18\x03 \x03(\v2\x15.ninja.capability.ACLR\x04acls\x12>\n" +
 	"\vrevocations\x18\x04 \x03(\v2\x1c.ninja.capability.RevocationR\vrevocations\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete2\x9c\x05\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete2\xb4\x06\n" +
 	"\aManager\x12H\n" +
 	"\x05Issue\x12\x1e.ninja.capability.IssueRequest\x1a\x1f.ninja.capability.IssueResponse\x12@\n" +
 	"\x06SetACL\x12\x1f.ninja.capability.SetACLRequest\x1a\x15.ninja.capability.ACL\x12@\n" +
-	"\x06GetACL\x12\x1f.ninja.capability.GetACLRequest\x1a\x15.ninja.capability.ACL\x12>\n" +
+	"\x06GetACL\x12\x1f.ninja.capability.GetACLRequest\x1a\x15.ninja.capability.ACL\x12F\n" +
+	"\tDeleteACL\x12\".ninja.capability.DeleteACLRequest\x1a\x15.ninja.capability.ACL\x12N\n" +
+	"\aWhoSees\x12 .ninja.capability.WhoSeesRequest\x1a!.ninja.capability.WhoSeesResponse\x12>\n" +
 	"\x05Grant\x12\x1e.ninja.capability.EntryRequest\x1a\x15.ninja.capability.ACL\x12?\n" +
 	"\x06Revoke\x12\x1e.ninja.capability.EntryRequest\x1a\x15.ninja.capability.ACL\x12F\n" +
 	"\bSetGroup\x12!.ninja.capability.SetGroupRequest\x1a\x17.ninja.capability.Group\x12F\n" +
@@ -952,7 +1196,7 @@ func file_capability_capabilitypb_capability_proto_rawDescGZIP() []byte {
 	return file_capability_capabilitypb_capability_proto_rawDescData
 }
 
-var file_capability_capabilitypb_capability_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_capability_capabilitypb_capability_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_capability_capabilitypb_capability_proto_goTypes = []any{
 	(*IssueRequest)(nil),            // 0: ninja.capability.IssueRequest
 	(*IssueResponse)(nil),           // 1: ninja.capability.IssueResponse
@@ -960,45 +1204,55 @@ var file_capability_capabilitypb_capability_proto_goTypes = []any{
 	(*ACL)(nil),                     // 3: ninja.capability.ACL
 	(*SetACLRequest)(nil),           // 4: ninja.capability.SetACLRequest
 	(*GetACLRequest)(nil),           // 5: ninja.capability.GetACLRequest
-	(*EntryRequest)(nil),            // 6: ninja.capability.EntryRequest
-	(*SetGroupRequest)(nil),         // 7: ninja.capability.SetGroupRequest
-	(*GetGroupRequest)(nil),         // 8: ninja.capability.GetGroupRequest
-	(*Group)(nil),                   // 9: ninja.capability.Group
-	(*RevokePrincipalRequest)(nil),  // 10: ninja.capability.RevokePrincipalRequest
-	(*RevokePrincipalResponse)(nil), // 11: ninja.capability.RevokePrincipalResponse
-	(*WatchRequest)(nil),            // 12: ninja.capability.WatchRequest
-	(*Revocation)(nil),              // 13: ninja.capability.Revocation
-	(*WatchResponse)(nil),           // 14: ninja.capability.WatchResponse
+	(*DeleteACLRequest)(nil),        // 6: ninja.capability.DeleteACLRequest
+	(*WhoSeesRequest)(nil),          // 7: ninja.capability.WhoSeesRequest
+	(*WhoSeesResponse)(nil),         // 8: ninja.capability.WhoSeesResponse
+	(*Reach)(nil),                   // 9: ninja.capability.Reach
+	(*EntryRequest)(nil),            // 10: ninja.capability.EntryRequest
+	(*SetGroupRequest)(nil),         // 11: ninja.capability.SetGroupRequest
+	(*GetGroupRequest)(nil),         // 12: ninja.capability.GetGroupRequest
+	(*Group)(nil),                   // 13: ninja.capability.Group
+	(*RevokePrincipalRequest)(nil),  // 14: ninja.capability.RevokePrincipalRequest
+	(*RevokePrincipalResponse)(nil), // 15: ninja.capability.RevokePrincipalResponse
+	(*WatchRequest)(nil),            // 16: ninja.capability.WatchRequest
+	(*Revocation)(nil),              // 17: ninja.capability.Revocation
+	(*WatchResponse)(nil),           // 18: ninja.capability.WatchResponse
 }
 var file_capability_capabilitypb_capability_proto_depIdxs = []int32{
 	2,  // 0: ninja.capability.ACL.entries:type_name -> ninja.capability.Entry
 	2,  // 1: ninja.capability.SetACLRequest.entries:type_name -> ninja.capability.Entry
-	2,  // 2: ninja.capability.EntryRequest.entry:type_name -> ninja.capability.Entry
-	3,  // 3: ninja.capability.WatchResponse.acls:type_name -> ninja.capability.ACL
-	13, // 4: ninja.capability.WatchResponse.revocations:type_name -> ninja.capability.Revocation
-	0,  // 5: ninja.capability.Manager.Issue:input_type -> ninja.capability.IssueRequest
-	4,  // 6: ninja.capability.Manager.SetACL:input_type -> ninja.capability.SetACLRequest
-	5,  // 7: ninja.capability.Manager.GetACL:input_type -> ninja.capability.GetACLRequest
-	6,  // 8: ninja.capability.Manager.Grant:input_type -> ninja.capability.EntryRequest
-	6,  // 9: ninja.capability.Manager.Revoke:input_type -> ninja.capability.EntryRequest
-	7,  // 10: ninja.capability.Manager.SetGroup:input_type -> ninja.capability.SetGroupRequest
-	8,  // 11: ninja.capability.Manager.GetGroup:input_type -> ninja.capability.GetGroupRequest
-	10, // 12: ninja.capability.Manager.RevokePrincipal:input_type -> ninja.capability.RevokePrincipalRequest
-	12, // 13: ninja.capability.Manager.Watch:input_type -> ninja.capability.WatchRequest
-	1,  // 14: ninja.capability.Manager.Issue:output_type -> ninja.capability.IssueResponse
-	3,  // 15: ninja.capability.Manager.SetACL:output_type -> ninja.capability.ACL
-	3,  // 16: ninja.capability.Manager.GetACL:output_type -> ninja.capability.ACL
-	3,  // 17: ninja.capability.Manager.Grant:output_type -> ninja.capability.ACL
-	3,  // 18: ninja.capability.Manager.Revoke:output_type -> ninja.capability.ACL
-	9,  // 19: ninja.capability.Manager.SetGroup:output_type -> ninja.capability.Group
-	9,  // 20: ninja.capability.Manager.GetGroup:output_type -> ninja.capability.Group
-	11, // 21: ninja.capability.Manager.RevokePrincipal:output_type -> ninja.capability.RevokePrincipalResponse
-	14, // 22: ninja.capability.Manager.Watch:output_type -> ninja.capability.WatchResponse
-	14, // [14:23] is the sub-list for method output_type
-	5,  // [5:14] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	9,  // 2: ninja.capability.WhoSeesResponse.reaches:type_name -> ninja.capability.Reach
+	2,  // 3: ninja.capability.Reach.entry:type_name -> ninja.capability.Entry
+	2,  // 4: ninja.capability.EntryRequest.entry:type_name -> ninja.capability.Entry
+	3,  // 5: ninja.capability.WatchResponse.acls:type_name -> ninja.capability.ACL
+	17, // 6: ninja.capability.WatchResponse.revocations:type_name -> ninja.capability.Revocation
+	0,  // 7: ninja.capability.Manager.Issue:input_type -> ninja.capability.IssueRequest
+	4,  // 8: ninja.capability.Manager.SetACL:input_type -> ninja.capability.SetACLRequest
+	5,  // 9: ninja.capability.Manager.GetACL:input_type -> ninja.capability.GetACLRequest
+	6,  // 10: ninja.capability.Manager.DeleteACL:input_type -> ninja.capability.DeleteACLRequest
+	7,  // 11: ninja.capability.Manager.WhoSees:input_type -> ninja.capability.WhoSeesRequest
+	10, // 12: ninja.capability.Manager.Grant:input_type -> ninja.capability.EntryRequest
+	10, // 13: ninja.capability.Manager.Revoke:input_type -> ninja.capability.EntryRequest
+	11, // 14: ninja.capability.Manager.SetGroup:input_type -> ninja.capability.SetGroupRequest
+	12, // 15: ninja.capability.Manager.GetGroup:input_type -> ninja.capability.GetGroupRequest
+	14, // 16: ninja.capability.Manager.RevokePrincipal:input_type -> ninja.capability.RevokePrincipalRequest
+	16, // 17: ninja.capability.Manager.Watch:input_type -> ninja.capability.WatchRequest
+	1,  // 18: ninja.capability.Manager.Issue:output_type -> ninja.capability.IssueResponse
+	3,  // 19: ninja.capability.Manager.SetACL:output_type -> ninja.capability.ACL
+	3,  // 20: ninja.capability.Manager.GetACL:output_type -> ninja.capability.ACL
+	3,  // 21: ninja.capability.Manager.DeleteACL:output_type -> ninja.capability.ACL
+	8,  // 22: ninja.capability.Manager.WhoSees:output_type -> ninja.capability.WhoSeesResponse
+	3,  // 23: ninja.capability.Manager.Grant:output_type -> ninja.capability.ACL
+	3,  // 24: ninja.capability.Manager.Revoke:output_type -> ninja.capability.ACL
+	13, // 25: ninja.capability.Manager.SetGroup:output_type -> ninja.capability.Group
+	13, // 26: ninja.capability.Manager.GetGroup:output_type -> ninja.capability.Group
+	15, // 27: ninja.capability.Manager.RevokePrincipal:output_type -> ninja.capability.RevokePrincipalResponse
+	18, // 28: ninja.capability.Manager.Watch:output_type -> ninja.capability.WatchResponse
+	18, // [18:29] is the sub-list for method output_type
+	7,  // [7:18] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_capability_capabilitypb_capability_proto_init() }
@@ -1013,7 +1267,7 @@ func file_capability_capabilitypb_capability_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_capability_capabilitypb_capability_proto_rawDesc), len(file_capability_capabilitypb_capability_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

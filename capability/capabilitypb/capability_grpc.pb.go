@@ -24,6 +24,8 @@ const (
 	Manager_Issue_FullMethodName           = "/ninja.capability.Manager/Issue"
 	Manager_SetACL_FullMethodName          = "/ninja.capability.Manager/SetACL"
 	Manager_GetACL_FullMethodName          = "/ninja.capability.Manager/GetACL"
+	Manager_DeleteACL_FullMethodName       = "/ninja.capability.Manager/DeleteACL"
+	Manager_WhoSees_FullMethodName         = "/ninja.capability.Manager/WhoSees"
 	Manager_Grant_FullMethodName           = "/ninja.capability.Manager/Grant"
 	Manager_Revoke_FullMethodName          = "/ninja.capability.Manager/Revoke"
 	Manager_SetGroup_FullMethodName        = "/ninja.capability.Manager/SetGroup"
@@ -42,6 +44,10 @@ type ManagerClient interface {
 	SetACL(ctx context.Context, in *SetACLRequest, opts ...grpc.CallOption) (*ACL, error)
 	// GetACL reads a service's ACL; only the service's owner may.
 	GetACL(ctx context.Context, in *GetACLRequest, opts ...grpc.CallOption) (*ACL, error)
+	// DeleteACL removes a service's ACL, so that only its owner may do anything; only the service's owner may.
+	DeleteACL(ctx context.Context, in *DeleteACLRequest, opts ...grpc.CallOption) (*ACL, error)
+	// WhoSees says whom a service's ACL reaches, with the members of the groups that it names; only the service's owner may.
+	WhoSees(ctx context.Context, in *WhoSeesRequest, opts ...grpc.CallOption) (*WhoSeesResponse, error)
 	// Grant adds operations to one entry; only the service's owner may.
 	Grant(ctx context.Context, in *EntryRequest, opts ...grpc.CallOption) (*ACL, error)
 	// Revoke takes operations from one entry; only the service's owner may.
@@ -89,6 +95,26 @@ func (c *managerClient) GetACL(ctx context.Context, in *GetACLRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ACL)
 	err := c.cc.Invoke(ctx, Manager_GetACL_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *managerClient) DeleteACL(ctx context.Context, in *DeleteACLRequest, opts ...grpc.CallOption) (*ACL, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ACL)
+	err := c.cc.Invoke(ctx, Manager_DeleteACL_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *managerClient) WhoSees(ctx context.Context, in *WhoSeesRequest, opts ...grpc.CallOption) (*WhoSeesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoSeesResponse)
+	err := c.cc.Invoke(ctx, Manager_WhoSees_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +200,10 @@ type ManagerServer interface {
 	SetACL(context.Context, *SetACLRequest) (*ACL, error)
 	// GetACL reads a service's ACL; only the service's owner may.
 	GetACL(context.Context, *GetACLRequest) (*ACL, error)
+	// DeleteACL removes a service's ACL, so that only its owner may do anything; only the service's owner may.
+	DeleteACL(context.Context, *DeleteACLRequest) (*ACL, error)
+	// WhoSees says whom a service's ACL reaches, with the members of the groups that it names; only the service's owner may.
+	WhoSees(context.Context, *WhoSeesRequest) (*WhoSeesResponse, error)
 	// Grant adds operations to one entry; only the service's owner may.
 	Grant(context.Context, *EntryRequest) (*ACL, error)
 	// Revoke takes operations from one entry; only the service's owner may.
@@ -205,6 +235,12 @@ func (UnimplementedManagerServer) SetACL(context.Context, *SetACLRequest) (*ACL,
 }
 func (UnimplementedManagerServer) GetACL(context.Context, *GetACLRequest) (*ACL, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetACL not implemented")
+}
+func (UnimplementedManagerServer) DeleteACL(context.Context, *DeleteACLRequest) (*ACL, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteACL not implemented")
+}
+func (UnimplementedManagerServer) WhoSees(context.Context, *WhoSeesRequest) (*WhoSeesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoSees not implemented")
 }
 func (UnimplementedManagerServer) Grant(context.Context, *EntryRequest) (*ACL, error) {
 	return nil, status.Error(codes.Unimplemented, "method Grant not implemented")
@@ -295,6 +331,42 @@ func _Manager_GetACL_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ManagerServer).GetACL(ctx, req.(*GetACLRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Manager_DeleteACL_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteACLRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ManagerServer).DeleteACL(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Manager_DeleteACL_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ManagerServer).DeleteACL(ctx, req.(*DeleteACLRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Manager_WhoSees_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoSeesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ManagerServer).WhoSees(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Manager_WhoSees_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ManagerServer).WhoSees(ctx, req.(*WhoSeesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -418,6 +490,14 @@ var Manager_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetACL",
 			Handler:    _Manager_GetACL_Handler,
+		},
+		{
+			MethodName: "DeleteACL",
+			Handler:    _Manager_DeleteACL_Handler,
+		},
+		{
+			MethodName: "WhoSees",
+			Handler:    _Manager_WhoSees_Handler,
 		},
 		{
 			MethodName: "Grant",

@@ -26,8 +26,9 @@ type verdict struct {
 	status directions.Status
 }
 
-// answerLine is how the map service notes an answer: "found: 615 South Main Street, Newark, 4.2 miles, ...".
-var answerLine = regexp.MustCompile(`^(found|unknown|ambiguous|unheard): (?:(\d+) ([^,]+?)(?:, .*| or .*)?)?$`)
+// answerLine is how the map service notes an answer: "found: 615 South Main Street, Newark, 4.2 miles, ...", or what it
+// heard when it could make nothing of it.
+var answerLine = regexp.MustCompile(`^(found|unknown|ambiguous|unheard): (?:(\d+) ([^,]+?)(?:, .*| or .*)?|heard .*)$`)
 
 // judge holds the answer against what was said.
 func (v *verdict) judge() error {

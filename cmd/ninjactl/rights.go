@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"ninja/ca"
@@ -11,15 +12,18 @@ import (
 )
 
 type aclCommand struct {
-	Get    aclGet    `cmd:"" help:"Print a service's ACL."`
-	Set    aclSet    `cmd:"" help:"Replace a service's ACL; no entries make it yours alone."`
-	Grant  aclGrant  `cmd:"" help:"Allow somebody something."`
-	Revoke aclRevoke `cmd:"" help:"Take something back."`
+	Get     aclGet     `cmd:"" help:"Print a service's ACL."`
+	WhoSees aclWhoSees `cmd:"" help:"Print whom a service's ACL reaches, with the members of groups as far as you may know them."`
+	Set     aclSet     `cmd:"" help:"Replace a service's ACL; no entries make it yours alone."`
+	Grant   aclGrant   `cmd:"" help:"Allow somebody something."`
+	Revoke  aclRevoke  `cmd:"" help:"Take something back; it holds everywhere within seconds."`
+	Delete  aclDelete  `cmd:"" help:"Remove a service's ACL: it is yours alone."`
 }
 
 // service names one of the user's own services: NAME, or its whole id.
 type service struct {
 	Service string `arg:"" help:"Name of your service, or OWNER-ID#NAME."`
+	output
 }
 
 func (s service) id(h *home.Home) string {
@@ -29,33 +33,80 @@ func (s service) id(h *home.Home) string {
 	return capability.ServiceID(h.Identity.ID(), s.Service)
 }
 
+// open connects to the capability manager and says which service is meant.
+func (s service) open(ctx context.Context, c *commands) (rights *capability.Client, id string, err error) {
+	h, err := home.Open(ctx, c.Home)
+	if err != nil {
+		return nil, "", err
+	}
+	id = s.id(h)
+	if _, _, err := capability.ParseService(id); err != nil {
+		return nil, "", err
+	}
+	rights, err = h.Rights(ctx)
+	return rights, id, err
+}
+
+// do runs one request about a service's ACL and prints what the ACL then is.
+func (s service) do(ctx context.Context, c *commands, ask func(*capability.Client, string) (*capability.ACL, error)) error {
+	rights, id, err := s.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer rights.Close()
+	acl, err := ask(rights, id)
+	if err != nil {
+		return readable(err)
+	}
+	acl.Service = id
+	return s.print(aclOf(acl), func(w io.Writer) { writeACL(w, acl) })
+}
+
+// entryOut and aclOut are what --output json prints.
+type entryOut struct {
+	Who        string   `json:"who"`
+	Operations []string `json:"operations"`
+}
+
+type aclOut struct {
+	Service string     `json:"service"`
+	Version uint64     `json:"version"`
+	Entries []entryOut `json:"entries"`
+}
+
+func aclOf(a *capability.ACL) aclOut {
+	out := aclOut{a.Service, a.Version, []entryOut{}}
+	for _, e := range a.Entries {
+		out.Entries = append(out.Entries, entryOut{string(e.Who), operationsOf(e.Ops)})
+	}
+	return out
+}
+
+func operationsOf(o capability.Operations) []string { return strings.Split(o.String(), ",") }
+
+func writeACL(w io.Writer, a *capability.ACL) {
+	if len(a.Entries) == 0 {
+		fmt.Fprintf(w, "%s\nis its owner's alone; to let everybody find it: ninjactl acl grant NAME everyone find\n", a.Service)
+		return
+	}
+	fmt.Fprintf(w, "%s\n", a.Service)
+	for _, e := range a.Entries {
+		fmt.Fprintf(w, "  %s\t%v\n", e.Who, e.Ops)
+	}
+}
+
 type aclGet struct{ service }
 
 func (a *aclGet) Run(ctx context.Context, c *commands) error {
 	return a.do(ctx, c, func(rights *capability.Client, id string) (*capability.ACL, error) { return rights.GetACL(ctx, id) })
 }
 
-// do runs one request about a service's ACL and prints what the ACL then is.
-func (s service) do(ctx context.Context, c *commands, ask func(*capability.Client, string) (*capability.ACL, error)) error {
-	h, err := home.Open(ctx, c.Home)
-	if err != nil {
-		return err
-	}
-	rights, err := h.Rights(ctx)
-	if err != nil {
-		return err
-	}
-	acl, err := ask(rights, s.id(h))
-	if err != nil {
-		return readable(err)
-	}
-	if len(acl.Entries) == 0 {
-		fmt.Printf("%s: its owner alone\n", s.id(h))
-	}
-	for _, e := range acl.Entries {
-		fmt.Printf("%s: %s: %v\n", s.id(h), e.Who, e.Ops)
-	}
-	return nil
+type aclDelete struct{ service }
+
+func (a *aclDelete) Run(ctx context.Context, c *commands) error {
+	return a.do(ctx, c, func(rights *capability.Client, id string) (*capability.ACL, error) {
+		return &capability.ACL{}, rights.DeleteACL(ctx, id)
+	})
 }
 
 type aclSet struct {
@@ -122,11 +173,18 @@ func (a *aclRevoke) Run(ctx context.Context, c *commands) error {
 
 type groupCommand struct {
 	Get groupGet `cmd:"" help:"Print a group's members."`
-	Set groupSet `cmd:"" help:"Replace a group's members."`
+	Set groupSet `cmd:"" help:"Replace a group's members; who is left out loses the group's rights within seconds."`
 }
 
 type groupGet struct {
-	Name string `arg:""`
+	Name string `arg:"" help:"Name of the group, without group: before it."`
+	output
+}
+
+// groupOut is what --output json prints.
+type groupOut struct {
+	Name    string  `json:"name"`
+	Members []ca.ID `json:"members"`
 }
 
 func (g *groupGet) Run(ctx context.Context, c *commands) error {
@@ -134,27 +192,29 @@ func (g *groupGet) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
+	defer rights.Close()
 	members, err := rights.GetGroup(ctx, g.Name)
 	if err != nil {
 		return readable(err)
 	}
-	for _, m := range members {
-		fmt.Println(m)
-	}
-	return nil
+	return g.print(groupOut{g.Name, members}, func(w io.Writer) {
+		if len(members) == 0 {
+			fmt.Fprintf(w, "group:%s has no members\n", g.Name)
+		}
+		for _, m := range members {
+			fmt.Fprintln(w, m)
+		}
+	})
 }
 
 type groupSet struct {
-	Name    string   `arg:""`
-	Members []string `arg:"" optional:"" help:"IDs, as in spiffe://DOMAIN/user/NAME."`
+	Name    string   `arg:"" help:"Name of the group, without group: before it."`
+	Members []string `arg:"" optional:"" help:"IDs, as in spiffe://DOMAIN/user/NAME; none dissolve the group."`
+	output
 }
 
 func (g *groupSet) Run(ctx context.Context, c *commands) error {
-	rights, err := openRights(ctx, c)
-	if err != nil {
-		return err
-	}
-	var members []ca.ID
+	members := []ca.ID{}
 	for _, text := range g.Members {
 		id, err := ca.ParseID(text)
 		if err != nil {
@@ -162,7 +222,15 @@ func (g *groupSet) Run(ctx context.Context, c *commands) error {
 		}
 		members = append(members, id)
 	}
-	return readable(rights.SetGroup(ctx, g.Name, members))
+	rights, err := openRights(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer rights.Close()
+	if err := rights.SetGroup(ctx, g.Name, members); err != nil {
+		return readable(err)
+	}
+	return g.print(groupOut{g.Name, members}, func(w io.Writer) { fmt.Fprintf(w, "group:%s has %d members\n", g.Name, len(members)) })
 }
 
 func openRights(ctx context.Context, c *commands) (*capability.Client, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -62,6 +63,12 @@ func (r *devCommand) Run(ctx context.Context) error {
 	if r.Group != "" {
 		c.Discovery.Group = r.Group
 	}
+	group, err := netip.ParseAddrPort(c.Discovery.Group)
+	if err != nil {
+		return fmt.Errorf("--group: %w", err)
+	}
+	// Services announce themselves beside the servers, so that --group keeps two systems apart altogether.
+	channel := netip.AddrPortFrom(group.Addr(), group.Port()+1).String()
 	if r.HTTP != "none" {
 		c.HTTP = r.HTTP
 	}
@@ -71,7 +78,7 @@ func (r *devCommand) Run(ctx context.Context) error {
 	everyone := []string{"everyone: find, use"}
 	c.Roles = roles{
 		CA: &caRole{Domain: "dev.ninja"}, Capability: &serviceRole{}, APC: &serviceRole{},
-		SDS:   &sdsRole{Period: time.Second},
+		SDS:   &sdsRole{Period: time.Second, Channel: channel},
 		Proxy: &proxyRole{ACL: everyone},
 		Base: &baseRole{Services: []serviceConfig{
 			{Component: "time-of-day", Name: "clock", ACL: everyone},

@@ -89,6 +89,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
 	d.keep(n.log, "store", server.Run)
 	d.keep(n.log, "announcements", receiver.Run)

@@ -25,6 +25,7 @@ node/@cores or //operator/@name reaches further. Quote < and > from the shell.
   sdsquery node                          NAME alone: there is one
   sdsquery -f template.xml               a partial document; - is standard input
   sdsquery --xpath "//operator[@name='resample']"
+  sdsquery --all --lean -c floor kind=printer   every one, page by page, of each only the floor
 
 Exit status: 0 something was found, 1 nothing was, 2 the question could not be asked.`
 
@@ -37,22 +38,25 @@ const (
 
 // options are the command line.
 type options struct {
-	Terms     []string          `arg:"" optional:"" help:"Quick terms, such as kind=printer 'floor<4'."`
-	File      string            `short:"f" placeholder:"FILE" help:"A template: a partial description."`
-	XPath     string            `name:"xpath" help:"An XPath expression of the supported subset."`
-	Namespace map[string]string `short:"n" placeholder:"PREFIX=NAME" help:"Prefixes that --xpath uses."`
-	By        string            `placeholder:"ID" help:"Only services of this owner."`
-	Output    string            `short:"o" enum:"table,xml,json" default:"table" help:"table, xml or json."`
-	Columns   []string          `short:"c" placeholder:"PATH" help:"More columns of the table: named numbers, or paths such as floor or node/@cores."`
-	Sort      string            `short:"s" placeholder:"WHAT" help:"A named number or a path; -WHAT is descending."`
-	Limit     int               `short:"l" placeholder:"N" help:"At most so many."`
-	Count     bool              `help:"Only say how many."`
-	Explain   bool              `help:"Say how the answer is found, instead of the answer."`
-	Watch     bool              `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
-	Home      string            `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
-	Server    string            `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
-	Manager   string            `env:"NINJA_CAPABILITY" placeholder:"HOST:PORT" help:"The capability manager; else it is found by listening."`
-	Timeout   time.Duration     `default:"10s" help:"How long to wait for the answer."`
+	Terms     []string           `arg:"" optional:"" help:"Quick terms, such as kind=printer 'floor<4'."`
+	File      string             `short:"f" placeholder:"FILE" help:"A template: a partial description."`
+	XPath     string             `name:"xpath" help:"An XPath expression of the supported subset."`
+	Namespace map[string]string  `short:"n" placeholder:"PREFIX=NAME" help:"Prefixes that --xpath uses."`
+	By        string             `placeholder:"ID" help:"Only services of this owner."`
+	Output    string             `short:"o" enum:"table,xml,json" default:"table" help:"table, xml or json."`
+	Columns   []string           `short:"c" placeholder:"PATH" help:"More columns of the table: named numbers, or paths such as floor or node/@cores."`
+	Sort      string             `short:"s" placeholder:"WHAT" help:"A named number or a path; -WHAT is descending."`
+	Limit     int                `short:"l" placeholder:"N" help:"At most so many; with --all, so many at a time."`
+	All       bool               `help:"All there are, page by page."`
+	Lean      bool               `help:"Only the --columns, cut out by the server: less to carry, but its word, without the owners' signatures."`
+	Step      map[string]float64 `placeholder:"NAME=STEP" help:"With --watch: also tell when this named number has moved by STEP."`
+	Count     bool               `help:"Only say how many."`
+	Explain   bool               `help:"Say how the answer is found, instead of the answer."`
+	Watch     bool               `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
+	Home      string             `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
+	Server    string             `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
+	Manager   string             `env:"NINJA_CAPABILITY" placeholder:"HOST:PORT" help:"The capability manager; else it is found by listening."`
+	Timeout   time.Duration      `default:"10s" help:"How long to wait for the answer."`
 }
 
 // terminal is where the command reads and writes.
@@ -64,7 +68,7 @@ type terminal struct {
 
 // finder is what the command needs of sds.Client.
 type finder interface {
-	Query(ctx context.Context, q sds.Query) ([]sds.Found, error)
+	Page(ctx context.Context, q sds.Query) (sds.Page, error)
 	Count(ctx context.Context, q sds.Query) (int, error)
 	Explain(ctx context.Context, q sds.Query) (sds.Explanation, error)
 	Watch(ctx context.Context, q sds.Query, f func(sds.WatchEvent)) error
@@ -97,6 +101,15 @@ func (o *options) query(in io.Reader) (sds.Query, error) {
 	}
 	if o.Limit < 0 {
 		return q, fmt.Errorf("--limit %d: a number from 1 is wanted", o.Limit)
+	}
+	if len(o.Step) > 0 && !o.Watch {
+		return q, errors.New("--step goes with --watch")
+	}
+	if q.Steps = o.Step; o.Lean {
+		if len(o.Columns) == 0 || o.Output == "xml" || o.Watch {
+			return q, errors.New("--lean wants --columns, and goes with the table and json only")
+		}
+		q.Select = o.Columns
 	}
 	if o.By != "" {
 		if _, err := ca.ParseID(o.By); err != nil {
@@ -161,16 +174,30 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		explain(t.out, x)
 		return status(x.Found)
 	}
-	found, err := client.Query(ctx, q)
+	return o.list(ctx, t, client, q)
+}
+
+// list writes what is found, and says when that is not all.
+func (o *options) list(ctx context.Context, t terminal, client finder, q sds.Query) int {
+	w, err := o.writer(t)
 	if err != nil {
 		return failed(t, err)
 	}
-	w, err := o.writer(t)
+	p, err := client.Page(ctx, q)
+	found := p.Found
+	for o.All && err == nil && p.More && len(p.Cursor) > 0 {
+		q.After = p.Cursor
+		p, err = client.Page(ctx, q)
+		found = append(found, p.Found...)
+	}
 	if err == nil {
 		err = w.all(found)
 	}
 	if err != nil {
 		return failed(t, err)
+	}
+	if p.More {
+		fmt.Fprintf(t.err, "sdsquery: these are the first %d; there are more: --all tells all, --limit N more of them\n", len(found))
 	}
 	return status(len(found))
 }

@@ -42,7 +42,7 @@ func (o *options) writer(t terminal) (writer, error) {
 	case "xml":
 		return xmlWriter{t.out}, nil
 	case "json":
-		return jsonWriter{t.out}, nil
+		return jsonWriter{t.out, o.Columns}, nil
 	}
 	w := tableWriter{out: t.out, width: t.width}
 	for _, c := range o.Columns {
@@ -111,10 +111,12 @@ func (w tableWriter) row(f sds.Found) []string {
 		kind, summary = value(d, "@kind"), value(d, "summary")
 	}
 	row := []string{plain(f.Name), kind, plain(f.Owner.Kind() + "/" + f.Owner.Name())}
-	for _, c := range w.columns {
+	for i, c := range w.columns {
 		cell := ""
 		if n, ok := f.Numbers[c.name]; ok {
 			cell = strconv.FormatFloat(n, 'g', 6, 64)
+		} else if i < len(f.Values) {
+			cell = plain(strings.Join(f.Values[i], ", "))
 		} else if d != nil {
 			v, _ := c.place.Value(d)
 			cell = plain(v)
@@ -189,7 +191,10 @@ func (w tableWriter) event(e sds.WatchEvent) error {
 }
 
 // jsonWriter writes one array, or one object a line when watching.
-type jsonWriter struct{ out io.Writer }
+type jsonWriter struct {
+	out     io.Writer
+	columns []string // names of the values, when there are values
+}
 
 // object is a found service in JSON.
 type object struct {
@@ -201,16 +206,27 @@ type object struct {
 	Age         float64            `json:"age_seconds"`
 	Numbers     map[string]float64 `json:"numbers,omitempty"`
 	Description string             `json:"description,omitempty"`
+	// Values are those of --columns with --lean.
+	Values map[string][]string `json:"values,omitempty"`
 }
 
-func objectOf(f sds.Found) object {
-	return object{ID: f.ID, Owner: string(f.Owner), Name: f.Name, Version: f.Version, Age: f.Age.Seconds(), Numbers: f.Numbers, Description: string(f.Description)}
+func (w jsonWriter) object(f sds.Found) object {
+	o := object{ID: f.ID, Owner: string(f.Owner), Name: f.Name, Version: f.Version, Age: f.Age.Seconds(), Numbers: f.Numbers, Description: string(f.Description)}
+	for i, v := range f.Values {
+		if i == 0 {
+			o.Values = make(map[string][]string)
+		}
+		if i < len(w.columns) {
+			o.Values[w.columns[i]] = v
+		}
+	}
+	return o
 }
 
 func (w jsonWriter) all(found []sds.Found) error {
 	list := make([]object, 0, len(found))
 	for _, f := range found {
-		list = append(list, objectOf(f))
+		list = append(list, w.object(f))
 	}
 	return w.write(list, "  ")
 }
@@ -219,7 +235,7 @@ func (w jsonWriter) event(e sds.WatchEvent) error {
 	if e.Kind == sds.Synced {
 		return nil
 	}
-	o := objectOf(e.Found)
+	o := w.object(e.Found)
 	o.Event = e.Kind.String()
 	return w.write(o, "")
 }

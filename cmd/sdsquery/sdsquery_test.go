@@ -24,6 +24,26 @@ import (
 // fake answers from a list, as the server would.
 type fake []sds.Found
 
+// Page cuts what Query finds; a cursor is how many were told.
+func (f fake) Page(ctx context.Context, q sds.Query) (p sds.Page, err error) {
+	p.Found, err = f.Query(ctx, q)
+	at := 0
+	if len(q.After) > 0 {
+		at = int(q.After[0])
+	}
+	p.Found = p.Found[min(at, len(p.Found)):]
+	if q.Limit > 0 && len(p.Found) > q.Limit {
+		p.Found, p.More, p.Cursor = p.Found[:q.Limit], true, []byte{byte(at + q.Limit)}
+	}
+	for i, x := range p.Found {
+		if len(q.Select) > 0 {
+			x.Description, x.Values = nil, [][]string{{"v", "w"}, nil}
+			p.Found[i] = x
+		}
+	}
+	return p, err
+}
+
 func (f fake) Query(_ context.Context, q sds.Query) (out []sds.Found, err error) {
 	x := index.All()
 	if q.XPath != "" {
@@ -143,6 +163,30 @@ p2    printer  base/b  5      0.25  1.5s  load=0.25
 	if out, errs, code := run(t, printers, 0, "--watch"); code != exitFailed || !strings.Contains(errs, "went away") ||
 		!strings.HasPrefix(out, "+ spiffe://d/base/b#p1  printer  base/b  1.5s  load=0.25  Beside the lift\n- spiffe://d/base/b#p1\n") {
 		t.Errorf("watch: %d %s\n%s", code, errs, out)
+	}
+}
+
+func TestPagesAndLeanColumns(t *testing.T) {
+	out, errs, code := run(t, printers, 0, "--limit", "1", "-c", "floor", "kind=printer")
+	if !strings.Contains(out, "p1") || strings.Contains(out, "p2") || !strings.Contains(errs, "the first 1; there are more: --all") || code != exitFound {
+		t.Errorf("limit: %d %s\n%s", code, errs, out)
+	}
+	out, errs, code = run(t, printers, 0, "--limit", "1", "--all", "kind=printer")
+	if !strings.Contains(out, "p1") || !strings.Contains(out, "p2") || errs != "" || code != exitFound {
+		t.Errorf("all: %d %s\n%s", code, errs, out)
+	}
+	out, _, _ = run(t, printers, 0, "--lean", "-c", "node/@cores,floor", "name=attic")
+	if want := "NAME  OWNER   NODE/@CORES  AGE   NUMBERS\np2    base/b  v, w         1.5s  load=0.25\n"; out != want {
+		t.Errorf("lean:\n%s", out)
+	}
+	out, _, _ = run(t, printers, 0, "--lean", "-c", "node/@cores,floor", "-o", "json", "name=attic")
+	if !strings.Contains(strings.Join(strings.Fields(out), ""), `"values":{"floor":null,"node/@cores":["v","w"]}`) {
+		t.Errorf("lean json:\n%s", out)
+	}
+	for _, args := range [][]string{{"--lean"}, {"--lean", "-c", "a", "-o", "xml"}, {"--step", "load=1"}} {
+		if _, _, code := run(t, printers, 0, args...); code != exitFailed {
+			t.Errorf("%v: %d", args, code)
+		}
 	}
 }
 

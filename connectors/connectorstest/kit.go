@@ -64,6 +64,8 @@ func cases() []testCase {
 		{"a wait ends with its context", testDeadlines},
 		{"the sender closes twice", testSenderCloses},
 		{"the sender closes at once", testNothingSent},
+		{"a sender that fails is not taken for one that ends", testAbort},
+		{"a sender fails while its hop is full", testAbortFull},
 		{"the receiver closes twice and the sender learns of it", testReceiverCloses},
 		{"flush drops what is held", testFlush},
 		{"both ends count", testStats},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,82 @@ func testNothingSent(t *testing.T, e Ends) {
 	}
 	if a, err := r.Read(within(t)); err != io.EOF {
 		t.Errorf("got %d bytes, %v; want the end", len(a.Payload), err)
+	}
+}
+
+func testAbort(t *testing.T, e Ends) {
+	w, r := e.join(t)
+	ctx := within(t)
+	if err := e.send(ctx, w, 0, 2); err != nil {
+		t.Fatal(err)
+	}
+	abort(t, w, errors.New("the engine died"))
+	checkAborted(ctx, t, r, "the engine died")
+	if err := w.Write(ctx, e.ADU(2)); !errors.Is(err, connectors.ErrClosed) {
+		t.Errorf("write after abort: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error("close after abort:", err)
+	}
+	for range w.Events() { // closed with the hop
+	}
+	// After the end of the stream there is nothing to break.
+	w, r = e.join(t)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	abort(t, w, errors.New("too late"))
+	if _, err := r.Read(ctx); err != io.EOF {
+		t.Errorf("abort after close: %v, want the end", err)
+	}
+}
+
+// testAbortFull breaks a hop whose reader does not read; then it reads what is left.
+func testAbortFull(t *testing.T, e Ends) {
+	w, r := e.join(t)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	sent, result := e.block(ctx, w)
+	if !e.Media {
+		full(t, sent)
+	} else {
+		<-sent
+	}
+	cancel()
+	<-result
+	begin := time.Now()
+	abort(t, w, errors.New("given up"))
+	if took := time.Since(begin); took > patience/4 {
+		t.Errorf("the abort took %v", took)
+	}
+	checkAborted(within(t), t, r, "")
+}
+
+func abort(t *testing.T, w connectors.Writer, cause error) {
+	t.Helper()
+	a, ok := w.(connectors.Aborter)
+	if !ok {
+		t.Fatal("the sender cannot break its hop")
+	}
+	a.Abort(cause)
+}
+
+// checkAborted reads until the hop's end, which must not look like that of the stream; where the farewell got through it
+// says the cause.
+func checkAborted(ctx context.Context, t *testing.T, r connectors.Reader, cause string) {
+	t.Helper()
+	var err error
+	for err == nil {
+		_, err = r.Read(ctx)
+	}
+	if err == io.EOF || ctx.Err() != nil {
+		t.Fatalf("a broken hop reads as %v", err)
+	}
+	if cause != "" && (!errors.Is(err, connectors.ErrAborted) || !strings.Contains(err.Error(), cause)) {
+		t.Errorf("got %v, want the cause", err)
+	}
+	if _, again := r.Read(ctx); again == nil || again == io.EOF {
+		t.Errorf("read again: %v", again)
 	}
 }
 

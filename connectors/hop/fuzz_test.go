@@ -63,7 +63,7 @@ func FuzzHandle(f *testing.F) {
 			ADU: func(connectors.ADU) {}, Mark: func(connectors.Mark, uint64) {}, End: func(uint64) {}, Flushed: func(uint64) {},
 		}
 		if sending {
-			h = Handler{Event: func(connectors.Event) uint64 { return 1 }}
+			h = Handler{Flush: func() uint64 { return 1 }, Event: func(connectors.Event) {}}
 		}
 		for range 3 {
 			s.handle(h, kind(k), body)

@@ -97,7 +97,7 @@ func TestStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	over := make(chan struct{})
-	s.Begin(hop.Handler{Event: func(connectors.Event) uint64 { return 0 }, Ended: func() { close(over) }})
+	s.Begin(hop.Handler{Flush: func() uint64 { return 0 }, Event: func(connectors.Event) {}, Ended: func() { close(over) }})
 	p[0].Hops.Close()
 	<-over
 	if _, err := pending.Accept(t.Context()); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,10 +73,15 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		e := connectors.Event{Kind: connectors.EventKind(c.uint8())}
 		number := c.uint32()
 		e.Text = string(c.bytes(len(c.b)))
-		position := h.Event(e)
 		if e.Kind == connectors.Flush {
+			var position uint64
+			if h.Flush != nil {
+				position = h.Flush()
+			}
+			// Before the event is seen: what is written after that must find the answer ahead of it.
 			s.control.flushed(number, position)
 		}
+		h.Event(e)
 	case k == kindDone && h.Event != nil:
 		select {
 		case <-s.finished:
@@ -84,6 +90,8 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		}
 	case k == kindClosed && h.Event != nil:
 		return connectors.ErrClosed
+	case k == kindClosed:
+		return fmt.Errorf("%w: %s says: %s", connectors.ErrAborted, s.peer.ID, strings.ToValidUTF8(string(body), "?"))
 	default:
 		return fmt.Errorf("%w: kind %d does not belong to this end", errFrame, k)
 	}

@@ -24,7 +24,7 @@ const (
 	pingAtFirst = 250 * time.Millisecond // between the first probes, so that an estimate is there early
 	firstPings  = 4
 	silence     = 16 * time.Second
-	// leaveTimeout bounds the farewell of a receiving end.
+	// leaveTimeout bounds a farewell.
 	leaveTimeout = time.Second
 )
 
@@ -40,8 +40,11 @@ type Handler struct {
 	End func(position uint64)
 	// Flushed says that the sending end has taken a Flush: what it sent before position is to be dropped.
 	Flushed func(position uint64)
-	// Event takes an event. For a Flush it drops what the sending end holds and returns the position of what comes next.
-	Event func(connectors.Event) (position uint64)
+	// Flush drops what the sending end holds and returns the position of what comes next; nil holds nothing and is
+	// always at 0. The answer is queued before Event hands the flush to whoever writes.
+	Flush func() (position uint64)
+	// Event takes an event.
+	Event func(connectors.Event)
 	// Ended is called once, last; Err then says why.
 	Ended func()
 }
@@ -63,7 +66,7 @@ type Session struct {
 	failOnce sync.Once
 	cause    error
 	finished chan struct{} // closed when the receiving end has confirmed the end
-	leaving  atomic.Bool   // the receiving end has said farewell
+	leaving  atomic.Bool   // this end has said farewell
 	trip     atomic.Int64  // smoothed round trip in ns
 
 	// writing holds a token while a frame is written. It is no mutex because a write may block for long, and a goroutine
@@ -145,10 +148,15 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 	if len(a.Payload) > connectors.MaxPayload {
 		return fmt.Errorf("ADU of %d bytes: at most %d are allowed; split it", len(a.Payload), connectors.MaxPayload)
 	}
+	return s.writeUntil(ctx, func(b []byte) []byte { return appendADU(b, a) })
+}
+
+// writeUntil is write that ends with ctx.
+func (s *Session) writeUntil(ctx context.Context, fill func([]byte) []byte) error {
 	if err := s.watch.begin(ctx); err != nil {
 		return err
 	}
-	err := s.write(func(b []byte) []byte { return appendADU(b, a) })
+	err := s.write(fill)
 	s.watch.end()
 	if err == nil {
 		return nil
@@ -162,11 +170,7 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 
 // SendMark says what ends at a position.
 func (s *Session) SendMark(ctx context.Context, m connectors.Mark, position uint64) error {
-	if err := s.watch.begin(ctx); err != nil {
-		return err
-	}
-	defer s.watch.end()
-	return s.write(func(b []byte) []byte {
+	return s.writeUntil(ctx, func(b []byte) []byte {
 		return appendFrame(b, kindMark, func(b []byte) []byte {
 			return binary.BigEndian.AppendUint64(append(b, byte(m)), position)
 		})
@@ -241,15 +245,24 @@ func (s *Session) Finish(position uint64, linger time.Duration) error {
 
 // Leave closes the receiving end: the sending end's next Send fails with connectors.ErrClosed. The caller's handler must
 // no longer block.
-func (s *Session) Leave() {
+func (s *Session) Leave() { s.farewell("") }
+
+// Abort breaks the hop from the sending end: the receiving end's session ends with an error that wraps
+// connectors.ErrAborted and says the text.
+func (s *Session) Abort(text string) { s.farewell(text[:min(len(text), maxText)]) }
+
+// farewell says why this end goes and waits a moment for the other to have heard it.
+func (s *Session) farewell(text string) {
 	defer s.wait()
 	defer s.fail(connectors.ErrClosed)
 	s.leaving.Store(true)
 	s.conn.SetWriteDeadline(time.Now().Add(leaveTimeout))
-	if s.write(func(b []byte) []byte { return appendFrame(b, kindClosed, nil) }) != nil {
+	if s.write(func(b []byte) []byte {
+		return appendFrame(b, kindClosed, func(b []byte) []byte { return append(b, text...) })
+	}) != nil {
 		return
 	}
-	// Closing with data unread would reset the connection and might overtake the farewell: the sender closes first.
+	// Closing with data unread would reset the connection and might overtake the farewell: the other end closes first.
 	t := time.NewTimer(leaveTimeout)
 	defer t.Stop()
 	select {

@@ -33,7 +33,7 @@ import (
 // mark     sender     mark(8) position(64)                 for transports whose packets may be lost
 // end      sender     position(64)                         nothing comes at or after position
 // done     receiver   empty                                the end has come, and everything before it
-// closed   receiver   text to the end                      the receiving end has closed
+// closed   either     text to the end                      the receiving end has closed, or the sending end has failed
 // ping     either     opaque(64)
 // pong     either     opaque(64)
 //

@@ -19,6 +19,8 @@ const Depth = 16
 type pipe struct {
 	data   chan connectors.ADU
 	events *connectors.EventQueue
+	// aborted is why data was closed; nil is the end of the stream. It is set before the closing.
+	aborted error
 	// left is closed when the receiving end closes.
 	left     chan struct{}
 	leftOnce sync.Once
@@ -93,11 +95,19 @@ func (w *writer) Events() <-chan connectors.Event { return w.events.C() }
 
 // Close implements connectors.Writer. What is queued can still be read.
 func (w *writer) Close() error {
+	w.end(nil)
+	return nil
+}
+
+// Abort implements connectors.Aborter. What is queued can still be read.
+func (w *writer) Abort(cause error) { w.end(fmt.Errorf("%w: %w", connectors.ErrAborted, cause)) }
+
+func (w *writer) end(aborted error) {
 	if !w.closed.Swap(true) {
+		w.aborted = aborted
 		close(w.data)
 		w.events.Close()
 	}
-	return nil
 }
 
 type reader struct {
@@ -128,6 +138,9 @@ func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
 }
 
 func (r *reader) took(a connectors.ADU, ok bool) (connectors.ADU, error) {
+	if !ok && r.aborted != nil {
+		return a, r.aborted
+	}
 	if !ok {
 		return a, io.EOF
 	}

@@ -101,7 +101,7 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 		s.Abandon(err)
 		return nil, fmt.Errorf("dial %s: %w", h.Name, err)
 	}
-	s.Begin(hop.Handler{Event: w.event, Ended: w.events.Close})
+	s.Begin(hop.Handler{Flush: w.flush, Event: w.events.Put, Ended: w.events.Close})
 	return w, nil
 }
 

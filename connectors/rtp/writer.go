@@ -46,18 +46,15 @@ func newWriter(s *hop.Session, conn net.Conn, f format, linger time.Duration) (*
 	}, nil
 }
 
-// event takes an event on the session's goroutine.
-func (w *writer) event(e connectors.Event) (position uint64) {
-	w.events.Put(e)
+// flush drops what is being paced, on the session's goroutine.
+func (w *writer) flush() (position uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.Kind == connectors.Flush {
-		w.flushes++
-		w.pacer.flush()
-		select {
-		case w.flushed <- struct{}{}:
-		default:
-		}
+	w.flushes++
+	w.pacer.flush()
+	select {
+	case w.flushed <- struct{}{}:
+	default:
 	}
 	return w.position
 }
@@ -165,6 +162,14 @@ func (w *writer) Close() error {
 		w.conn.Close()
 	})
 	return w.result
+}
+
+// Abort implements connectors.Aborter.
+func (w *writer) Abort(cause error) {
+	w.once.Do(func() {
+		w.session.Abort(cause.Error())
+		w.conn.Close()
+	})
 }
 
 // Stats implements connectors.Measured.

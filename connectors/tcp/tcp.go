@@ -65,7 +65,7 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	}
 	w := &writer{session: s, linger: t.cfg.Linger, events: connectors.NewEventQueue()}
 	s.Begin(hop.Handler{
-		Event: func(e connectors.Event) uint64 { w.events.Put(e); return 0 },
+		Event: w.events.Put,
 		Ended: w.events.Close,
 	})
 	return w, nil
@@ -124,6 +124,11 @@ func (w *writer) Events() <-chan connectors.Event { return w.events.C() }
 func (w *writer) Close() error {
 	w.once.Do(func() { w.result = w.session.Finish(0, w.linger) })
 	return w.result
+}
+
+// Abort implements connectors.Aborter.
+func (w *writer) Abort(cause error) {
+	w.once.Do(func() { w.session.Abort(cause.Error()) })
 }
 
 // Stats implements connectors.Measured.

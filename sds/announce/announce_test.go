@@ -88,7 +88,9 @@ func TestRefillAfterRestart(t *testing.T) {
 				periods := 3
 				if lossOf > 0 { // and what is not lost comes twice, late and out of order
 					net.drop = func([]byte, netip.AddrPort) bool { return int(w.Uint64()%100) < lossOf }
-					periods = 12
+					// A sender's key block and certificates both have to come through, every third period a chance of
+					// two thirds at 20 %: after 40 periods one sender in ten million is still missing.
+					periods = 40
 					net.copies, net.delay = 1, func() time.Duration { return time.Duration(w.Uint64() % 50e6) }
 				}
 				domain := authority(t, w)

@@ -81,6 +81,14 @@ func (b Body) Verify(id *ca.Identity) (ca.Peer, error) {
 	return peer, b.verifyBy(peer)
 }
 
+// VerifyBy is Verify for who has verified the owner's chain before.
+func (b Body) VerifyBy(peer ca.Peer) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	return b.verifyBy(peer)
+}
+
 // verifyBy checks the signature by a peer whose chain has been verified.
 func (b Body) verifyBy(peer ca.Peer) error {
 	if peer.ID != b.Owner {
@@ -162,6 +170,13 @@ const (
 	ReasonUnknown   Reason = "unknown"   // sealed by nobody known (yet)
 	ReasonFull      Reason = "full"      // a bound of this server is reached
 )
+
+// Reasons lists all of them.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonMalformed, ReasonIdentity, ReasonSignature, ReasonReplay, ReasonSkew, ReasonDomain, ReasonUnknown, ReasonFull,
+	}
+}
 
 // Refused is the error for whatever came from outside and was not accepted.
 type Refused struct {

@@ -76,6 +76,14 @@ func (d *Document) Attributes(i int) []Attr {
 // Leaf reports whether element i has no elements within it.
 func (d *Document) Leaf(i int) bool { return int(d.Nodes[i].End) == i+1 }
 
+// Empty reports whether element i holds nothing at all, not even white space or a comment.
+func (d *Document) Empty(i int) bool { return d.Nodes[i].open >= d.Nodes[i].close }
+
+// Line is the line on which the start tag of element i ends, from 1.
+func (d *Document) Line(i int) int {
+	return 1 + strings.Count(d.source[:min(int(d.Nodes[i].open), len(d.source))], "\n")
+}
+
 // Value is the string-value of element i in the sense of XPath 1.0, 5.2: all the text within it, white space included.
 func (d *Document) Value(i int) string {
 	n := &d.Nodes[i]

@@ -18,6 +18,8 @@ import (
 
 // Doc is one document of a class.
 type Doc struct {
+	// ID is its name, unique in the class, by which Ordered orders.
+	ID string
 	// Owner is its publisher, by which a search can be narrowed.
 	Owner string
 	Tree  *check.Document
@@ -30,6 +32,7 @@ type Class struct {
 	generation uint64
 	terms      *btree.BTreeG[term]
 	names      *btree.BTreeG[name]
+	ids        *btree.BTreeG[placed]
 	docs       [][]*Doc // by slot: chunk, then place in it
 	free       []uint32 // slots below size that hold nothing
 	size       uint32   // slots ever used
@@ -81,10 +84,28 @@ func nameLess(a, b name) bool {
 	return a.path < b.path
 }
 
+// placed says where a document is.
+type placed struct {
+	id   string
+	slot uint32
+}
+
+func placedLess(a, b placed) bool { return a.id < b.id || a.id == b.id && a.slot < b.slot }
+
 // Len is the number of documents.
 func (c *Class) Len() int { return int(c.size) - len(c.free) }
 
 func (c *Class) doc(slot uint32) *Doc { return c.docs[slot/chunk][slot%chunk] }
+
+// Each calls f with every document.
+func (c *Class) Each(f func(*Doc)) {
+	c.everything(func(slot uint32) bool {
+		if d := c.doc(slot); d != nil {
+			f(d)
+		}
+		return true
+	})
+}
 
 // Editor makes the next snapshot. It belongs to one goroutine, and a class may have one editor at a time.
 type Editor struct {
@@ -99,8 +120,9 @@ func (c *Class) Edit() *Editor {
 	if c.terms == nil {
 		e.next.terms = btree.NewBTreeGOptions(termLess, btree.Options{NoLocks: true})
 		e.next.names = btree.NewBTreeGOptions(nameLess, btree.Options{NoLocks: true})
+		e.next.ids = btree.NewBTreeGOptions(placedLess, btree.Options{NoLocks: true})
 	} else {
-		e.next.terms, e.next.names = c.terms.Copy(), c.names.Copy()
+		e.next.terms, e.next.names, e.next.ids = c.terms.Copy(), c.names.Copy(), c.ids.Copy()
 	}
 	e.next.docs = append([][]*Doc(nil), c.docs...)
 	e.next.free = append([]uint32(nil), c.free...)
@@ -123,6 +145,7 @@ func (e *Editor) Add(d *Doc) uint32 {
 		e.next.size++
 	}
 	e.put(slot, d)
+	e.next.ids.Set(placed{d.ID, slot})
 	facts(d, func(t term) { e.add(t, slot) })
 	return slot
 }
@@ -131,8 +154,22 @@ func (e *Editor) Add(d *Doc) uint32 {
 func (e *Editor) Remove(slot uint32) {
 	d := e.next.doc(slot)
 	facts(d, func(t term) { e.remove(t, slot) })
+	e.next.ids.Delete(placed{d.ID, slot})
 	e.put(slot, nil)
 	e.next.free = append(e.next.free, slot)
+}
+
+// RemoveID takes the document of this ID out, if there is one.
+func (e *Editor) RemoveID(id string) {
+	var slot uint32
+	found := false
+	e.next.ids.Ascend(placed{id: id}, func(p placed) bool {
+		slot, found = p.slot, p.id == id
+		return false
+	})
+	if found {
+		e.Remove(slot)
+	}
 }
 
 func (e *Editor) put(slot uint32, d *Doc) {

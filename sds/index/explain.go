@@ -23,7 +23,7 @@ func (c *Class) Explain(q *Query, by string) []Part {
 	out := make([]Part, len(parts))
 	least := 0
 	for i, p := range parts {
-		out[i] = Part{What: describe(p), Size: min(c.Len(), c.estimate(p, c.Len()))}
+		out[i] = Part{What: describe(p), Size: min(c.Len(), c.estimate(p, c.Len(), nil))}
 		if out[i].Size < out[least].Size {
 			least = i
 		}
@@ -37,7 +37,7 @@ func narrowed(f filter, by string) filter {
 	if by == "" {
 		return f
 	}
-	owned := &terms{kind: owner, from: bound{text: by}, to: bound{text: by}}
+	owned := &terms{kind: owner, from: bound{text: by}, to: bound{text: by}, exact: true}
 	if f == nil {
 		return owned
 	}

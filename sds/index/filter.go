@@ -18,6 +18,9 @@ type (
 		at       pattern
 		kind     kind
 		from, to bound
+		// Of the pattern, found out once for all classes by prepared.
+		path  string
+		exact bool
 	}
 )
 
@@ -34,6 +37,23 @@ type hop struct {
 	deep  bool // any number of elements may lie between
 	attr  bool
 	local string // "*" is any
+}
+
+// prepared finds out what every class would have to find out of the filter.
+func prepared(f filter) filter {
+	switch f := f.(type) {
+	case allOf:
+		for _, g := range f {
+			prepared(g)
+		}
+	case oneOfThem:
+		for _, g := range f {
+			prepared(g)
+		}
+	case *terms:
+		f.path, f.exact = f.at.exact()
+	}
+	return f
 }
 
 func (p pattern) then(h hop) pattern { return append(p[:len(p):len(p)], h) }

@@ -80,7 +80,7 @@ func TestFuel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := XPath("//a[.//a[not(not(.//a/@x))]]", nil)
+	q, err := XPath("//a[.//a[not(not(.//a/@x)) or .//a/@y or .//a/@z or .//a/@w]]", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

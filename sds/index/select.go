@@ -43,6 +43,32 @@ func (s *Selector) Value(d *check.Document) (value string, ok bool) {
 	return value, ok
 }
 
+// valuesMost bounds the values of one selector.
+const valuesMost = 64
+
+// Values are the normalised values of the first 64 such places.
+func (s *Selector) Values(d *check.Document) (values []string) {
+	e := evaluator{Document: d, fuel: Fuel}
+	s.each(&e, ref{0, -1}, 0, func(r ref) bool {
+		values = append(values, check.Normal(e.value(r)))
+		return len(values) < valuesMost
+	})
+	return values
+}
+
+// each calls f with the places until it says false.
+func (s *Selector) each(e *evaluator, at ref, n int, f func(ref) bool) (more bool) {
+	if n == len(s.steps) {
+		return f(at)
+	}
+	more = true
+	s.steps[n].each(e, at, func(r ref) bool {
+		more = s.each(e, r, n+1, f)
+		return more
+	})
+	return more
+}
+
 func (s *Selector) from(e *evaluator, at ref, n int, f func(ref)) (found bool) {
 	if n == len(s.steps) {
 		f(at)

@@ -79,22 +79,29 @@ func (x WatchEvent_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WatchEvent_Kind.Descriptor instead.
 func (WatchEvent_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{9, 0}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // Question is what is looked for. Empty fields ask for nothing.
 type Question struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`                                                                                // of this message; 1
-	Template      []byte                 `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`                                                                               // a partial document
-	Xpath         string                 `protobuf:"bytes,3,opt,name=xpath,proto3" json:"xpath,omitempty"`                                                                                     // conjoined with the template
-	Namespaces    map[string]string      `protobuf:"bytes,4,rep,name=namespaces,proto3" json:"namespaces,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // prefixes of xpath
-	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`                                                                                           // only services of this owner
-	Limit         uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`                                                                                    // 0: the server's most
-	OrderBy       string                 `protobuf:"bytes,7,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`                                                                  // a named number, or a path within the document
-	Descending    bool                   `protobuf:"varint,8,opt,name=descending,proto3" json:"descending,omitempty"`
-	CountOnly     bool                   `protobuf:"varint,9,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
-	Explain       bool                   `protobuf:"varint,10,opt,name=explain,proto3" json:"explain,omitempty"` // answer also how the answer was found, of what the caller may find
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Version    uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`                                                                                // of this message; 1
+	Template   []byte                 `protobuf:"bytes,2,opt,name=template,proto3" json:"template,omitempty"`                                                                               // a partial document
+	Xpath      string                 `protobuf:"bytes,3,opt,name=xpath,proto3" json:"xpath,omitempty"`                                                                                     // conjoined with the template
+	Namespaces map[string]string      `protobuf:"bytes,4,rep,name=namespaces,proto3" json:"namespaces,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // prefixes of xpath
+	By         string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`                                                                                           // only services of this owner
+	Limit      uint32                 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`                                                                                    // 0: the server's most
+	OrderBy    string                 `protobuf:"bytes,7,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`                                                                  // a named number, or a path within the document
+	Descending bool                   `protobuf:"varint,8,opt,name=descending,proto3" json:"descending,omitempty"`
+	CountOnly  bool                   `protobuf:"varint,9,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
+	Explain    bool                   `protobuf:"varint,10,opt,name=explain,proto3" json:"explain,omitempty"` // answer also how the answer was found, of what the caller may find
+	// Watch only: named numbers whose changes are events, and by how much each must have moved since it was told last; 0 is
+	// any change.
+	Steps  map[string]float64 `protobuf:"bytes,11,rep,name=steps,proto3" json:"steps,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	Cursor []byte             `protobuf:"bytes,12,opt,name=cursor,proto3" json:"cursor,omitempty"` // go on behind the answer that brought it; all else must be asked as before, except limit
+	// Paths whose values are wanted instead of the description (as in order_by). What is answered then carries no
+	// signature: it is the server's word.
+	Select        []string `protobuf:"bytes,13,rep,name=select,proto3" json:"select,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -199,6 +206,72 @@ func (x *Question) GetExplain() bool {
 	return false
 }
 
+func (x *Question) GetSteps() map[string]float64 {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Question) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *Question) GetSelect() []string {
+	if x != nil {
+		return x.Select
+	}
+	return nil
+}
+
+// Values are those of one selected path, in document order.
+type Values struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         []string               `protobuf:"bytes,1,rep,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Values) Reset() {
+	*x = Values{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Values) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Values) ProtoMessage() {}
+
+func (x *Values) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Values.ProtoReflect.Descriptor instead.
+func (*Values) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Values) GetValue() []string {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 type Found struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -209,13 +282,14 @@ type Found struct {
 	Chain         [][]byte               `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"` // the owner's certificates, leaf first
 	Numbers       map[string]float64     `protobuf:"bytes,7,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	AgeMs         uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the server last heard of the service
+	Values        []*Values              `protobuf:"bytes,9,rep,name=values,proto3" json:"values,omitempty"`             // of the question's select, one for each; then description, signature and chain are empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[1]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -227,7 +301,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[1]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -240,7 +314,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{1}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Found) GetOwner() string {
@@ -299,6 +373,13 @@ func (x *Found) GetAgeMs() uint64 {
 	return 0
 }
 
+func (x *Found) GetValues() []*Values {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type QueryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
@@ -310,7 +391,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[2]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +403,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[2]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +416,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{2}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *QueryRequest) GetVersion() uint32 {
@@ -365,13 +446,14 @@ type QueryResponse struct {
 	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"` // what matches, of what the caller may find; at least that when more is set
 	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`   // the limit or the size of an answer cut it
 	Explain       *Explanation           `protobuf:"bytes,4,opt,name=explain,proto3" json:"explain,omitempty"`
+	Cursor        []byte                 `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"` // for the rest, when more is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[3]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +465,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[3]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +478,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{3}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueryResponse) GetFound() []*Found {
@@ -427,6 +509,13 @@ func (x *QueryResponse) GetExplain() *Explanation {
 	return nil
 }
 
+func (x *QueryResponse) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
 // Explanation is how a question was answered.
 type Explanation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -441,7 +530,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +542,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[4]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +555,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{4}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Explanation) GetClasses() uint32 {
@@ -512,6 +601,7 @@ type SessionRequest struct {
 	//	*SessionRequest_Hello
 	//	*SessionRequest_Ask
 	//	*SessionRequest_Cancel
+	//	*SessionRequest_Ping
 	Request       isSessionRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -519,7 +609,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +621,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[5]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +634,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{5}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SessionRequest) GetVersion() uint32 {
@@ -588,6 +678,15 @@ func (x *SessionRequest) GetCancel() uint64 {
 	return 0
 }
 
+func (x *SessionRequest) GetPing() uint64 {
+	if x != nil {
+		if x, ok := x.Request.(*SessionRequest_Ping); ok {
+			return x.Ping
+		}
+	}
+	return 0
+}
+
 type isSessionRequest_Request interface {
 	isSessionRequest_Request()
 }
@@ -604,11 +703,17 @@ type SessionRequest_Cancel struct {
 	Cancel uint64 `protobuf:"varint,4,opt,name=cancel,proto3,oneof"` // the id of a question whose answer is no longer wanted
 }
 
+type SessionRequest_Ping struct {
+	Ping uint64 `protobuf:"varint,5,opt,name=ping,proto3,oneof"` // an id, answered at once and with nothing else
+}
+
 func (*SessionRequest_Hello) isSessionRequest_Request() {}
 
 func (*SessionRequest_Ask) isSessionRequest_Request() {}
 
 func (*SessionRequest_Cancel) isSessionRequest_Request() {}
+
+func (*SessionRequest_Ping) isSessionRequest_Request() {}
 
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -619,7 +724,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +736,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[6]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +749,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{6}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Hello) GetCapability() []byte {
@@ -666,7 +771,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +783,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[7]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +796,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{7}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ask) GetId() uint64 {
@@ -732,13 +837,14 @@ type SessionResponse struct {
 	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
 	Error         string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
 	Explain       *Explanation           `protobuf:"bytes,8,opt,name=explain,proto3" json:"explain,omitempty"`
+	Cursor        []byte                 `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"` // for the rest, when more is set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +856,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[8]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +869,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{8}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SessionResponse) GetId() uint64 {
@@ -822,6 +928,13 @@ func (x *SessionResponse) GetExplain() *Explanation {
 	return nil
 }
 
+func (x *SessionResponse) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
 type WatchEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          WatchEvent_Kind        `protobuf:"varint,1,opt,name=kind,proto3,enum=ninja.sds.v1.WatchEvent_Kind" json:"kind,omitempty"`
@@ -832,7 +945,7 @@ type WatchEvent struct {
 
 func (x *WatchEvent) Reset() {
 	*x = WatchEvent{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +957,7 @@ func (x *WatchEvent) String() string {
 func (*WatchEvent) ProtoMessage() {}
 
 func (x *WatchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[9]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +970,7 @@ func (x *WatchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
 func (*WatchEvent) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{9}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchEvent) GetKind() WatchEvent_Kind {
@@ -888,7 +1001,7 @@ type Body struct {
 
 func (x *Body) Reset() {
 	*x = Body{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1013,7 @@ func (x *Body) String() string {
 func (*Body) ProtoMessage() {}
 
 func (x *Body) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[10]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1026,7 @@ func (x *Body) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Body.ProtoReflect.Descriptor instead.
 func (*Body) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{10}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Body) GetName() string {
@@ -969,7 +1082,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1094,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[11]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1107,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{11}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pair) GetName() string {
@@ -1030,7 +1143,7 @@ type AnnounceRequest struct {
 
 func (x *AnnounceRequest) Reset() {
 	*x = AnnounceRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1155,7 @@ func (x *AnnounceRequest) String() string {
 func (*AnnounceRequest) ProtoMessage() {}
 
 func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[12]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1168,7 @@ func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
 func (*AnnounceRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{12}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AnnounceRequest) GetVersion() uint32 {
@@ -1097,7 +1210,7 @@ type AnnounceResponse struct {
 
 func (x *AnnounceResponse) Reset() {
 	*x = AnnounceResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1222,7 @@ func (x *AnnounceResponse) String() string {
 func (*AnnounceResponse) ProtoMessage() {}
 
 func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[13]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1235,7 @@ func (x *AnnounceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceResponse.ProtoReflect.Descriptor instead.
 func (*AnnounceResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{13}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AnnounceResponse) GetUnknown() []string {
@@ -1157,7 +1270,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1282,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[14]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1295,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{14}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Refusal) GetName() string {
@@ -1206,6 +1319,110 @@ func (x *Refusal) GetDetail() string {
 	return ""
 }
 
+type RegisterSchemaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // of this message; 1
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	SchemaVersion uint32                 `protobuf:"varint,3,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"` // from 1; a version never changes
+	Dtd           []byte                 `protobuf:"bytes,4,opt,name=dtd,proto3" json:"dtd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterSchemaRequest) Reset() {
+	*x = RegisterSchemaRequest{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterSchemaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterSchemaRequest) ProtoMessage() {}
+
+func (x *RegisterSchemaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterSchemaRequest.ProtoReflect.Descriptor instead.
+func (*RegisterSchemaRequest) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RegisterSchemaRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RegisterSchemaRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RegisterSchemaRequest) GetSchemaVersion() uint32 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
+func (x *RegisterSchemaRequest) GetDtd() []byte {
+	if x != nil {
+		return x.Dtd
+	}
+	return nil
+}
+
+type RegisterSchemaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterSchemaResponse) Reset() {
+	*x = RegisterSchemaResponse{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterSchemaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterSchemaResponse) ProtoMessage() {}
+
+func (x *RegisterSchemaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterSchemaResponse.ProtoReflect.Descriptor instead.
+func (*RegisterSchemaResponse) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{17}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1215,7 +1432,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1444,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[15]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1457,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{15}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StatusRequest) GetVersion() uint32 {
@@ -1264,7 +1481,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1493,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[16]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1506,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{16}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StatusResponse) GetVersion() uint32 {
@@ -1338,7 +1555,7 @@ type Explanation_Part struct {
 
 func (x *Explanation_Part) Reset() {
 	*x = Explanation_Part{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1567,7 @@ func (x *Explanation_Part) String() string {
 func (*Explanation_Part) ProtoMessage() {}
 
 func (x *Explanation_Part) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1580,7 @@ func (x *Explanation_Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation_Part.ProtoReflect.Descriptor instead.
 func (*Explanation_Part) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{4, 0}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{5, 0}
 }
 
 func (x *Explanation_Part) GetWhat() string {
@@ -1391,7 +1608,7 @@ var File_sds_sdspb_sds_proto protoreflect.FileDescriptor
 
 const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\n" +
-	"\x13sds/sdspb/sds.proto\x12\fninja.sds.v1\"\xf7\x02\n" +
+	"\x13sds/sdspb/sds.proto\x12\fninja.sds.v1\"\x9a\x04\n" +
 	"\bQuestion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
 	"\btemplate\x18\x02 \x01(\fR\btemplate\x12\x14\n" +
@@ -1408,10 +1625,19 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\n" +
 	"count_only\x18\t \x01(\bR\tcountOnly\x12\x18\n" +
 	"\aexplain\x18\n" +
-	" \x01(\bR\aexplain\x1a=\n" +
+	" \x01(\bR\aexplain\x127\n" +
+	"\x05steps\x18\v \x03(\v2!.ninja.sds.v1.Question.StepsEntryR\x05steps\x12\x16\n" +
+	"\x06cursor\x18\f \x01(\fR\x06cursor\x12\x16\n" +
+	"\x06select\x18\r \x03(\tR\x06select\x1a=\n" +
 	"\x0fNamespacesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"StepsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x1e\n" +
+	"\x06Values\x12\x14\n" +
+	"\x05value\x18\x01 \x03(\tR\x05value\"\xde\x02\n" +
 	"\x05Found\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1420,7 +1646,8 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\tsignature\x18\x05 \x01(\fR\tsignature\x12\x14\n" +
 	"\x05chain\x18\x06 \x03(\fR\x05chain\x12:\n" +
 	"\anumbers\x18\a \x03(\v2 .ninja.sds.v1.Found.NumbersEntryR\anumbers\x12\x15\n" +
-	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\x1a:\n" +
+	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\x12,\n" +
+	"\x06values\x18\t \x03(\v2\x14.ninja.sds.v1.ValuesR\x06values\x1a:\n" +
 	"\fNumbersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"|\n" +
@@ -1429,12 +1656,13 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x02 \x01(\fR\n" +
 	"capability\x122\n" +
-	"\bquestion\x18\x03 \x01(\v2\x16.ninja.sds.v1.QuestionR\bquestion\"\x99\x01\n" +
+	"\bquestion\x18\x03 \x01(\v2\x16.ninja.sds.v1.QuestionR\bquestion\"\xb1\x01\n" +
 	"\rQueryResponse\x12)\n" +
 	"\x05found\x18\x01 \x03(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x12\n" +
 	"\x04more\x18\x03 \x01(\bR\x04more\x123\n" +
-	"\aexplain\x18\x04 \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\"\xf3\x01\n" +
+	"\aexplain\x18\x04 \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\fR\x06cursor\"\xf3\x01\n" +
 	"\vExplanation\x12\x18\n" +
 	"\aclasses\x18\x01 \x01(\rR\aclasses\x12\x1a\n" +
 	"\bservices\x18\x02 \x01(\x04R\bservices\x12\x1a\n" +
@@ -1444,12 +1672,13 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xa3\x01\n" +
+	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xb9\x01\n" +
 	"\x0eSessionRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12+\n" +
 	"\x05hello\x18\x02 \x01(\v2\x13.ninja.sds.v1.HelloH\x00R\x05hello\x12%\n" +
 	"\x03ask\x18\x03 \x01(\v2\x11.ninja.sds.v1.AskH\x00R\x03ask\x12\x18\n" +
-	"\x06cancel\x18\x04 \x01(\x04H\x00R\x06cancelB\t\n" +
+	"\x06cancel\x18\x04 \x01(\x04H\x00R\x06cancel\x12\x14\n" +
+	"\x04ping\x18\x05 \x01(\x04H\x00R\x04pingB\t\n" +
 	"\arequest\"'\n" +
 	"\x05Hello\x12\x1e\n" +
 	"\n" +
@@ -1462,7 +1691,7 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x04 \x01(\fR\n" +
-	"capability\"\xe9\x01\n" +
+	"capability\"\x81\x02\n" +
 	"\x0fSessionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x05found\x18\x02 \x03(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x12\n" +
@@ -1471,7 +1700,8 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x12\n" +
 	"\x04code\x18\x06 \x01(\rR\x04code\x12\x14\n" +
 	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
-	"\aexplain\x18\b \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\"\xdb\x01\n" +
+	"\aexplain\x18\b \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\x12\x16\n" +
+	"\x06cursor\x18\t \x01(\fR\x06cursor\"\xdb\x01\n" +
 	"\n" +
 	"WatchEvent\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.ninja.sds.v1.WatchEvent.KindR\x04kind\x12)\n" +
@@ -1515,7 +1745,13 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\aRefusal\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\")\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"~\n" +
+	"\x15RegisterSchemaRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
+	"\x0eschema_version\x18\x03 \x01(\rR\rschemaVersion\x12\x10\n" +
+	"\x03dtd\x18\x04 \x01(\fR\x03dtd\"\x18\n" +
+	"\x16RegisterSchemaResponse\")\n" +
 	"\rStatusRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\xbb\x01\n" +
 	"\x0eStatusResponse\x12\x18\n" +
@@ -1523,12 +1759,13 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12&\n" +
 	"\x0fstarted_unix_ms\x18\x03 \x01(\x03R\rstartedUnixMs\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x04 \x01(\x03R\tnowUnixMs\x12/\n" +
-	"\arefused\x18\x05 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused2\xea\x02\n" +
+	"\arefused\x18\x05 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused2\xc7\x03\n" +
 	"\tDiscovery\x12J\n" +
 	"\aSession\x12\x1c.ninja.sds.v1.SessionRequest\x1a\x1d.ninja.sds.v1.SessionResponse(\x010\x01\x12@\n" +
 	"\x05Query\x12\x1a.ninja.sds.v1.QueryRequest\x1a\x1b.ninja.sds.v1.QueryResponse\x12?\n" +
 	"\x05Watch\x12\x1a.ninja.sds.v1.QueryRequest\x1a\x18.ninja.sds.v1.WatchEvent0\x01\x12I\n" +
-	"\bAnnounce\x12\x1d.ninja.sds.v1.AnnounceRequest\x1a\x1e.ninja.sds.v1.AnnounceResponse\x12C\n" +
+	"\bAnnounce\x12\x1d.ninja.sds.v1.AnnounceRequest\x1a\x1e.ninja.sds.v1.AnnounceResponse\x12[\n" +
+	"\x0eRegisterSchema\x12#.ninja.sds.v1.RegisterSchemaRequest\x1a$.ninja.sds.v1.RegisterSchemaResponse\x12C\n" +
 	"\x06Status\x12\x1b.ninja.sds.v1.StatusRequest\x1a\x1c.ninja.sds.v1.StatusResponseB\x11Z\x0fninja/sds/sdspbb\x06proto3"
 
 var (
@@ -1544,68 +1781,76 @@ func file_sds_sdspb_sds_proto_rawDescGZIP() []byte {
 }
 
 var file_sds_sdspb_sds_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_sds_sdspb_sds_proto_goTypes = []any{
-	(WatchEvent_Kind)(0),     // 0: ninja.sds.v1.WatchEvent.Kind
-	(*Question)(nil),         // 1: ninja.sds.v1.Question
-	(*Found)(nil),            // 2: ninja.sds.v1.Found
-	(*QueryRequest)(nil),     // 3: ninja.sds.v1.QueryRequest
-	(*QueryResponse)(nil),    // 4: ninja.sds.v1.QueryResponse
-	(*Explanation)(nil),      // 5: ninja.sds.v1.Explanation
-	(*SessionRequest)(nil),   // 6: ninja.sds.v1.SessionRequest
-	(*Hello)(nil),            // 7: ninja.sds.v1.Hello
-	(*Ask)(nil),              // 8: ninja.sds.v1.Ask
-	(*SessionResponse)(nil),  // 9: ninja.sds.v1.SessionResponse
-	(*WatchEvent)(nil),       // 10: ninja.sds.v1.WatchEvent
-	(*Body)(nil),             // 11: ninja.sds.v1.Body
-	(*Pair)(nil),             // 12: ninja.sds.v1.Pair
-	(*AnnounceRequest)(nil),  // 13: ninja.sds.v1.AnnounceRequest
-	(*AnnounceResponse)(nil), // 14: ninja.sds.v1.AnnounceResponse
-	(*Refusal)(nil),          // 15: ninja.sds.v1.Refusal
-	(*StatusRequest)(nil),    // 16: ninja.sds.v1.StatusRequest
-	(*StatusResponse)(nil),   // 17: ninja.sds.v1.StatusResponse
-	nil,                      // 18: ninja.sds.v1.Question.NamespacesEntry
-	nil,                      // 19: ninja.sds.v1.Found.NumbersEntry
-	(*Explanation_Part)(nil), // 20: ninja.sds.v1.Explanation.Part
-	nil,                      // 21: ninja.sds.v1.Body.NumbersEntry
-	nil,                      // 22: ninja.sds.v1.Pair.NumbersEntry
+	(WatchEvent_Kind)(0),           // 0: ninja.sds.v1.WatchEvent.Kind
+	(*Question)(nil),               // 1: ninja.sds.v1.Question
+	(*Values)(nil),                 // 2: ninja.sds.v1.Values
+	(*Found)(nil),                  // 3: ninja.sds.v1.Found
+	(*QueryRequest)(nil),           // 4: ninja.sds.v1.QueryRequest
+	(*QueryResponse)(nil),          // 5: ninja.sds.v1.QueryResponse
+	(*Explanation)(nil),            // 6: ninja.sds.v1.Explanation
+	(*SessionRequest)(nil),         // 7: ninja.sds.v1.SessionRequest
+	(*Hello)(nil),                  // 8: ninja.sds.v1.Hello
+	(*Ask)(nil),                    // 9: ninja.sds.v1.Ask
+	(*SessionResponse)(nil),        // 10: ninja.sds.v1.SessionResponse
+	(*WatchEvent)(nil),             // 11: ninja.sds.v1.WatchEvent
+	(*Body)(nil),                   // 12: ninja.sds.v1.Body
+	(*Pair)(nil),                   // 13: ninja.sds.v1.Pair
+	(*AnnounceRequest)(nil),        // 14: ninja.sds.v1.AnnounceRequest
+	(*AnnounceResponse)(nil),       // 15: ninja.sds.v1.AnnounceResponse
+	(*Refusal)(nil),                // 16: ninja.sds.v1.Refusal
+	(*RegisterSchemaRequest)(nil),  // 17: ninja.sds.v1.RegisterSchemaRequest
+	(*RegisterSchemaResponse)(nil), // 18: ninja.sds.v1.RegisterSchemaResponse
+	(*StatusRequest)(nil),          // 19: ninja.sds.v1.StatusRequest
+	(*StatusResponse)(nil),         // 20: ninja.sds.v1.StatusResponse
+	nil,                            // 21: ninja.sds.v1.Question.NamespacesEntry
+	nil,                            // 22: ninja.sds.v1.Question.StepsEntry
+	nil,                            // 23: ninja.sds.v1.Found.NumbersEntry
+	(*Explanation_Part)(nil),       // 24: ninja.sds.v1.Explanation.Part
+	nil,                            // 25: ninja.sds.v1.Body.NumbersEntry
+	nil,                            // 26: ninja.sds.v1.Pair.NumbersEntry
 }
 var file_sds_sdspb_sds_proto_depIdxs = []int32{
-	18, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
-	19, // 1: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
-	1,  // 2: ninja.sds.v1.QueryRequest.question:type_name -> ninja.sds.v1.Question
-	2,  // 3: ninja.sds.v1.QueryResponse.found:type_name -> ninja.sds.v1.Found
-	5,  // 4: ninja.sds.v1.QueryResponse.explain:type_name -> ninja.sds.v1.Explanation
-	20, // 5: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
-	7,  // 6: ninja.sds.v1.SessionRequest.hello:type_name -> ninja.sds.v1.Hello
-	8,  // 7: ninja.sds.v1.SessionRequest.ask:type_name -> ninja.sds.v1.Ask
-	1,  // 8: ninja.sds.v1.Ask.question:type_name -> ninja.sds.v1.Question
-	2,  // 9: ninja.sds.v1.SessionResponse.found:type_name -> ninja.sds.v1.Found
-	5,  // 10: ninja.sds.v1.SessionResponse.explain:type_name -> ninja.sds.v1.Explanation
-	0,  // 11: ninja.sds.v1.WatchEvent.kind:type_name -> ninja.sds.v1.WatchEvent.Kind
-	2,  // 12: ninja.sds.v1.WatchEvent.found:type_name -> ninja.sds.v1.Found
-	21, // 13: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
-	22, // 14: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
-	11, // 15: ninja.sds.v1.AnnounceRequest.bodies:type_name -> ninja.sds.v1.Body
-	12, // 16: ninja.sds.v1.AnnounceRequest.pairs:type_name -> ninja.sds.v1.Pair
-	12, // 17: ninja.sds.v1.AnnounceRequest.withdrawn:type_name -> ninja.sds.v1.Pair
-	15, // 18: ninja.sds.v1.AnnounceResponse.refused:type_name -> ninja.sds.v1.Refusal
-	15, // 19: ninja.sds.v1.StatusResponse.refused:type_name -> ninja.sds.v1.Refusal
-	6,  // 20: ninja.sds.v1.Discovery.Session:input_type -> ninja.sds.v1.SessionRequest
-	3,  // 21: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
-	3,  // 22: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
-	13, // 23: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
-	16, // 24: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
-	9,  // 25: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
-	4,  // 26: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
-	10, // 27: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
-	14, // 28: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
-	17, // 29: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	21, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
+	22, // 1: ninja.sds.v1.Question.steps:type_name -> ninja.sds.v1.Question.StepsEntry
+	23, // 2: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
+	2,  // 3: ninja.sds.v1.Found.values:type_name -> ninja.sds.v1.Values
+	1,  // 4: ninja.sds.v1.QueryRequest.question:type_name -> ninja.sds.v1.Question
+	3,  // 5: ninja.sds.v1.QueryResponse.found:type_name -> ninja.sds.v1.Found
+	6,  // 6: ninja.sds.v1.QueryResponse.explain:type_name -> ninja.sds.v1.Explanation
+	24, // 7: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
+	8,  // 8: ninja.sds.v1.SessionRequest.hello:type_name -> ninja.sds.v1.Hello
+	9,  // 9: ninja.sds.v1.SessionRequest.ask:type_name -> ninja.sds.v1.Ask
+	1,  // 10: ninja.sds.v1.Ask.question:type_name -> ninja.sds.v1.Question
+	3,  // 11: ninja.sds.v1.SessionResponse.found:type_name -> ninja.sds.v1.Found
+	6,  // 12: ninja.sds.v1.SessionResponse.explain:type_name -> ninja.sds.v1.Explanation
+	0,  // 13: ninja.sds.v1.WatchEvent.kind:type_name -> ninja.sds.v1.WatchEvent.Kind
+	3,  // 14: ninja.sds.v1.WatchEvent.found:type_name -> ninja.sds.v1.Found
+	25, // 15: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
+	26, // 16: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
+	12, // 17: ninja.sds.v1.AnnounceRequest.bodies:type_name -> ninja.sds.v1.Body
+	13, // 18: ninja.sds.v1.AnnounceRequest.pairs:type_name -> ninja.sds.v1.Pair
+	13, // 19: ninja.sds.v1.AnnounceRequest.withdrawn:type_name -> ninja.sds.v1.Pair
+	16, // 20: ninja.sds.v1.AnnounceResponse.refused:type_name -> ninja.sds.v1.Refusal
+	16, // 21: ninja.sds.v1.StatusResponse.refused:type_name -> ninja.sds.v1.Refusal
+	7,  // 22: ninja.sds.v1.Discovery.Session:input_type -> ninja.sds.v1.SessionRequest
+	4,  // 23: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
+	4,  // 24: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
+	14, // 25: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
+	17, // 26: ninja.sds.v1.Discovery.RegisterSchema:input_type -> ninja.sds.v1.RegisterSchemaRequest
+	19, // 27: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
+	10, // 28: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
+	5,  // 29: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
+	11, // 30: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
+	15, // 31: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
+	18, // 32: ninja.sds.v1.Discovery.RegisterSchema:output_type -> ninja.sds.v1.RegisterSchemaResponse
+	20, // 33: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sds_sdspb_sds_proto_init() }
@@ -1613,10 +1858,11 @@ func file_sds_sdspb_sds_proto_init() {
 	if File_sds_sdspb_sds_proto != nil {
 		return
 	}
-	file_sds_sdspb_sds_proto_msgTypes[5].OneofWrappers = []any{
+	file_sds_sdspb_sds_proto_msgTypes[6].OneofWrappers = []any{
 		(*SessionRequest_Hello)(nil),
 		(*SessionRequest_Ask)(nil),
 		(*SessionRequest_Cancel)(nil),
+		(*SessionRequest_Ping)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1624,7 +1870,7 @@ func file_sds_sdspb_sds_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_sdspb_sds_proto_rawDesc), len(file_sds_sdspb_sds_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

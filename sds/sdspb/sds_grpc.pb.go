@@ -22,11 +22,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Discovery_Session_FullMethodName  = "/ninja.sds.v1.Discovery/Session"
-	Discovery_Query_FullMethodName    = "/ninja.sds.v1.Discovery/Query"
-	Discovery_Watch_FullMethodName    = "/ninja.sds.v1.Discovery/Watch"
-	Discovery_Announce_FullMethodName = "/ninja.sds.v1.Discovery/Announce"
-	Discovery_Status_FullMethodName   = "/ninja.sds.v1.Discovery/Status"
+	Discovery_Session_FullMethodName        = "/ninja.sds.v1.Discovery/Session"
+	Discovery_Query_FullMethodName          = "/ninja.sds.v1.Discovery/Query"
+	Discovery_Watch_FullMethodName          = "/ninja.sds.v1.Discovery/Watch"
+	Discovery_Announce_FullMethodName       = "/ninja.sds.v1.Discovery/Announce"
+	Discovery_RegisterSchema_FullMethodName = "/ninja.sds.v1.Discovery/RegisterSchema"
+	Discovery_Status_FullMethodName         = "/ninja.sds.v1.Discovery/Status"
 )
 
 // DiscoveryClient is the client API for Discovery service.
@@ -42,6 +43,8 @@ type DiscoveryClient interface {
 	Watch(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEvent], error)
 	// Announce publishes over TLS what does not fit into datagrams. The caller is the owner.
 	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error)
+	// RegisterSchema adds a version of a schema that descriptions may claim. Who may is the server's configuration.
+	RegisterSchema(ctx context.Context, in *RegisterSchemaRequest, opts ...grpc.CallOption) (*RegisterSchemaResponse, error)
 	// Status says who answers and since when. It says nothing about services.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -106,6 +109,16 @@ func (c *discoveryClient) Announce(ctx context.Context, in *AnnounceRequest, opt
 	return out, nil
 }
 
+func (c *discoveryClient) RegisterSchema(ctx context.Context, in *RegisterSchemaRequest, opts ...grpc.CallOption) (*RegisterSchemaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegisterSchemaResponse)
+	err := c.cc.Invoke(ctx, Discovery_RegisterSchema_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *discoveryClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -129,6 +142,8 @@ type DiscoveryServer interface {
 	Watch(*QueryRequest, grpc.ServerStreamingServer[WatchEvent]) error
 	// Announce publishes over TLS what does not fit into datagrams. The caller is the owner.
 	Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error)
+	// RegisterSchema adds a version of a schema that descriptions may claim. Who may is the server's configuration.
+	RegisterSchema(context.Context, *RegisterSchemaRequest) (*RegisterSchemaResponse, error)
 	// Status says who answers and since when. It says nothing about services.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedDiscoveryServer()
@@ -152,6 +167,9 @@ func (UnimplementedDiscoveryServer) Watch(*QueryRequest, grpc.ServerStreamingSer
 }
 func (UnimplementedDiscoveryServer) Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
+}
+func (UnimplementedDiscoveryServer) RegisterSchema(context.Context, *RegisterSchemaRequest) (*RegisterSchemaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegisterSchema not implemented")
 }
 func (UnimplementedDiscoveryServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -231,6 +249,24 @@ func _Discovery_Announce_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Discovery_RegisterSchema_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegisterSchemaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DiscoveryServer).RegisterSchema(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Discovery_RegisterSchema_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DiscoveryServer).RegisterSchema(ctx, req.(*RegisterSchemaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Discovery_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -263,6 +299,10 @@ var Discovery_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Announce",
 			Handler:    _Discovery_Announce_Handler,
+		},
+		{
+			MethodName: "RegisterSchema",
+			Handler:    _Discovery_RegisterSchema_Handler,
 		},
 		{
 			MethodName: "Status",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,9 @@ import (
 
 // Store is all that a store of tables does. See dds.Engine for what each promises.
 type Store interface {
+	dds.Writer
+	dds.Holding
+	PutFor(ctx context.Context, table, key string, value []byte, ttl time.Duration) (revision uint64, err error)
 	Get(ctx context.Context, table, key string) (value []byte, revision uint64, err error)
 	Put(ctx context.Context, table, key string, value []byte) (revision uint64, err error)
 	Delete(ctx context.Context, table, key string) error
@@ -36,6 +40,13 @@ func Run(t *testing.T, open func(t testing.TB, dir string) Store) {
 		{"tables are apart", testTables},
 		{"compare and set", testCompareAndSet},
 		{"compare and set by many", testCounter},
+		{"compare and delete", testCompareAndDelete},
+		{"fence", testFence},
+		{"keys that go by themselves", testTTL},
+		{"renew", testRenew},
+		{"leases", testLeases},
+		{"hold", testHold},
+		{"linearizable", testLinearizable},
 		{"list", testList},
 		{"watch", testWatch},
 		{"a slow watcher begins again", testSlowWatch},
@@ -47,6 +58,7 @@ func Run(t *testing.T, open func(t testing.TB, dir string) Store) {
 			tc.run(t, s)
 		})
 	}
+	t.Run("a lease reopened", func(t *testing.T) { testReopenLease(t, open) })
 	t.Run("reopened", func(t *testing.T) { testReopen(t, open) })
 	t.Run("closed", func(t *testing.T) { testClosed(t, open) })
 }
@@ -269,6 +281,7 @@ func testWatch(t *testing.T, s Store) {
 // begins again, and it comes to know the truth.
 func testSlowWatch(t *testing.T, s Store) {
 	const writes, keys = 3000, 50
+	filler := strings.Repeat(" ", 2000) // what is on its way to a watcher is bounded in bytes too
 	stands, gate, done := make(chan struct{}, 1), make(chan struct{}), make(chan map[string]string, 1)
 	state, resets := map[string]string{}, 0
 	watching(t, s, "t", "", func(e dds.Event) {
@@ -292,7 +305,7 @@ func testSlowWatch(t *testing.T, s Store) {
 	for w := range 16 {
 		wg.Go(func() {
 			for i := w; i < writes; i += 16 {
-				if _, err := s.Put(t.Context(), "t", "k"+strconv.Itoa(i%keys), []byte("v"+strconv.Itoa(i))); err != nil {
+				if _, err := s.Put(t.Context(), "t", "k"+strconv.Itoa(i%keys), []byte("v"+strconv.Itoa(i)+filler)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -319,9 +332,13 @@ func testLimits(t *testing.T, s Store) {
 		second(s.Put(t.Context(), "t", "", nil)),
 		second(s.Put(t.Context(), "t", long, nil)),
 		second(s.Put(t.Context(), "t", "k", make([]byte, dds.MaxValue+1))),
+		second(s.Put(t.Context(), "t", "\xff", nil)),
+		second(s.PutFor(t.Context(), "t", "k", nil, dds.MaxTTL+1)),
+		second(s.PutFor(t.Context(), "t", "k", nil, 1)),
+		s.List(t.Context(), "t", long, nil),
 	} {
-		if err == nil {
-			t.Error("accepted beyond a limit")
+		if !errors.Is(err, dds.ErrRefused) {
+			t.Errorf("beyond a limit: %v", err)
 		}
 	}
 	put(t, s, "t", "k", string(make([]byte, dds.MaxValue)))

@@ -1,0 +1,109 @@
+package plan
+
+import "ninja/operators"
+
+// automaton is the open types that chains were found to make, and which operators lead from one to another. A search
+// has one to itself, so that searches do not wait for each other; a catalogue keeps those that were used for the next.
+type automaton struct {
+	c     *Catalogue
+	opens []open
+	byKey map[string]int32
+	next  map[uint64]int32 // open and signature to the open type behind it, or -1
+}
+
+type open struct {
+	o     operators.Open
+	shape int32 // -1 when the chain has ended
+	about int32 // a value's number, or aboutNone, aboutAny
+}
+
+// maxOpens bounds an automaton between plans, maxFree how many are kept.
+const (
+	maxOpens = 1 << 18
+	maxFree  = 8
+)
+
+func newAutomaton(c *Catalogue) *automaton {
+	return &automaton{c: c, byKey: make(map[string]int32), next: make(map[uint64]int32)}
+}
+
+// borrow takes an automaton for one search.
+func (c *Catalogue) borrow() *automaton {
+	t := c.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.free) - 1; n >= 0 {
+		a := t.free[n]
+		t.free = t.free[:n]
+		a.c = c
+		return a
+	}
+	return newAutomaton(c)
+}
+
+// give takes one back; its numbers are of no meaning beyond one search.
+func (c *Catalogue) give(a *automaton) {
+	t := c.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(a.opens) <= maxOpens && len(t.free) < maxFree {
+		t.free = append(t.free, a)
+	}
+}
+
+// forget drops all automata that are kept.
+func (t *tables) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.free = nil
+}
+
+// start is the open type that a source makes.
+func (a *automaton) start(op int) (int32, error) {
+	o, err := operators.OpenOf(a.c.ops[op].Name, a.c.ops[op].Spec.Out)
+	if err != nil {
+		return -1, err
+	}
+	return a.intern(o), nil
+}
+
+func (a *automaton) intern(o operators.Open) int32 {
+	k := o.Key()
+	id, ok := a.byKey[k]
+	if ok {
+		return id
+	}
+	id = int32(len(a.opens))
+	e := open{o: o, shape: -1, about: aboutNone}
+	if m := o.Media(); m != "" {
+		t := a.c.tables
+		e.shape = t.shapes[shapeKey(m, o.Names())] // every output's shape is there
+		if v, has := o.Decided("about"); has {
+			e.about = aboutAny
+			if n, known := t.abouts[v]; known {
+				e.about = n
+			} else if v != "" {
+				e.about = int32(len(t.abouts)) // nothing asks for it by name
+			}
+		}
+	}
+	a.opens = append(a.opens, e)
+	a.byKey[k] = id
+	return id
+}
+
+// then is the open type behind an operator of a signature, or -1 when it does not fit.
+func (a *automaton) then(from int32, sig int32) int32 {
+	key := uint64(from)<<32 | uint64(sig)
+	id, ok := a.next[key]
+	if !ok {
+		s := a.c.sigs[sig]
+		o, err := a.opens[from].o.Then("", operators.Link{In: s.in, Out: s.out})
+		id = -1
+		if err == nil {
+			id = a.intern(o)
+		}
+		a.next[key] = id
+	}
+	return id
+}

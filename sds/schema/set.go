@@ -1,0 +1,92 @@
+package schema
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"ninja/sds/check"
+)
+
+// Set is the schemas that a server knows. The zero Set is empty. It is safe for use by many goroutines.
+type Set struct {
+	mu sync.RWMutex
+	by map[string]registered // by NAME/VERSION
+}
+
+type registered struct {
+	text []byte
+	*Schema
+}
+
+// MaxSchemas bounds a Set.
+const MaxSchemas = 1024
+
+// Add takes a version of a schema, beside others of its name. A version never changes: the same again does nothing,
+// another text is refused.
+func (s *Set) Add(name string, version uint32, text []byte) error {
+	if !isName(name) || len(name) > check.MaxName || version == 0 {
+		return fmt.Errorf("schema %.40q version %d: want a name of letters, digits and . - _, and a version from 1", name, version)
+	}
+	parsed, err := Parse(text)
+	if err != nil {
+		return fmt.Errorf("schema %s/%d: %w", name, version, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := name + "/" + strconv.FormatUint(uint64(version), 10)
+	if old, ok := s.by[key]; ok {
+		if bytes.Equal(old.text, text) {
+			return nil
+		}
+		return fmt.Errorf("schema %s is known with another text: register a changed schema as a new version", key)
+	}
+	if len(s.by) == MaxSchemas {
+		return fmt.Errorf("schema %s: %d schemas are known already", key, MaxSchemas)
+	}
+	if s.by == nil {
+		s.by = make(map[string]registered)
+	}
+	s.by[key] = registered{bytes.Clone(text), parsed}
+	return nil
+}
+
+// Check holds a document against the schema that it claims; one that claims none passes. The error is Errors, or says
+// that the schema is not known.
+func (s *Set) Check(d *check.Document) error {
+	claim, ok := Claim(d)
+	if !ok {
+		return nil
+	}
+	s.mu.RLock()
+	found := s.by[claim]
+	s.mu.RUnlock()
+	if found.Schema == nil {
+		return fmt.Errorf("the schema %.80q is not known: register it, or claim one of %s", claim, strings.Join(s.versions(claim), ", "))
+	}
+	if err := found.Check(d); err != nil {
+		return fmt.Errorf("schema %s: %w", claim, err)
+	}
+	return nil
+}
+
+// versions are those of the name in a claim.
+func (s *Set) versions(claim string) []string {
+	name, _, _ := strings.Cut(claim, "/")
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	for key := range s.by {
+		if strings.HasPrefix(key, name+"/") {
+			out = append(out, key)
+		}
+	}
+	if len(out) == 0 {
+		return []string{"none by this name"}
+	}
+	slices.Sort(out)
+	return out
+}
