@@ -18,6 +18,7 @@ import (
 	"ninja/operators"
 	"ninja/operators/host"
 	"ninja/sds"
+	"ninja/sds/announce"
 )
 
 // inDomain runs a test in a domain with a telephone, an oracle and a proxy that everyone may find.
@@ -143,6 +144,27 @@ func TestABrokenWatch(t *testing.T) {
 		}
 		if _, s := d.counts(); s != 2 {
 			d.t.Errorf("%d watches", s)
+		}
+	})
+}
+
+// A load is told by the watch: the next plan, within the same second and without a query, is elsewhere.
+func TestLoadsAreFollowed(t *testing.T) {
+	inDomain(t, nil, func(ctx context.Context, d *domain, ann *ca.Identity) {
+		p1 := d.version - 2
+		d.proxy("p2", 0.3)
+		first, err := d.plan(ctx, ann, line)
+		if err != nil || first.at(1) != "p1" {
+			d.t.Fatal(first.Steps, err)
+		}
+		queries, _ := d.counts()
+		d.server.Refresh(d.id(ca.KindProxy, "p1").ID(), time.Hour, []announce.Pair{{Name: "p1", Version: p1, Numbers: map[string]float64{"load": 0.9}}})
+		synctest.Wait()
+		if info, err := d.plan(ctx, ann, line); err != nil || info.at(1) != "p2" {
+			d.t.Errorf("%v, %v", info.Steps, err)
+		}
+		if q, _ := d.counts(); q != queries {
+			d.t.Errorf("%d queries", q-queries)
 		}
 	})
 }
