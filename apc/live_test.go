@@ -314,6 +314,16 @@ func TestExplain(t *testing.T) {
 		if info, err := d.plan(ctx, ann, e.Refusal.Nearest); err != nil || info.State != Planned {
 			d.t.Errorf("the nearest request is %q: %v", e.Refusal.Nearest, err)
 		}
+		d.publish(d.id(ca.KindBase, "b"), operators.Description{Kind: "parrot", Name: "polly", Node: at("b"),
+			Operators: []operators.Spec{spec("polly/repeat", "text/plain;lang=gr", "text/plain;lang=gr")}}, nil, capability.Everyone)
+		r.Line = "phone:lobby ! ?parrot & ?oracle ! phone:lobby"
+		e, err = d.creator.Explain(ctx, asPeer(ann), r)
+		if err != nil || e.Refusal == nil || e.Refusal.Reason != plan.NoTypes || e.Refusal.Nearest != "phone:lobby ! ?oracle ! phone:lobby" {
+			d.t.Fatalf("%+v, %v", e.Refusal, err)
+		}
+		if back := explanationFromWire(explanationToWire(e)); render(d.t, back) != render(d.t, e) {
+			d.t.Errorf("over the wire\n%s\nbecame\n%s", render(d.t, e), render(d.t, back))
+		}
 	})
 }
 
