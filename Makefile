@@ -3,10 +3,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fuzz prove verify generate clean
+.PHONY: help setup checkers build demo test bench fuzz prove verify generate clean
 
-# The speech engines, the compiler for the recogniser's child program and the race detector, and the checkers.
-PACKAGES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espeak-ng flite libxml2-utils protobuf-compiler zlib1g-dev
+# The speech engines, and the compiler for the recogniser's child program.
+ENGINES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espeak-ng flite
+# What tests and checks hold the product against: other programs' parsers, DNS-SD, clients. zlib1g-dev lets the race detector
+# build a library that only tests use.
+CHECKERS := libxml2-utils protobuf-compiler zlib1g-dev avahi-daemon avahi-utils dbus iproute2 python3-h2 python3-protobuf \
+	python3-cryptography
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 GO := go
 COMMANDS := ninjad ninjactl sdsquery demo
@@ -18,13 +22,21 @@ MAP ?= $(shell $(GO) list -m -f '{{.Dir}}' github.com/paulmach/osm)/testdata/del
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install the Debian packages that are missing
-	@missing=; for p in $(PACKAGES); do \
+setup: ## install the Debian packages that building and running need
+	@$(call install,$(ENGINES))
+
+checkers: setup ## install those that the tests need too
+	@$(call install,$(CHECKERS))
+
+# install PACKAGES: those that are missing.
+define install
+	missing=; for p in $(1); do \
 		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing:$$missing"; \
 		$(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+endef
 
 build: setup bin/ninja-recognise ## build the commands into bin/
 	@$(GO) mod download # all of it: the map of the demo and of the tests ships in a module
@@ -37,11 +49,11 @@ bin/ninja-recognise: operators/speech/engine/recognise.c
 demo: build ## speak an address into a telephone and hear the way there (SAY="..." VOICE=rms SEED=n MAP=file)
 	@bin/demo --map "$(MAP)" $(if $(SAY),--say "$(SAY)") $(if $(VOICE),--voice $(VOICE)) $(if $(SEED),--seed $(SEED))
 
-test: build ## all tests, with the race detector
+test: checkers build ## all tests, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 18m ./...
 
-bench: build ## all benchmarks, each beside its floor
+bench: checkers build ## all benchmarks, each beside its floor
 	$(GO) test -run '^$$' -bench . -benchtime 1s -timeout 60m ./... | grep -v '^ok.*no test files\|no test files'
 
 fuzz: ## every fuzz target for FUZZTIME each
@@ -50,13 +62,14 @@ fuzz: ## every fuzz target for FUZZTIME each
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; done
 
-prove: build ## the full counts, one line a promise (AREA=demo ca announce ...)
+prove: checkers build ## the full counts, one line a promise (AREA=demo ca announce ...)
 	@bash prove/run $(AREA)
 
-generate: setup ## write the generated code again
+generate: checkers ## write the generated code again
 	@$(GO) build -o bin/pb/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	@PATH="$$PWD/bin/pb:$$PATH" protoc --go_out=. --go_opt=module=ninja --go-grpc_out=. --go-grpc_opt=module=ninja \
 		$$(git ls-files '*.proto')
+	@clients/python/ninja_sds/generate.sh
 
 verify: generate ## formatting, generated code and dependencies are as they should be
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l .; echo 'run gofmt -w'; exit 1; }

@@ -16,6 +16,7 @@ import (
 // their own where they are built on. The longest prefix counts.
 var floors = map[string]int{
 	"internal/world":                  0,
+	"internal/world/relay":            1,
 	"connectors":                      1,
 	"ca":                              1,
 	"ca/seal":                         0,
@@ -23,6 +24,8 @@ var floors = map[string]int{
 	"connectors/mem":                  2,
 	"connectors/tcp":                  3,
 	"connectors/rtp":                  3,
+	"connectors/udp":                  3,
+	"connectors/trunk":                3,
 	"connectors/connectorstest":       3,
 	"capability":                      3,
 	"operators":                       3,
@@ -31,6 +34,9 @@ var floors = map[string]int{
 	"operators/audio":                 4,
 	"operators/text":                  4,
 	"operators/image":                 4,
+	"operators/wrap":                 4,
+	"operators/golden":               5,
+	"operators/forms":                4,
 	"operators/speech":                5,
 	"operators/catalogue":             6,
 	"operators/host":                  5,

@@ -176,7 +176,7 @@ func (p *pinned) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, erro
 }
 
 func (p *pinned) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 func (p *pinned) Clone() credentials.TransportCredentials { c := *p; return &c }
 func (p *pinned) OverrideServerName(string) error         { return nil }

@@ -104,7 +104,7 @@ func TestRevokedToLastAcceptance(t *testing.T) {
 			}
 			slices.Sort(worst)
 			last := worst[len(worst)-1]
-			t.Logf("revoked to last acceptance at 6 checkers, %d rounds: p50 %v, worst %v", len(worst), worst[len(worst)/2], last)
+			t.Logf("PROVE revoked to last acceptance at 6 checkers, %d rounds: p50 %v, worst %v", len(worst), worst[len(worst)/2], last)
 			if last > 5*time.Second {
 				t.Errorf("the last acceptance was %v after the revocation", last)
 			}

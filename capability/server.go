@@ -261,26 +261,6 @@ func (m *Manager) DeleteACL(ctx context.Context, r *pb.DeleteACLRequest) (*pb.AC
 	return aclTo(m.state.acl(r.Service)), nil
 }
 
-// WhoSees implements the RPC.
-func (m *Manager) WhoSees(ctx context.Context, r *pb.WhoSeesRequest) (*pb.WhoSeesResponse, error) {
-	peer, err := m.owner(ctx, r.Service)
-	if err != nil {
-		return nil, err
-	}
-	admin, _ := ca.MakeID(m.id.ID().Domain(), ca.KindUser, "admin")
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := &pb.WhoSeesResponse{Version: 1}
-	for _, reach := range m.state.reaches(r.Service, peer.ID, peer.ID == admin) {
-		p := &pb.Reach{Entry: &pb.Entry{Who: string(reach.Who), Operations: uint32(reach.Ops)}, Size: uint32(reach.Size), Told: reach.Told}
-		for _, id := range reach.Members {
-			p.Members = append(p.Members, string(id))
-		}
-		out.Reaches = append(out.Reaches, p)
-	}
-	return out, nil
-}
-
 // SetGroup implements the RPC. Whoever is no longer a member has to get a new capability.
 func (m *Manager) SetGroup(ctx context.Context, r *pb.SetGroupRequest) (*pb.Group, error) {
 	peer, err := m.admin(ctx)

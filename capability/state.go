@@ -2,7 +2,6 @@ package capability
 
 import (
 	"slices"
-	"strings"
 
 	"ninja/ca"
 )
@@ -70,33 +69,4 @@ func (s *state) grants(principal ca.ID) []Who {
 		grants = append(grants, Group(g))
 	}
 	return grants
-}
-
-// maxTold bounds the members that one answer names, over all its groups.
-const maxTold = 10_000
-
-// Reach is one entry of an ACL and, for a group, who is behind it.
-type Reach struct {
-	Entry
-	// Told: Members and Size are known. Who is in a group is told to its members and to the administrator, and to no one
-	// else: anybody could name a group in an ACL in order to learn of it.
-	Told bool
-	// Members of the group, all or the first of them; Size is how many there are.
-	Members []ca.ID
-	Size    int
-}
-
-// reaches is whom a service's ACL reaches, as far as the asker may know.
-func (s *state) reaches(service string, asker ca.ID, admin bool) (out []Reach) {
-	told := 0
-	for _, e := range s.acl(service).Entries {
-		r := Reach{Entry: e}
-		if group, ok := strings.CutPrefix(string(e.Who), groupPrefix); ok && (admin || slices.Contains(s.member[asker], group)) {
-			members := s.groups[group]
-			r.Told, r.Size, r.Members = true, len(members), members[:min(len(members), maxTold-told)]
-			told += len(r.Members)
-		}
-		out = append(out, r)
-	}
-	return out
 }

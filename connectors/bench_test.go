@@ -14,32 +14,72 @@ import (
 	"ninja/connectors/mem"
 	"ninja/connectors/rtp"
 	"ninja/connectors/tcp"
+	"ninja/connectors/udp"
 	"ninja/internal/world"
 )
 
 const adu = 640 // bytes: 20 ms of audio/L16 at 16 kHz
 
 // BenchmarkHop measures the time from Write to Read of one ADU at a time, whose reader waits, and in the same run, turn
-// by turn, that of the barest thing that could carry it: a channel for mem, a plain socket without encryption or protocol
-// for the others. x-handoff and x-bare-relay are the ratios of the medians.
+// by turn, that of the barest thing that could carry it. For mem that is a channel. The others are measured as a node on
+// a path sees them: a relay reads from one hop and writes to the next, two crossings, beside a bare relay that does the
+// same with plain sockets, without encryption or protocol. x-handoff and x-bare-relay are the ratios of the medians.
 func BenchmarkHop(b *testing.B) {
 	b.Run("mem", func(b *testing.B) {
 		w, r := mem.Pair(0)
 		compare(b, "x-handoff", handOff(b), hop(b, w, r, 0), 0)
 	})
 	b.Run("tcp", func(b *testing.B) {
-		w, r := join(b, "application/octet-stream", func(p connectorstest.Process) connectors.Transport {
-			return tcp.New(tcp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
-		})
+		w, r := relayed(b, "application/octet-stream", overTCP)
 		compare(b, "x-bare-relay", bareTCP(b), hop(b, w, r, 0), 100*time.Microsecond)
+	})
+	b.Run("udp", func(b *testing.B) {
+		w, r := relayed(b, "application/octet-stream", func(p connectorstest.Process) connectors.Transport {
+			return udp.New(udp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+		})
+		compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, 0), 100*time.Microsecond)
 	})
 	b.Run("rtp", func(b *testing.B) {
 		// The media time of the ADUs is that of the turns, so that pacing never waits.
-		w, r := join(b, "audio/L16;channels=8;rate=192000", func(p connectorstest.Process) connectors.Transport {
-			return rtp.New(rtp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
-		})
+		w, r := relayed(b, "audio/L16;channels=8;rate=192000", overRTP)
 		compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, time.Second*adu/16/192_000), 300*time.Microsecond)
 	})
+}
+
+func overTCP(p connectorstest.Process) connectors.Transport {
+	return tcp.New(tcp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+}
+
+func overRTP(p connectorstest.Process) connectors.Transport {
+	return rtp.New(rtp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+}
+
+// relayed makes two hops and what reads from the first and writes to the second.
+func relayed(b *testing.B, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
+	p := connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real())
+	w, in := join(b, p, typ, make)
+	out, r := join(b, p, typ, make)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := goes(func() error {
+		a, err := in.Read(ctx)
+		if err != nil {
+			return err
+		}
+		return out.Write(ctx, a)
+	})
+	b.Cleanup(func() { cancel(); in.Close(); out.Close(); <-done })
+	return w, r
+}
+
+// goes does step until it fails, and then closes done.
+func goes(step func() error) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		for step() == nil {
+		}
+	}()
+	return done
 }
 
 // carrier sends one ADU; its receiver puts the time of arrival on arrived.
@@ -127,8 +167,7 @@ func hop(b *testing.B, w connectors.Writer, r connectors.Reader, step time.Durat
 	}, arrived}
 }
 
-func join(b *testing.B, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
-	p := connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real())
+func join(b *testing.B, p []connectorstest.Process, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
 	h := connectors.Hop{Path: "path", Name: "a->b", Type: connectors.MustType(typ), Peer: string(p[1].Identity.ID())}
 	pending, err := make(p[0]).Listen(b.Context(), h)
 	if err != nil {
@@ -146,40 +185,72 @@ func join(b *testing.B, typ string, make func(connectorstest.Process) connectors
 	return w, r
 }
 
-// bareTCP is a plain connection with frames of a length and a payload.
+// bareTCP is two plain connections with frames of a length and a payload, and a relay between them.
 func bareTCP(b *testing.B) carrier {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
+	pipe := func() (in, out net.Conn) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer l.Close()
+		if out, err = net.Dial("tcp", l.Addr().String()); err != nil {
+			b.Fatal(err)
+		}
+		if in, err = l.Accept(); err != nil {
+			b.Fatal(err)
+		}
+		return in, out
 	}
-	defer l.Close()
-	out, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	in, err := l.Accept()
-	if err != nil {
-		b.Fatal(err)
-	}
-	got := make([]byte, 4+adu)
-	arrived := receive(b, func() error { _, err := io.ReadFull(in, got); return err }, func() { in.Close(); out.Close() })
+	in, out := pipe()
+	behind, ahead := pipe()
+	between, got := make([]byte, 4+adu), make([]byte, 4+adu)
+	done := goes(func() error {
+		if _, err := io.ReadFull(in, between); err != nil {
+			return err
+		}
+		_, err := ahead.Write(between)
+		return err
+	})
+	arrived := receive(b, func() error { _, err := io.ReadFull(behind, got); return err }, func() {
+		for _, c := range []net.Conn{in, out, behind, ahead} {
+			c.Close()
+		}
+		<-done
+	})
 	frame := binary.BigEndian.AppendUint32(nil, adu)
 	frame = append(frame, make([]byte, adu)...)
 	return carrier{func() error { _, err := out.Write(frame); return err }, arrived}
 }
 
-// bareUDP is a plain socket.
+// bareUDP is plain sockets with a relay between them.
 func bareUDP(b *testing.B) carrier {
-	in, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
+	pipe := func() (in *net.UDPConn, out net.Conn) {
+		l, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
+			b.Fatal(err)
+		}
+		return l.(*net.UDPConn), out
 	}
-	out, err := net.Dial("udp", in.LocalAddr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	got := make([]byte, 2048)
-	arrived := receive(b, func() error { _, err := in.(*net.UDPConn).Read(got); return err }, func() { in.Close(); out.Close() })
+	in, out := pipe()
+	behind, ahead := pipe()
+	between, got := make([]byte, 2048), make([]byte, 2048)
+	done := goes(func() error {
+		n, err := in.Read(between)
+		if err != nil {
+			return err
+		}
+		_, err = ahead.Write(between[:n])
+		return err
+	})
+	arrived := receive(b, func() error { _, err := behind.Read(got); return err }, func() {
+		for _, c := range []net.Conn{in, out, behind, ahead} {
+			c.Close()
+		}
+		<-done
+	})
 	packet := make([]byte, 12+adu)
 	return carrier{func() error { _, err := out.Write(packet); return err }, arrived}
 }

@@ -17,6 +17,7 @@ import (
 
 	"ninja/base/dds"
 	"ninja/base/dds/ddstest"
+	"ninja/ca"
 )
 
 // victim is set in the process that the tests kill.
@@ -156,6 +157,40 @@ func BenchmarkPut(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkRemote is a call from another process, mutual TLS, beside the same call on the engine.
+func BenchmarkRemote(b *testing.B) {
+	s := newServed(b, filepath.Join(b.TempDir(), "tables.db"))
+	defer s.stop()
+	c := s.dial(s.identity(ca.KindSDS, "s"))
+	defer c.Close()
+	value := make([]byte, 256)
+	for _, at := range []struct {
+		name  string
+		store interface {
+			dds.Writer
+			Get(ctx context.Context, table, key string) ([]byte, uint64, error)
+		}
+	}{{"engine", s.engine}, {"client", c}} {
+		b.Run("put/"+at.name, func(b *testing.B) {
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := at.store.Write(b.Context(), dds.Write{Table: "t", Key: "k", Value: value}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+		b.Run("get/"+at.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, _, err := at.store.Get(b.Context(), "t", "k"); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

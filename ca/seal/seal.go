@@ -30,6 +30,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
@@ -50,7 +51,8 @@ const (
 	// KeySize is the size of a key.
 	KeySize = 32
 
-	tagSize = 16
+	tagSize   = 16
+	nonceSize = 12
 	// maxCounter ends a key long before a nonce could come twice.
 	maxCounter = 1 << 48
 )
@@ -115,11 +117,15 @@ func (s *Sealer) Seal(dst []byte, kind byte, payload []byte) ([]byte, error) {
 	dst = binary.BigEndian.AppendUint64(dst, counter)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(payload)))
 	dst = append(dst, payload...)
-	dst = append(dst, make([]byte, start+padded(len(payload))-tagSize-len(dst))...)
-	header, body := dst[start:start+HeaderSize], dst[start+HeaderSize:]
-	var nonce [12]byte
-	binary.BigEndian.PutUint64(nonce[4:], counter)
-	return append(dst[:start+HeaderSize], s.aead.Seal(body[:0], nonce[:], body, header)...), nil
+	end := start + padded(len(payload))
+	// The nonce stands behind the datagram for a moment: an array of its own would be allocated each time.
+	used := len(dst)
+	dst = slices.Grow(dst, end+nonceSize-used)[:end+nonceSize]
+	clear(dst[used:])
+	header, body, nonce := dst[start:start+HeaderSize], dst[start+HeaderSize:end-tagSize], dst[end:]
+	binary.BigEndian.PutUint64(nonce[nonceSize-8:], counter)
+	s.aead.Seal(body[:0], nonce, body, header)
+	return dst[:end], nil
 }
 
 // padded is the length of a datagram with a payload of n bytes.
@@ -132,6 +138,7 @@ type Opener struct {
 	aead   cipher.AEAD
 	handle uint64
 	window Window
+	nonce  [nonceSize]byte // here it is allocated once
 }
 
 // NewOpener makes the Opener for what NewSealer's Sealer seals with the same key and handle.
@@ -156,10 +163,9 @@ func (o *Opener) Open(dst, datagram []byte) ([]byte, Header, error) {
 	if !o.window.Fresh(h.Counter) {
 		return dst, h, ErrReplayed
 	}
-	var nonce [12]byte
-	binary.BigEndian.PutUint64(nonce[4:], h.Counter)
+	binary.BigEndian.PutUint64(o.nonce[nonceSize-8:], h.Counter)
 	start := len(dst)
-	out, err := o.aead.Open(dst, nonce[:], datagram[HeaderSize:], datagram[:HeaderSize])
+	out, err := o.aead.Open(dst, o.nonce[:], datagram[HeaderSize:], datagram[:HeaderSize])
 	if err != nil {
 		return dst, h, ErrForged
 	}

@@ -116,6 +116,23 @@ func TestWindowAgainstModel(t *testing.T) {
 	})
 }
 
+// Sealing and opening into buffers that are large enough allocates nothing.
+func TestNoAllocation(t *testing.T) {
+	s, o := pair(t, 1)
+	payload, sealed, opened := make([]byte, 640), make([]byte, 0, 2*MaxDatagram), make([]byte, 0, MaxDatagram)
+	if n := testing.AllocsPerRun(1000, func() {
+		d, err := s.Seal(sealed, 1, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := o.Open(opened, d); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for a datagram", n)
+	}
+}
+
 func TestExhausted(t *testing.T) {
 	s, _ := pair(t, 1)
 	s.counter.Store(maxCounter - 1)

@@ -2,11 +2,13 @@ package connectorstest
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"ninja/ca"
 	"ninja/connectors/hop"
 	"ninja/internal/world"
+	"ninja/internal/world/relay"
 )
 
 // Process is one end: an identity, its surroundings and its hop server.
@@ -14,6 +16,14 @@ type Process struct {
 	Identity *ca.Identity
 	World    world.World
 	Hops     *hop.Server
+}
+
+// Relayed makes n worlds of real sockets whose dials lead through a relay with the faults both ways. The seed is printed.
+func Relayed(t testing.TB, n int, faults relay.Faults) []world.World {
+	r := relay.New(relay.Config{There: faults, Back: faults})
+	t.Logf("relay seed %d", r.Seed())
+	t.Cleanup(func() { r.Close() })
+	return slices.Repeat([]world.World{r.World()}, n)
 }
 
 // Processes makes processes that know each other, each with a running hop server at the address in its world; they stop
@@ -30,7 +40,7 @@ func Processes(t testing.TB, address string, worlds ...world.World) []Process {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: address})
+		s, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: address, MaxSessions: 8192})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -56,14 +56,18 @@ func FuzzHandle(f *testing.F) {
 	f.Add(byte(kindEvent), append([]byte{1, 0, 0, 0, 1}, "speak"...), true)
 	f.Add(byte(kindFlushed), make([]byte, 12), false)
 	f.Add(byte(kindPong), make([]byte, 8), false)
+	f.Add(byte(kindCredit), make([]byte, 8), true)
+	f.Add(byte(kindSent), make([]byte, 8), false)
+	f.Add(byte(kindClosed), []byte("the engine died\xff"), false)
 	f.Fuzz(func(t *testing.T, k byte, body []byte, sending bool) {
 		s := &Session{finished: make(chan struct{}), start: time.Now()}
 		s.control.ready = make(chan struct{}, 1)
 		h := Handler{
 			ADU: func(connectors.ADU) {}, Mark: func(connectors.Mark, uint64) {}, End: func(uint64) {}, Flushed: func(uint64) {},
+			Sent: func(uint64) {},
 		}
 		if sending {
-			h = Handler{Flush: func() uint64 { return 1 }, Event: func(connectors.Event) {}}
+			h = Handler{Flush: func() uint64 { return 1 }, Event: func(connectors.Event) {}, Credit: func(uint64) {}}
 		}
 		for range 3 {
 			s.handle(h, kind(k), body)

@@ -60,6 +60,10 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 	case k == kindMark && h.Mark != nil:
 		m := connectors.Mark(c.uint8())
 		h.Mark(m, c.uint64())
+	case k == kindSent && h.Sent != nil:
+		h.Sent(c.uint64())
+	case k == kindCredit && h.Credit != nil:
+		h.Credit(c.uint64())
 	case k == kindEnd && h.End != nil:
 		h.End(c.uint64())
 		s.control.finish()
@@ -165,6 +169,10 @@ type controls struct {
 	answered uint32 // number and position of the last flush taken
 	position uint64
 	hasFlush bool
+	granted  uint64 // the latest credit
+	hasGrant bool
+	sent     uint64
+	hasSent  bool
 }
 
 func (c *controls) set(change func()) {
@@ -209,6 +217,10 @@ func (c *controls) flushed(number uint32, position uint64) {
 	c.set(func() { c.answered, c.position, c.hasFlush = number, position, true })
 }
 
+func (c *controls) credit(position uint64) { c.set(func() { c.granted, c.hasGrant = position, true }) }
+
+func (c *controls) sentUpTo(position uint64) { c.set(func() { c.sent, c.hasSent = position, true }) }
+
 func (c *controls) lastFlush() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,6 +233,12 @@ func (c *controls) take(b []byte) []byte {
 	defer c.mu.Unlock()
 	if c.hasPong {
 		b = appendNumber(b, kindPong, c.pong)
+	}
+	if c.hasGrant {
+		b = appendNumber(b, kindCredit, c.granted)
+	}
+	if c.hasSent {
+		b = appendNumber(b, kindSent, c.sent)
 	}
 	if c.hasFlush {
 		b = appendFrame(b, kindFlushed, func(b []byte) []byte {
@@ -236,7 +254,8 @@ func (c *controls) take(b []byte) []byte {
 	if c.done {
 		b = appendFrame(b, kindDone, nil)
 	}
-	c.hasPong, c.hasFlush, c.done, c.events = false, false, false, c.events[:0]
+	c.hasPong, c.hasGrant, c.hasSent = false, false, false
+	c.hasFlush, c.done, c.events = false, false, c.events[:0]
 	return b
 }
 

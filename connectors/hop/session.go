@@ -29,8 +29,8 @@ const (
 )
 
 // Handler takes what the other end says. Its functions are called by one goroutine, one after the other; while one
-// blocks nothing is read. A function that is nil makes its frame an error: a sending end sets Event, a receiving end
-// those of its transport; Ended may always be nil.
+// blocks nothing is read. A function that is nil makes its frame an error: a sending end sets Event (and
+// Credit, where its transport has it), a receiving end those of its transport; Ended may always be nil.
 type Handler struct {
 	// ADU takes an ADU; it blocks for back pressure.
 	ADU func(connectors.ADU)
@@ -40,6 +40,10 @@ type Handler struct {
 	End func(position uint64)
 	// Flushed says that the sending end has taken a Flush: what it sent before position is to be dropped.
 	Flushed func(position uint64)
+	// Sent says that the sending end waits for credit and has sent what is before the position.
+	Sent func(position uint64)
+	// Credit says that the sending end may send what is before the position.
+	Credit func(position uint64)
 	// Flush drops what the sending end holds and returns the position of what comes next; nil holds nothing and is
 	// always at 0. The answer is queued before Event hands the flush to whoever writes.
 	Flush func() (position uint64)
@@ -215,6 +219,13 @@ func (s *Session) Signal(e connectors.Event) error {
 	s.control.event(e.Clip())
 	return nil
 }
+
+// Credit tells the sending end that it may send what is before the position. It does not block; the latest counts.
+func (s *Session) Credit(position uint64) { s.control.credit(position) }
+
+// Sent tells the receiving end that this end waits for credit and has sent what is before the position. It does not
+// block; the latest counts.
+func (s *Session) Sent(position uint64) { s.control.sentUpTo(position) }
 
 // Finish ends the stream at the position and waits until the receiving end has everything, at most linger; then it ends
 // the session. The error says when that could not be confirmed.

@@ -36,10 +36,12 @@ import (
 // closed   either     text to the end                      the receiving end has closed, or the sending end has failed
 // ping     either     opaque(64)
 // pong     either     opaque(64)
+// credit   receiver   position(64)                         the sender may send what is before position
+// sent     sender     position(64)                         what is before position was sent; the sender waits for credit
 //
 // Numbers are big-endian; scheme, path, name, type, extra and the welcome's text are a length(16) and that many bytes.
 // Positions count what the transport counts (ADUs, packets). A kind that is not known breaks the session; new kinds
-// come with a new version in the hello.
+// come with a new version in the hello, or with a new transport that alone uses them (credit and sent with udp).
 type kind uint8
 
 const (
@@ -54,6 +56,8 @@ const (
 	kindClosed
 	kindPing
 	kindPong
+	kindCredit
+	kindSent
 )
 
 const (
@@ -79,7 +83,7 @@ func (k kind) maxBody() int {
 		return 12
 	case kindMark:
 		return 9
-	case kindEnd, kindPing, kindPong:
+	case kindEnd, kindPing, kindPong, kindCredit, kindSent:
 		return 8
 	case kindClosed:
 		return maxText
@@ -93,7 +97,7 @@ var errFrame = errors.New("malformed frame")
 // parseHeader reads the head of a frame and checks the length against its kind.
 func parseHeader(b [headerSize]byte) (kind, int, error) {
 	k, n := kind(b[0]), int(b[1])<<16|int(b[2])<<8|int(b[3])
-	if k < kindHello || k > kindPong || n > k.maxBody() {
+	if k < kindHello || k > kindSent || n > k.maxBody() {
 		return 0, 0, fmt.Errorf("%w: kind %d of %d bytes", errFrame, k, n)
 	}
 	return k, n, nil

@@ -25,8 +25,11 @@ type slot struct {
 // as reorder says after a later one has come. With it every packet is held until its media time, counted from the first
 // packet's arrival, plus the delay.
 type buffer struct {
-	format           format
-	reorder, playout time.Duration
+	format  format
+	reorder time.Duration
+	playout playout
+	// conceal, where it is not nil, fills the place of lost packets when there is a playout.
+	conceal func(last []byte, n, run int) []byte
 
 	slots [span]slot
 	next  uint64 // position to deliver next
@@ -37,14 +40,14 @@ type buffer struct {
 	endAt time.Time
 	// marks are those said on the session for positions not delivered yet; marked is one past the last position
 	// delivered with its mark, owed a mark whose packet was lost.
-	marks    map[uint64]connectors.Mark
+	marks    map[uint64]said
 	marked   uint64
 	owed     connectors.Mark
 	flushing bool
 
-	base    time.Time // when media time zero is delivered, less the delay
-	based   bool
-	mediaAt int64 // sample after the last one delivered
+	mediaAt int64  // sample after the last one delivered
+	last    []byte // a copy of the last payload delivered, for concealing
+	run     int    // packets lost since
 
 	// listening is when the reader began to wait: before it, what is missing may have stood in the socket.
 	listening time.Time
@@ -54,6 +57,10 @@ type buffer struct {
 
 // put takes a packet, whose payload the buffer keeps.
 func (b *buffer) put(p packet, now time.Time) {
+	if b.playout.on() {
+		length := b.format.span(b.format.length(p.payload))
+		b.playout.arrived(now, b.format.span(p.time), length, p.talkspurt, p.position < b.next)
+	}
 	if p.position < b.next {
 		b.late++
 		return
@@ -68,25 +75,25 @@ func (b *buffer) put(p packet, now time.Time) {
 	}
 	*s = slot{packet: p, present: true, arrived: now}
 	b.known = max(b.known, p.position+1)
-	if b.playout > 0 {
-		start := now.Add(-b.format.span(p.time))
-		if !b.based || start.After(b.base.Add(b.playout)) {
-			b.based, b.base = true, start
-		}
-	}
+}
+
+// said is a mark that was said on the session, and when.
+type said struct {
+	mark connectors.Mark
+	at   time.Time
 }
 
 // mark takes a mark said on the session.
-func (b *buffer) mark(m connectors.Mark, position uint64) {
+func (b *buffer) mark(m connectors.Mark, position uint64, now time.Time) {
 	switch {
 	case position < b.marked: // delivered, or so old that it does not matter any more
 	case position < b.next:
 		b.owed |= m
 	case len(b.marks) < maxMarks && position < b.next+1<<20:
 		if b.marks == nil {
-			b.marks = make(map[uint64]connectors.Mark)
+			b.marks = make(map[uint64]said)
 		}
-		b.marks[position] = m
+		b.marks[position] = said{m, now}
 	}
 }
 
@@ -105,7 +112,8 @@ func (b *buffer) flushed(position uint64) {
 	b.skipTo(position)
 	b.flushing = false
 	b.owed = 0
-	b.based = false
+	b.playout.reset()
+	b.last = b.last[:0]
 }
 
 // skipTo gives up the positions before the given one; their marks are owed, unless a flush drops them.
@@ -119,7 +127,7 @@ func (b *buffer) skipTo(position uint64) {
 	}
 	for at, m := range b.marks {
 		if at < b.next {
-			b.owed |= m
+			b.owed |= m.mark
 			delete(b.marks, at)
 		}
 	}
@@ -133,7 +141,7 @@ func (b *buffer) step() connectors.Mark {
 	s := &b.slots[b.next%span]
 	m := s.mark
 	if said, ok := b.marks[b.next]; ok {
-		m |= said
+		m |= said.mark
 		delete(b.marks, b.next)
 	}
 	*s = slot{}
@@ -172,7 +180,15 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 		if !missing || until.After(now) {
 			return connectors.ADU{}, wait, until
 		}
+		if b.known <= b.next && len(b.marks) == 0 && b.end-b.next > span { // no loop over an end that a peer claims far away
+			b.lost += b.end - b.next
+			b.skipTo(b.end)
+			continue
+		}
 		b.lost++
+		if a, ok := b.concealed(); ok {
+			return a, deliver, time.Time{}
+		}
 		b.owed |= b.step()
 	}
 	if b.ended { // the sender has left without taking the flush: all of it is dropped
@@ -184,7 +200,10 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 func (b *buffer) deliver() connectors.ADU {
 	p := b.slots[b.next%span].packet
 	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step()}
-	b.mediaAt = p.time + int64(len(p.payload)/b.format.sample)
+	b.mediaAt = p.time + b.format.length(p.payload)
+	if b.conceal != nil {
+		b.last, b.run = append(b.last[:0], p.payload...), 0
+	}
 	if a.Mark != 0 {
 		b.marked = b.next
 	}
@@ -192,10 +211,39 @@ func (b *buffer) deliver() connectors.ADU {
 }
 
 func (b *buffer) due(s *slot) time.Time {
-	if b.playout == 0 {
+	if !b.playout.on() {
 		return s.arrived
 	}
-	return b.base.Add(b.format.span(s.time) + b.playout)
+	return b.playout.due(b.format.span(s.time))
+}
+
+// concealed makes an ADU for the next position, which is lost, if what came before says how. It is no longer than the
+// hole in the media time, as far as that is known.
+func (b *buffer) concealed() (connectors.ADU, bool) {
+	n := int64(len(b.last) / b.format.sample)
+	if b.conceal == nil || !b.playout.on() || n == 0 || b.format.opus {
+		return connectors.ADU{}, false
+	}
+	for at := b.next + 1; at < b.known; at++ {
+		if s := &b.slots[at%span]; s.present {
+			n = min(n, s.time-b.mediaAt)
+			break
+		}
+	}
+	if n <= 0 {
+		return connectors.ADU{}, false
+	}
+	b.run++
+	payload := b.conceal(b.last, int(n)*b.format.sample, b.run)
+	if payload == nil {
+		return connectors.ADU{}, false
+	}
+	a := connectors.ADU{Payload: payload, MediaTime: b.format.span(b.mediaAt), Seq: b.next + 1, Mark: b.step()}
+	b.mediaAt += n
+	if a.Mark != 0 {
+		b.marked = b.next
+	}
+	return a, true
 }
 
 // drain is the least time to empty the socket before what is missing is given up.
@@ -213,14 +261,25 @@ func (b *buffer) gap() (until time.Time, missing bool) {
 func (b *buffer) missing() (until time.Time, missing bool) {
 	for at := b.next + 1; at < b.known; at++ {
 		if s := &b.slots[at%span]; s.present {
-			if b.playout > 0 {
-				return b.due(s), true
+			if b.playout.on() { // when it would have been due itself, were it as long as this one
+				before := b.format.span(b.format.length(s.payload)) * time.Duration(at-b.next)
+				until = b.due(s).Add(-before)
+				if exact := b.playout.due(b.format.span(b.mediaAt)); b.mediaAt > 0 && exact.After(until) {
+					until = exact
+				}
+				return until, true
 			}
 			return s.arrived.Add(b.reorder), true
 		}
 	}
-	if b.ended && b.next < b.end {
-		return b.endAt.Add(b.reorder), true
+	// What was said of a position tells that its packet had been sent, though nothing came after it.
+	for at, m := range b.marks {
+		if sent := m.at.Add(b.reorder); at >= b.next && (!missing || sent.Before(until)) {
+			until, missing = sent, true
+		}
 	}
-	return time.Time{}, false
+	if sent := b.endAt.Add(b.reorder); b.ended && b.next < b.end && (!missing || sent.Before(until)) {
+		until, missing = sent, true
+	}
+	return until, missing
 }

@@ -1,6 +1,7 @@
 package rtp
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -61,12 +62,12 @@ func TestMarkOfLostPacket(t *testing.T) {
 		b.put(pack(0, 0), at(0))
 		expect(t, b, at(0), 1)
 		if early {
-			b.mark(connectors.EndOfUtterance, 1)
+			b.mark(connectors.EndOfUtterance, 1, at(20*ms))
 		}
 		b.put(pack(2, 0), at(20*ms))
 		if !early {
 			expect(t, b, at(60*ms), 3)
-			b.mark(connectors.EndOfUtterance, 1)
+			b.mark(connectors.EndOfUtterance, 1, at(20*ms))
 		}
 		a, v, _ := b.take(at(60 * ms))
 		if v != deliver || a.Mark != connectors.EndOfUtterance || len(a.Payload) != 0 {
@@ -82,7 +83,7 @@ func TestMarkIsNotSaidTwice(t *testing.T) {
 	b := &buffer{format: telephone, reorder: 40 * ms}
 	b.put(pack(0, connectors.EndOfUtterance), at(0))
 	expect(t, b, at(0), 1)
-	b.mark(connectors.EndOfUtterance, 0)
+	b.mark(connectors.EndOfUtterance, 0, at(0))
 	expect(t, b, at(time.Second), 0)
 }
 
@@ -96,10 +97,25 @@ func TestEndAfterLostTail(t *testing.T) {
 	}
 }
 
+// A lost mark comes though its talker is silent afterwards.
+func TestLostMarkBeforeSilence(t *testing.T) {
+	b := &buffer{format: telephone, reorder: 40 * ms}
+	b.put(pack(0, 0), at(0))
+	expect(t, b, at(0), 1, 0)
+	b.mark(connectors.EndOfUtterance, 1, at(20*ms))
+	if _, _, until := b.take(at(20 * ms)); until != at(60*ms) {
+		t.Errorf("waits until %v", until.Sub(start))
+	}
+	a, v, _ := b.take(at(60 * ms))
+	if v != deliver || a.Mark != connectors.EndOfUtterance || b.lost != 1 {
+		t.Errorf("verdict %d, %+v, lost %d", v, a, b.lost)
+	}
+}
+
 // A lost mark at the very end comes before the end.
 func TestEndAfterLostMark(t *testing.T) {
 	b := &buffer{format: telephone, reorder: 40 * ms}
-	b.mark(connectors.EndOfUtterance, 0)
+	b.mark(connectors.EndOfUtterance, 0, at(0))
 	b.finish(1, at(0))
 	expect(t, b, at(40*ms), 1)
 	if _, v, _ := b.take(at(40 * ms)); v != eof {
@@ -108,7 +124,7 @@ func TestEndAfterLostMark(t *testing.T) {
 }
 
 func TestPlayout(t *testing.T) {
-	b := &buffer{format: telephone, reorder: 40 * ms, playout: 60 * ms}
+	b := &buffer{format: telephone, reorder: 40 * ms, playout: playout{initial: 60 * ms}}
 	b.put(pack(0, 0), at(0))
 	b.put(pack(1, 0), at(5*ms)) // early: it is held
 	b.put(pack(3, 0), at(70*ms))
@@ -117,6 +133,39 @@ func TestPlayout(t *testing.T) {
 	expect(t, b, at(80*ms), 2, 0)
 	expect(t, b, at(119*ms), 0)
 	expect(t, b, at(120*ms), 4) // 2 never came
+}
+
+// What is lost sounds like what came before, half as loud each time, at its own time, for three packets at most.
+func TestConceal(t *testing.T) {
+	l16 := connectors.MustType("audio/L16;rate=8000")
+	b := &buffer{format: format{rate: 8000, sample: 2}, playout: playout{initial: 60 * ms}}
+	b.conceal = func(last []byte, n, run int) []byte { return Repeat(l16, last, n, run) }
+	loud := func(n uint64) packet {
+		p := packet{position: n, time: int64(n) * 160}
+		for range 160 {
+			p.payload = append(p.payload, 0x40, 0)
+		}
+		return p
+	}
+	b.put(loud(0), at(0))
+	expect(t, b, at(60*ms), 1)
+	b.put(loud(6), at(120*ms))
+	for n, want := range []byte{0x20, 0x10, 0x08} {
+		due := at(80*ms + time.Duration(n)*20*ms)
+		expect(t, b, due.Add(-ms), 0)
+		a, v, _ := b.take(due)
+		if v != deliver || len(a.Payload) != 320 || a.Payload[0] != want || a.MediaTime != time.Duration(n+1)*20*ms {
+			t.Fatalf("packet %d: verdict %d, %d bytes at %v", n+1, v, len(a.Payload), a.MediaTime)
+		}
+	}
+	expect(t, b, at(179*ms), 0)
+	expect(t, b, at(180*ms), 7)
+	if b.lost != 5 {
+		t.Errorf("lost %d: what is concealed is lost still", b.lost)
+	}
+	if Repeat(connectors.MustType("audio/PCMU"), make([]byte, 160), 160, 1) != nil {
+		t.Error("the bytes of mu-law are no samples")
+	}
 }
 
 func TestSlowReaderLosesTheOldest(t *testing.T) {
@@ -154,15 +203,19 @@ func TestFlushInBuffer(t *testing.T) {
 func TestAnyNetwork(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.Uint64Range(1, 60).Draw(t, "packets")
-		b := &buffer{format: telephone, reorder: 40 * ms, playout: rapid.SampledFrom([]time.Duration{0, 30 * ms}).Draw(t, "playout")}
+		b := &buffer{format: telephone, reorder: 40 * ms, playout: rapid.SampledFrom([]playout{
+			{}, {initial: 30 * ms}, {most: 80 * ms}}).Draw(t, "playout")}
 		now, last, delivered, marks := start, uint64(0), uint64(0), 0
+		if b.playout.on() && rapid.Bool().Draw(t, "conceal") {
+			b.conceal = func(_ []byte, n, _ int) []byte { return bytes.Repeat([]byte{0xff}, n) }
+		}
 		drain := func() bool {
 			for {
 				a, v, _ := b.take(now)
 				if v != deliver {
 					return v == eof
 				}
-				if len(a.Payload) > 0 {
+				if len(a.Payload) > 0 && a.Payload[0] != 0xff {
 					if a.Seq <= last {
 						t.Fatalf("seq %d after %d", a.Seq, last)
 					}
@@ -188,7 +241,7 @@ func TestAnyNetwork(t *testing.T) {
 				drain()
 			}
 		}
-		b.mark(connectors.EndOfUtterance, n-1)
+		b.mark(connectors.EndOfUtterance, n-1, now)
 		b.finish(n, now)
 		now = now.Add(time.Hour)
 		if !drain() {

@@ -12,7 +12,17 @@ import (
 type format struct {
 	payloadType uint8
 	rate        int // of the RTP clock: samples a second
-	sample      int // bytes of one sample of all channels
+	sample      int // bytes of one sample of all channels; 1 where a packet is a whole
+	// opus is for audio/opus, whose ADUs are packets already: they are neither cut nor of a length that tells the time.
+	opus bool
+}
+
+// length is how many samples a payload lasts.
+func (f format) length(payload []byte) int64 {
+	if f.opus {
+		return opusSamples(payload)
+	}
+	return int64(len(payload) / f.sample)
 }
 
 // Payload types: the static ones of RFC 3551 where the type is exactly theirs, else dynamic ones of ours.
@@ -22,6 +32,7 @@ const (
 	ptL16         = 96
 	ptPCMUDynamic = 97
 	ptPCMADynamic = 98
+	ptOpus        = 111
 )
 
 // Carries reports whether the transport carries the type, and says why not.
@@ -51,8 +62,13 @@ func formatOf(t connectors.Type) (format, error) {
 		f.payloadType = pick(telephone, ptPCMU, ptPCMUDynamic)
 	case "audio/PCMA":
 		f.payloadType = pick(telephone, ptPCMA, ptPCMADynamic)
+	case "audio/opus":
+		if t.Get("rate") != "" && rate != opusRate {
+			return format{}, fmt.Errorf("type %s: the clock of Opus is %d, whatever its sound has", t, opusRate)
+		}
+		f = format{payloadType: ptOpus, rate: opusRate, sample: 1, opus: true}
 	default:
-		return format{}, fmt.Errorf("type %s: rtp carries audio/L16, audio/PCMU and audio/PCMA; use tcp", t)
+		return format{}, fmt.Errorf("type %s: rtp carries audio/L16, audio/PCMU, audio/PCMA and audio/opus; use tcp", t)
 	}
 	return f, nil
 }

@@ -1,5 +1,5 @@
-// Package rtp carries audio in SRTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU and
-// audio/PCMA. The hop's TLS session keys the packets and stays as the back channel for events and the end of the stream.
+// Package rtp carries audio in SRTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU,
+// audio/PCMA and audio/opus (whose ADUs are packets of Opus). The hop's TLS session keys the packets and stays as the back channel for events and the end of the stream.
 //
 // What it promises: order, no duplicates, authenticity; marks and the end of the stream always arrive. What it does not:
 // that every packet arrives (Stats.Lost), and back pressure from the receiver: the sender keeps to the media's own time
@@ -12,9 +12,6 @@ package rtp
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
-	"sync"
 	"time"
 
 	"ninja/ca"
@@ -35,6 +32,12 @@ type Config struct {
 	// Playout holds every packet until its media time plus this, which smooths the jitter of the link: for the end that
 	// plays to a listener. 0 delivers as soon as the order allows, which operators want.
 	Playout time.Duration
+	// PlayoutMost, when not 0, makes the playout as long as the measured jitter wants and no longer: it begins with
+	// Playout, grows at once, shrinks in pauses (and slowly between them), and is never longer than this, the part of
+	// the path's latency budget that may be spent on it.
+	PlayoutMost time.Duration
+	// Conceal stands in for packets that are lost where there is a playout; nil delivers nothing for them.
+	Conceal Conceal
 	// Linger is how long Close waits for the receiving end to know of the end; 0 is 2 s.
 	Linger time.Duration
 }
@@ -67,21 +70,11 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 	if t.cfg.Hops == nil {
 		return nil, fmt.Errorf("listen for %s: this process has no hop server", h.Name)
 	}
-	conn, err := t.cfg.World.Net.ListenPacket(ctx, "udp", net.JoinHostPort(t.cfg.Hops.Host(), "0"))
+	p, err := t.cfg.Hops.ExpectPackets(ctx, scheme, h)
 	if err != nil {
-		return nil, fmt.Errorf("listen for %s: %w", h.Name, err)
-	}
-	_, port, err := net.SplitHostPort(conn.LocalAddr().String())
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("listen for %s: %w", h.Name, err)
-	}
-	p, err := t.cfg.Hops.Expect(scheme, h, port)
-	if err != nil {
-		conn.Close()
 		return nil, err
 	}
-	return &pending{Pending: p, conn: conn, format: f, cfg: t.cfg}, nil
+	return pending{PacketPending: p, format: f, typ: h.Type, cfg: t.cfg}, nil
 }
 
 // Dial implements connectors.Transport.
@@ -90,14 +83,15 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", h.Name, err)
 	}
-	s, err := hop.Dial(ctx, hop.DialConfig{
+	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
 	})
 	if err != nil {
 		return nil, err
 	}
-	w, err := t.open(ctx, s, address, f)
+	w, err := newWriter(s, conn, f, t.cfg.Linger)
 	if err != nil {
+		conn.Close()
 		s.Abandon(err)
 		return nil, fmt.Errorf("dial %s: %w", h.Name, err)
 	}
@@ -105,66 +99,24 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	return w, nil
 }
 
-// open opens the sender's socket. The receiving end names its port only: packets go to the host that proved itself, so
-// that nobody can be made a target by being named.
-func (t *transport) open(ctx context.Context, s *hop.Session, address string, f format) (*writer, error) {
-	port, err := strconv.ParseUint(s.Extra(), 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("the receiving end gave the port %.20q", s.Extra())
-	}
-	a, err := connectors.ParseAddress(scheme, address)
-	if err != nil {
-		return nil, err
-	}
-	host, _, err := net.SplitHostPort(a.Host)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := t.cfg.World.Net.Dial(ctx, "udp", net.JoinHostPort(host, strconv.FormatUint(port, 10)))
-	if err != nil {
-		return nil, err
-	}
-	w, err := newWriter(s, conn, f, t.cfg.Linger)
-	if err != nil {
-		conn.Close()
-	}
-	return w, err
-}
-
 type pending struct {
-	*hop.Pending
-	conn   net.PacketConn
+	*hop.PacketPending
 	format format
+	typ    connectors.Type
 	cfg    Config
-
-	mu    sync.Mutex
-	taken bool
 }
 
 // Accept implements connectors.Pending.
-func (p *pending) Accept(ctx context.Context) (connectors.Reader, error) {
-	s, err := p.Pending.Accept(ctx)
+func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
+	s, conn, err := p.PacketPending.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, p.conn, p.format, p.cfg)
+	r, err := newReader(s, conn, p.format, p.typ, p.cfg)
 	if err != nil {
+		conn.Close()
 		s.Abandon(err)
 		return nil, err
 	}
-	p.mu.Lock()
-	p.taken = true
-	p.mu.Unlock()
 	return r, nil
-}
-
-// Close implements connectors.Pending.
-func (p *pending) Close() error {
-	err := p.Pending.Close()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.taken {
-		p.conn.Close()
-	}
-	return err
 }

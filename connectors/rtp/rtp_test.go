@@ -13,6 +13,7 @@ import (
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
+	"ninja/internal/world/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,7 +22,7 @@ const l16 = "audio/L16;channels=1;rate=16000"
 
 func TestConformance(t *testing.T) {
 	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
-		return ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()))
+		return ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()), Config{})
 	})
 }
 
@@ -29,14 +30,24 @@ func TestConformance(t *testing.T) {
 func TestConformanceSimulated(t *testing.T) {
 	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
 		sim := world.NewSim(seed, world.Link{Delay: 20 * ms, Jitter: 20 * ms, Duplicate: 0.1, Reorder: 0.1})
-		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")), Config{})
+	})
+}
+
+// The same on real sockets, through the relay.
+func TestConformanceRelayed(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		link := world.Link{Delay: 5 * ms, Jitter: 5 * ms, Duplicate: 0.1, Reorder: 0.1}
+		return ends(connectorstest.Processes(t, "127.0.0.1:0", connectorstest.Relayed(t, 3, relay.Faults{Link: link})...),
+			Config{Reorder: 500 * ms}) // a busy machine is not a loss
 	})
 }
 
 // ends joins process 1 to process 0; process 2 is the stranger.
-func ends(p []connectorstest.Process) connectorstest.Ends {
+func ends(p []connectorstest.Process, cfg Config) connectorstest.Ends {
 	transport := func(p connectorstest.Process) connectors.Transport {
-		return New(Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+		cfg.Hops, cfg.Identity, cfg.World = p.Hops, p.Identity, p.World
+		return New(cfg)
 	}
 	return connectorstest.Ends{
 		Listen: transport(p[0]), Dial: transport(p[1]), Stranger: transport(p[2]),
@@ -53,7 +64,7 @@ func ends(p []connectorstest.Process) connectorstest.Ends {
 // join makes a hop of the type between two processes.
 func join(t *testing.T, typ string) (connectors.Writer, connectors.Reader) {
 	t.Helper()
-	e := ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()))
+	e := ends(connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()), Config{})
 	h := connectors.Hop{Path: "path", Name: "tts->speaker", Type: connectors.MustType(typ), Peer: e.Sender}
 	p, err := e.Listen.Listen(t.Context(), h)
 	if err != nil {
@@ -166,7 +177,7 @@ func TestStrangeDatagrams(t *testing.T) {
 	w, r := join(t, l16)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	to := r.(*reader).conn.LocalAddr().String()
+	to := r.(*reader).inbox.Addr().String()
 	other, err := world.Real().Net.Dial(ctx, "udp", to)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +206,7 @@ func TestStrangeDatagrams(t *testing.T) {
 	if a, err := r.Read(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, %v: delivered", a.Payload, err)
 	}
-	if n := r.(*reader).strange.Load(); n != 4 {
+	if n := r.(*reader).inbox.Strangers(); n != 4 {
 		t.Errorf("%d strange datagrams counted, want 4", n)
 	}
 	other.SetReadDeadline(time.Now().Add(50 * ms))

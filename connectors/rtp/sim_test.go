@@ -16,11 +16,12 @@ import (
 const seed = 20261121
 
 // network is a pair of hosts that are joined by a link like usual, and a hop between them.
-func network(t *testing.T, usual world.Link, playout time.Duration) (*world.Sim, connectors.Writer, connectors.Reader) {
+func network(t *testing.T, usual world.Link, cfg Config) (*world.Sim, connectors.Writer, connectors.Reader) {
 	t.Helper()
 	sim := world.NewSim(seed, usual)
 	p := connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"))
-	in := New(Config{Hops: p[0].Hops, Identity: p[0].Identity, World: p[0].World, Playout: playout})
+	cfg.Hops, cfg.Identity, cfg.World = p[0].Hops, p[0].Identity, p[0].World
+	in := New(cfg)
 	out := New(Config{Identity: p[1].Identity, World: p[1].World})
 	h := connectors.Hop{Path: "path", Name: "tts->speaker", Type: connectors.MustType("audio/PCMU;rate=8000"), Peer: string(p[1].Identity.ID())}
 	pending, err := in.Listen(t.Context(), h)
@@ -98,12 +99,14 @@ func listen(t *testing.T, r connectors.Reader, begin time.Time) (h heard) {
 // utterance always comes, and what is missing is counted.
 func TestBadLink(t *testing.T) {
 	const n = 500
-	for name, playout := range map[string]time.Duration{"in order": 0, "played out": 60 * ms} {
+	for name, cfg := range map[string]Config{
+		"in order": {}, "played out": {Playout: 60 * ms}, "adaptive": {Playout: 20 * ms, PlayoutMost: 120 * ms},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				t.Logf("seed %d", seed)
 				link := world.Link{Delay: 20 * ms, Jitter: 30 * ms, Loss: 0.05, Duplicate: 0.05, Reorder: 0.05}
-				_, w, r := network(t, link, playout)
+				_, w, r := network(t, link, cfg)
 				begin := time.Now()
 				result := make(chan error, 1)
 				go func() { result <- talk(t.Context(), w, n) }()
@@ -116,10 +119,10 @@ func TestBadLink(t *testing.T) {
 				if uint64(h.adus)+s.Lost != n || s.Lost < n/40 || s.Lost > n/10 || h.marks != 1 {
 					t.Errorf("%d heard, %d lost, %d marks; want %d together and 1 mark", h.adus, s.Lost, h.marks, n)
 				}
-				if limit := 20*ms + 30*ms + 10*ms + max(playout, 40*ms) + 10*ms; h.slowest > limit {
+				if limit := 20*ms + 30*ms + 10*ms + max(cfg.Playout, 40*ms) + 10*ms; h.slowest > limit {
 					t.Errorf("the slowest took %v, want at most %v", h.slowest, limit)
 				}
-				if playout > 0 && h.gaps > n/50 {
+				if cfg.PlayoutMost == 0 && cfg.Playout > 0 && h.gaps > n/50 {
 					t.Errorf("%d of %d off their time: the jitter is not smoothed", h.gaps, n)
 				}
 				if s.Jitter < 5*ms || s.Jitter > 30*ms || s.Link < 20*ms || s.Link > 60*ms {
@@ -134,7 +137,7 @@ func TestBadLink(t *testing.T) {
 // A peer that falls silent is noticed at both ends; nobody waits for ever.
 func TestPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sim, w, r := network(t, world.Link{Delay: 20 * ms}, 0)
+		sim, w, r := network(t, world.Link{Delay: 20 * ms}, Config{})
 		if err := w.Write(t.Context(), connectors.ADU{Payload: make([]byte, 160)}); err != nil {
 			t.Fatal(err)
 		}

@@ -68,6 +68,9 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if w.sealer.format.opus && len(a.Payload) > maxPayload {
+		return fmt.Errorf("packet of Opus of %d bytes: at most %d are allowed; encode at a lower rate", len(a.Payload), maxPayload)
+	}
 	w.mu.Lock()
 	at, pause := w.pacer.place(time.Now(), a.MediaTime)
 	flushes := w.flushes
@@ -145,7 +148,7 @@ func (w *writer) trySend(p *packet, flushes uint64) (time.Duration, error) {
 	// A datagram that the network refuses is a datagram lost; when the peer is gone the session says so.
 	w.conn.Write(datagram)
 	w.position++
-	w.pacer.sent(p.time, int64(len(p.payload)/w.sealer.format.sample))
+	w.pacer.sent(p.time, w.sealer.format.length(p.payload))
 	return 0, nil
 }
 

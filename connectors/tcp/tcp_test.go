@@ -12,6 +12,7 @@ import (
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
+	"ninja/internal/world/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,6 +46,14 @@ func TestConformanceSimulated(t *testing.T) {
 	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
 		sim := world.NewSim(1, world.Link{Delay: 20 * time.Millisecond, Jitter: 20 * time.Millisecond})
 		return ends(connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")))
+	})
+}
+
+// The same on real sockets, through the relay.
+func TestConformanceRelayed(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		link := world.Link{Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond}
+		return ends(connectorstest.Processes(t, "127.0.0.1:0", connectorstest.Relayed(t, 3, relay.Faults{Link: link})...))
 	})
 }
 

@@ -56,8 +56,9 @@ const (
 	// A frame is loud that is this far above the floor, and above the absolute level that no speaker stays under.
 	margin   = 9.0   // dB
 	absolute = -52.0 // dBFS
-	// startLoud loud frames among the last 16 begin an utterance; it counts when it has minLoud of them.
-	startLoud = 6
+	// startLoud loud frames among the last 16 begin an utterance; it counts when it has minLoud of them. A click of 10 ms
+	// is loud for four frames, because levels are of three.
+	startLoud = 5
 	minLoud   = 12
 )
 

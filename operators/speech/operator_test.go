@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -78,7 +79,9 @@ func TestOperatorOutlivesItsEngine(t *testing.T) {
 	first, last := start(t, op)
 	words := "nine oh five delaware avenue"
 	sound := pad(spoken(t, "rms", words), 400*time.Millisecond, time.Second)
-	go feed(t, first, sound, 0)
+	var fed sync.WaitGroup
+	fed.Go(func() { feed(t, first, sound, 0) })
+	defer fed.Wait() // before the pipe is closed
 	syscall.Kill(pid, syscall.SIGKILL)
 	if got := next(t, last); string(got.Payload) != words {
 		t.Errorf("heard %q, want %q", got.Payload, words)

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"ninja/connectors"
+	"ninja/internal/world"
 	"ninja/operators"
 	"ninja/operators/audio"
 )
@@ -60,6 +63,46 @@ func recogniserFactory(program string, lex *lexicon) operators.Factory {
 	}
 }
 
+// Onset is the event that the recogniser signals upstream when somebody begins to speak: to the microphone that the
+// speech comes from. The unit whose microphone it is, when it plays sound as well, answers it with connectors.Flush on
+// the hop that it hears the answer by (see Turn). So the user's voice silences the answer wherever in the path the answer
+// is, and no operator or service between words and answer needs to know.
+//
+// It is an event of its own because it must drop nothing: what is on its way between the microphone and the recogniser is
+// the speech itself. A unit that takes no events, or only hears or only speaks, is not interrupted.
+const Onset connectors.EventKind = 16
+
+// again is after how long a Flush is repeated: an operator that was held up by a full hop writes on when the first Flush
+// has emptied that hop, until it gets to know of the Flush itself, a moment later.
+// The repetition drops that too, before it has been played.
+var again = [...]time.Duration{10 * time.Millisecond, 20 * time.Millisecond}
+
+// Turn takes the events that reach a unit's microphone, until they or ctx end, and passes each Onset to flush as the
+// Flush that silences the answer: flush is Signal of the hop that the same unit's loudspeaker reads from.
+func Turn(ctx context.Context, events <-chan connectors.Event, flush func(connectors.Event) error) {
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			if e.Kind != Onset {
+				continue
+			}
+			e.Kind = connectors.Flush
+			_ = flush(e) // a hop that is gone plays nothing
+			for _, d := range again {
+				if world.Sleep(ctx, d) != nil {
+					return
+				}
+				_ = flush(e)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // recognise is the operator.
 type recognise struct {
 	r    *recogniser
@@ -72,20 +115,107 @@ type heard struct {
 	err error
 }
 
-// Run listens until the end of the stream. One goroutine reads; this one owns the endpointer and the engine.
+// waiting is how many utterances may wait for the engine; beyond it nothing more is listened to.
+const waiting = 4
+
+// Run listens until the end of the stream. One goroutine reads, one takes events; one owns the endpointer, so that the
+// beginning of speech is seen while the engine thinks; and one owns the engine and writes.
 func (o *recognise) Run(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
 	o.r.take()
 	defer o.r.drop()
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	work, ctx := errgroup.WithContext(ctx)
 	adus := make(chan heard, readAhead) // sound not looked at yet
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		read(ctx, in, adus)
-	}()
-	defer func() { cancel(); <-done }()
+	utterances := make(chan audio.Utterance, waiting)
+	l := listener{
+		ends: audio.NewEndpointer(audio.EndpointConfig{Rate: hearRate}), say: utterances,
+		onset: func(at time.Duration) {
+			_ = in.Signal(connectors.Event{Kind: Onset, Text: fmt.Sprintf("speech began before %v", at)})
+		},
+	}
+	work.Go(func() error { read(ctx, in, adus); return nil })
+	work.Go(func() error { shield(ctx, in, out.Events()); return nil })
+	work.Go(func() error { defer close(utterances); return l.listen(ctx, adus) })
+	work.Go(func() error { defer cancel(); return o.decode(ctx, utterances, out) })
+	return work.Wait()
+}
 
-	l := listener{o: o, out: out, ends: audio.NewEndpointer(audio.EndpointConfig{Rate: hearRate})}
+// read moves ADUs to the channel until the stream ends, which it reports last.
+func read(ctx context.Context, in connectors.Reader, to chan<- heard) {
+	for {
+		a, err := in.Read(ctx)
+		select {
+		case to <- heard{a, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// shield passes events on upstream, but for Flush: what is asked to be dropped is the answer, and what lies above is what
+// the user says.
+func shield(ctx context.Context, in connectors.Reader, events <-chan connectors.Event) {
+	for {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			if e.Kind != connectors.Flush {
+				_ = in.Signal(e) // upstream may be gone already
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// decode has the utterances recognised until there are no more.
+func (o *recognise) decode(ctx context.Context, utterances <-chan audio.Utterance, out connectors.Writer) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case u, ok := <-utterances:
+			if !ok {
+				return nil
+			}
+			text, err := o.r.hear(ctx, u.Samples)
+			if err != nil {
+				return err
+			}
+			if o.note != nil {
+				o.note("recognised", text)
+			}
+			if err := out.Write(ctx, connectors.ADU{Payload: []byte(text), Mark: connectors.EndOfUtterance}); err != nil {
+				return err
+			}
+		case <-o.r.dead():
+			o.r.log.Warn("the recogniser ended by itself; starting another")
+			if err := o.r.revive(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// listener cuts the stream into utterances.
+type listener struct {
+	ends  *audio.Endpointer
+	say   chan<- audio.Utterance
+	onset func(at time.Duration) // somebody begins to speak; at is the position in the stream
+
+	next    time.Duration // media time expected
+	samples int64         // of the stream so far
+	speaks  bool
+}
+
+// listen takes the sound until the end of the stream.
+func (l *listener) listen(ctx context.Context, adus <-chan heard) error {
 	pause := time.NewTimer(stalled)
 	defer pause.Stop()
 	for {
@@ -107,36 +237,8 @@ func (o *recognise) Run(ctx context.Context, in connectors.Reader, out connector
 			if err := l.end(ctx); err != nil {
 				return err
 			}
-		case <-o.r.dead():
-			o.r.log.Warn("the recogniser ended by itself; starting another")
-			if err := o.r.revive(ctx); err != nil {
-				return err
-			}
 		}
 	}
-}
-
-// read moves ADUs to the channel until the stream ends, which it reports last.
-func read(ctx context.Context, in connectors.Reader, to chan<- heard) {
-	for {
-		a, err := in.Read(ctx)
-		select {
-		case to <- heard{a, err}:
-		case <-ctx.Done():
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// listener cuts the stream into utterances and has them recognised.
-type listener struct {
-	o    *recognise
-	out  connectors.Writer
-	ends *audio.Endpointer
-	next time.Duration // media time expected
 }
 
 func (l *listener) take(ctx context.Context, a connectors.ADU) error {
@@ -152,8 +254,15 @@ func (l *listener) take(ctx context.Context, a connectors.ADU) error {
 		}
 	}
 	l.next = a.MediaTime + f.Duration(int64(len(a.Payload)/2))
-	for _, u := range l.ends.Push(samples) {
-		if err := l.say(ctx, u); err != nil {
+	l.samples += int64(len(samples))
+	done := l.ends.Push(samples)
+	if speaks := l.ends.Speaking(); speaks != l.speaks {
+		if l.speaks = speaks; speaks {
+			l.onset(f.Duration(l.samples))
+		}
+	}
+	for _, u := range done {
+		if err := l.hand(ctx, u); err != nil {
 			return err
 		}
 	}
@@ -165,19 +274,19 @@ func (l *listener) take(ctx context.Context, a connectors.ADU) error {
 
 // end takes what was said so far as the whole utterance.
 func (l *listener) end(ctx context.Context) error {
+	l.speaks = false
 	if u, ok := l.ends.End(); ok {
-		return l.say(ctx, u)
+		return l.hand(ctx, u)
 	}
 	return nil
 }
 
-func (l *listener) say(ctx context.Context, u audio.Utterance) error {
-	text, err := l.o.r.hear(ctx, u.Samples)
-	if err != nil {
-		return err
+// hand gives an utterance to the engine.
+func (l *listener) hand(ctx context.Context, u audio.Utterance) error {
+	select {
+	case l.say <- u:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if l.o.note != nil {
-		l.o.note("recognised", text)
-	}
-	return l.out.Write(ctx, connectors.ADU{Payload: []byte(text), Mark: connectors.EndOfUtterance})
 }

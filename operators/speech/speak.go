@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"ninja/connectors"
+	"ninja/internal/world"
 	"ninja/operators"
 	"ninja/operators/audio"
 )
@@ -83,67 +85,121 @@ type speak struct {
 // one burst; but its end may have been dropped above us, and the next answer must not be mistaken for its rest.
 const remainder = time.Second
 
+// settled is how long after a flush the end of the silenced answer is marked.
+const settled = 100 * time.Millisecond
+
 // text is what the reading goroutine delivers: an ADU, and how many flushes there had been when it came.
 type text struct {
 	heard
 	flushes int64
 }
 
-// Run speaks until the end of the stream. One goroutine reads, one watches for flushes; this one writes.
+// sentence is one that has been synthesised, or the end of all (io.EOF) or of the path.
+type sentence struct {
+	text    string
+	samples []int16
+	last    bool  // of its answer
+	began   int64 // flushes when its answer began: after another one it is stale
+	err     error
+}
+
+// Run speaks until the end of the stream. One goroutine reads, one synthesises a sentence ahead, so that there is no gap
+// between sentences, one watches for flushes; this one writes.
 func (s *speak) Run(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
-	texts := make(chan text, 64) // sentences not spoken yet
-	ends := make(chan struct{}, 2)
-	go func() { s.read(ctx, in, texts); ends <- struct{}{} }()
-	go func() { s.watch(ctx, in, out.Events()); ends <- struct{}{} }()
-	defer func() { cancel(); <-ends; <-ends }()
+	texts := make(chan text, 64)     // not spoken yet
+	sentences := make(chan sentence) // the one beside the one being written
+	var work sync.WaitGroup
+	work.Go(func() { s.read(ctx, in, texts) })
+	work.Go(func() { s.synthesise(ctx, texts, sentences) })
+	work.Go(func() { s.watch(ctx, in, out.Events()) })
+	defer func() { cancel(); work.Wait() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case n := <-sentences:
+			if errors.Is(n.err, io.EOF) {
+				return s.close(ctx, out)
+			}
+			if n.err != nil {
+				return n.err
+			}
+			if err := s.utter(ctx, n, out); err != nil {
+				return err
+			}
+		}
+	}
+}
 
+// synthesise turns texts into sentences with their samples until the last, which reports the end.
+func (s *speak) synthesise(ctx context.Context, texts <-chan text, to chan<- sentence) {
 	var began int64 // flushes when the answer in progress began
 	middle := false // of an answer: its mark has not come yet
 	for {
 		var t text
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case t = <-texts:
 		}
-		if errors.Is(t.err, io.EOF) {
-			return s.close(ctx, out)
-		}
-		if t.err != nil {
-			return t.err
-		}
-		if !middle || t.flushes > began && s.now().Sub(time.Unix(0, s.flushed.Load())) > remainder {
+		if t.err == nil && (!middle || t.flushes > began && s.now().Sub(time.Unix(0, s.flushed.Load())) > remainder) {
 			began = t.flushes
 		}
 		last := t.adu.Mark&(connectors.EndOfUtterance|connectors.EndOfDocument) != 0
 		middle = !last
-		if err := s.answer(ctx, string(t.adu.Payload), last, began, out); err != nil {
-			return err
+		for _, n := range s.sentences(ctx, t, last, began) {
+			select {
+			case to <- n():
+			case <-ctx.Done():
+				return
+			}
+		}
+		if t.err != nil {
+			return
 		}
 	}
 }
 
-// answer speaks the text of one ADU, sentence by sentence, unless a flush has come since its answer began.
-func (s *speak) answer(ctx context.Context, text string, last bool, began int64, out connectors.Writer) error {
-	stale := func() bool { return s.flushes.Load() > began }
-	sentences := Sentences(text)
-	for i, sentence := range sentences {
-		if stale() {
-			break
-		}
+// sentences are the sentences of one ADU, each synthesised when it is called for; at least one, which may be empty.
+func (s *speak) sentences(ctx context.Context, t text, last bool, began int64) (all []func() sentence) {
+	if t.err != nil {
+		return []func() sentence{func() sentence { return sentence{err: t.err} }}
+	}
+	parts := Sentences(string(t.adu.Payload))
+	for i, part := range parts {
+		all = append(all, func() sentence {
+			n := sentence{text: part, last: last && i == len(parts)-1, began: began}
+			if s.flushes.Load() == began {
+				n.samples, n.err = s.speak(ctx, part)
+			}
+			return n
+		})
+	}
+	if len(parts) == 0 {
+		all = append(all, func() sentence { return sentence{last: last, began: began} })
+	}
+	return all
+}
+
+// utter writes a sentence, unless a flush has come since its answer began, and marks the end of an answer.
+func (s *speak) utter(ctx context.Context, n sentence, out connectors.Writer) error {
+	stale := func() bool { return s.flushes.Load() > n.began }
+	if !stale() && len(n.samples) > 0 {
 		if s.note != nil {
-			s.note("speaking", sentence)
+			s.note("speaking", n.text)
 		}
-		samples, err := s.speak(ctx, sentence)
-		if err != nil {
-			return err
-		}
-		if err := s.write(ctx, out, samples, last && i == len(sentences)-1, stale); err != nil {
+		if err := s.write(ctx, out, n.samples, n.last, stale); err != nil {
 			return err
 		}
 	}
-	if stale() || last {
+	if stale() {
+		// Whoever flushes repeats it (see Turn): the mark must come behind the last one.
+		if err := world.Sleep(ctx, settled-s.now().Sub(time.Unix(0, s.flushed.Load()))); err != nil {
+			return err
+		}
+	}
+	if stale() || n.last {
 		return s.close(ctx, out)
 	}
 	return nil

@@ -187,7 +187,7 @@ func (r *Recorder) Check(t testing.TB) {
 		}
 	}
 	result := porcupine.CheckOperationsTimeout(model.ToModel(), r.history, time.Minute)
-	t.Logf("%d operations, %d without an answer: %s", len(r.history), unknown, result)
+	t.Logf("PROVE %d operations, %d without an answer, linearizable: %s", len(r.history), unknown, result)
 	if result != porcupine.Ok {
 		t.Errorf("the history is not linearizable: %s", result)
 	}

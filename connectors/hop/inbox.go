@@ -1,0 +1,138 @@
+package hop
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MaxDatagram is the longest datagram that an Inbox takes.
+const MaxDatagram = 1400
+
+// Inbox is the datagram socket of a receiving end that has no goroutine: its Read itself waits here, so that a packet
+// wakes nobody but the operator. What else can end the wait (the session's goroutine, a context, Close) moves the
+// socket's deadline. The first genuine datagram fixes the address that all others must come from; what is not genuine is
+// counted and never answered.
+//
+// The Inbox is also the lock of what the reader decides by.
+type Inbox struct {
+	conn     net.PacketConn
+	receive  func([]byte) (int, netip.AddrPort, error)
+	strange  atomic.Uint64
+	source   netip.AddrPort // of the first genuine datagram; the reader alone uses it, and the two below
+	from     netip.AddrPort
+	datagram [MaxDatagram + 1]byte
+
+	mu       sync.Mutex
+	done     <-chan struct{} // of the context that was watched last
+	unwatch  func() bool
+	waiting  bool      // at the socket
+	deadline time.Time // of the socket
+}
+
+// NewInbox makes an Inbox, which owns the socket from now on.
+func NewInbox(conn net.PacketConn) *Inbox { return &Inbox{conn: conn, receive: receiver(conn)} }
+
+// receiver returns the way to read a datagram that allocates least.
+func receiver(c net.PacketConn) func([]byte) (int, netip.AddrPort, error) {
+	if u, ok := c.(*net.UDPConn); ok {
+		return u.ReadFromUDPAddrPort
+	}
+	return func(b []byte) (int, netip.AddrPort, error) {
+		n, from, err := c.ReadFrom(b)
+		if a, ok := from.(*net.UDPAddr); ok {
+			return n, a.AddrPort(), err
+		}
+		return n, netip.AddrPort{}, err
+	}
+}
+
+// Lock locks what the reader decides by.
+func (b *Inbox) Lock() { b.mu.Lock() }
+
+// Unlock unlocks it.
+func (b *Inbox) Unlock() { b.mu.Unlock() }
+
+// Change changes, under the lock, what the reader decides by, and makes a reader that waits decide again.
+func (b *Inbox) Change(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+	if b.waiting {
+		b.setDeadline(longAgo)
+	}
+}
+
+// Watch makes the end of ctx end a wait. A context stays registered, because operators pass the same one each time. The
+// caller holds the lock.
+func (b *Inbox) Watch(ctx context.Context) {
+	if ctx.Done() == b.done {
+		return
+	}
+	if b.unwatch != nil {
+		b.unwatch()
+	}
+	b.done, b.unwatch = ctx.Done(), nil
+	if b.done != nil {
+		b.unwatch = context.AfterFunc(ctx, func() { b.Change(func() {}) })
+	}
+}
+
+// WaitUntil says that the reader is about to call Next, which then ends at the time; zero is none. The caller holds the
+// lock.
+func (b *Inbox) WaitUntil(t time.Time) {
+	b.waiting = true
+	b.setDeadline(t)
+}
+
+// Awake says that the reader decides and does not wait. The caller holds the lock.
+func (b *Inbox) Awake() { b.waiting = false }
+
+func (b *Inbox) setDeadline(t time.Time) {
+	if !t.Equal(b.deadline) {
+		b.deadline = t
+		b.conn.SetReadDeadline(t)
+	}
+}
+
+// Next waits for a datagram; nil says to decide anew. The datagram is valid until the next call. The caller says of it
+// whether it was Genuine or Strange, and does not hold the lock.
+func (b *Inbox) Next() []byte {
+	n, from, err := b.receive(b.datagram[:])
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
+	case err != nil || n > MaxDatagram || n == 0 || b.source.IsValid() && from != b.source:
+		b.Strange()
+	default:
+		b.from = from
+		return b.datagram[:n]
+	}
+	return nil
+}
+
+// Genuine says that the datagram that Next gave was the sending end's.
+func (b *Inbox) Genuine() { b.source = b.from }
+
+// Strange says that it was not.
+func (b *Inbox) Strange() { b.strange.Add(1) }
+
+// Strangers counts the datagrams that were not the sending end's.
+func (b *Inbox) Strangers() uint64 { return b.strange.Load() }
+
+// Addr is the socket's address.
+func (b *Inbox) Addr() net.Addr { return b.conn.LocalAddr() }
+
+// Close closes the socket.
+func (b *Inbox) Close() {
+	b.conn.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unwatch != nil {
+		b.unwatch()
+	}
+}
