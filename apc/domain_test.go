@@ -151,7 +151,7 @@ func (d *domain) QueryAs(ctx context.Context, token []byte, q sds.Query) ([]sds.
 }
 
 func question(q sds.Query) *sdspb.Question {
-	return &sdspb.Question{Version: 1, Template: q.Template, By: string(q.By)}
+	return &sdspb.Question{Version: 1, Template: q.Template, By: string(q.By), Steps: q.Steps}
 }
 
 func found(f *sdspb.Found) sds.Found {

@@ -34,7 +34,10 @@ type Refusal struct {
 	Text    string           `json:"text"`
 	Misses  []plan.Miss      `json:"misses,omitempty"`
 	Short   []plan.Shortfall `json:"short,omitempty"`
-	// Nearest is the nearest request that would succeed, on one line; "" when no wider bound alone would help.
+	// Conflict and Missing are as in plan.Refusal.
+	Conflict []string         `json:"conflict,omitempty"`
+	Missing  *plan.Conversion `json:"missing,omitempty"`
+	// Nearest is the nearest request that would succeed, on one line; "" when no one change to the request would help.
 	Nearest string `json:"nearest,omitempty"`
 }
 
@@ -55,9 +58,9 @@ func (s *sketch) explain(ctx context.Context, line string, err error) (Explanati
 	var no *plan.Refusal
 	switch {
 	case errors.As(err, &no):
-		e.Refusal = &Refusal{Reason: no.Reason, Subject: no.Subject, Text: no.Text, Misses: no.Misses, Short: no.Short}
+		e.Refusal = &Refusal{Reason: no.Reason, Subject: no.Subject, Text: no.Text, Misses: no.Misses, Short: no.Short, Conflict: no.Conflict, Missing: no.Missing}
 		if no.Nearest != nil {
-			e.Refusal.Nearest = lineOf(s.form, no.Nearest.Bounds)
+			e.Refusal.Nearest = lineOf(s.form, no.Nearest)
 		}
 	case err != nil:
 		return e, err
@@ -105,6 +108,9 @@ func (e *Explanation) text() string {
 	fmt.Fprintf(&b, "refused (%s): %s\n", r.Reason, r.Text)
 	for _, m := range r.Misses {
 		fmt.Fprintf(&b, "  %s -> %s: %s\n", m.From, m.To, m.Why)
+	}
+	if m := r.Missing; m != nil {
+		fmt.Fprintf(&b, "  missing: what makes %s, which %s wants, of %s, which %s offers\n", m.Wants, m.To, m.Offers, m.From)
 	}
 	for _, s := range r.Short {
 		fmt.Fprintf(&b, "  %s: asked %s", s.Bound, s.Asked)

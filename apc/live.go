@@ -25,8 +25,8 @@ type Follower func(ctx context.Context, token func(context.Context) ([]byte, err
 const (
 	// coldWait is how long a request waits for a watch to get in step before it asks by queries.
 	coldWait = time.Second
-	// freshFor is how old the named numbers of a plan may be: they are refreshed by queries, for a renewal is not a
-	// change and a watch does not tell it.
+	// freshFor is how old the named numbers of a plan may be that a watch does not tell, for only loads are followed by
+	// name: the others are refreshed by queries.
 	freshFor = time.Second
 	// again is how long a watch that ended waits before the next; twice as long, up to againMost, after one that never
 	// got in step.
@@ -148,7 +148,7 @@ func (c *Creator) follow(ctx context.Context, l *live) {
 	for wait := again; ctx.Err() == nil; wait = min(2*wait, againMost) {
 		once, cancel := context.WithCancel(ctx)
 		l.begin(cancel)
-		err := c.cfg.Follow(once, l.present(c.cfg.World), sds.Query{Template: watchTemplate()}, func(e sds.WatchEvent) { c.hear(l, e) })
+		err := c.cfg.Follow(once, l.present(c.cfg.World), watchQuery(), func(e sds.WatchEvent) { c.hear(l, e) })
 		cancel()
 		if l.turn(false); l.begun() || errors.Is(err, errLapsed) { // nobody was asked
 			wait = again
@@ -181,6 +181,11 @@ func (c *Creator) forget(l *live) {
 	if c.views[l.key] == l {
 		delete(c.views, l.key)
 	}
+}
+
+// watchQuery is what a view follows: all that watchTemplate matches, and the loads of it.
+func watchQuery() sds.Query {
+	return sds.Query{Template: watchTemplate(), Steps: map[string]float64{"load": loadStep}}
 }
 
 // watchTemplate matches everything that says where it runs.

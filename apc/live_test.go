@@ -18,6 +18,7 @@ import (
 	"ninja/operators"
 	"ninja/operators/host"
 	"ninja/sds"
+	"ninja/sds/announce"
 )
 
 // inDomain runs a test in a domain with a telephone, an oracle and a proxy that everyone may find.
@@ -143,6 +144,27 @@ func TestABrokenWatch(t *testing.T) {
 		}
 		if _, s := d.counts(); s != 2 {
 			d.t.Errorf("%d watches", s)
+		}
+	})
+}
+
+// A load is told by the watch: the next plan, within the same second and without a query, is elsewhere.
+func TestLoadsAreFollowed(t *testing.T) {
+	inDomain(t, nil, func(ctx context.Context, d *domain, ann *ca.Identity) {
+		p1 := d.version - 2
+		d.proxy("p2", 0.3)
+		first, err := d.plan(ctx, ann, line)
+		if err != nil || first.at(1) != "p1" {
+			d.t.Fatal(first.Steps, err)
+		}
+		queries, _ := d.counts()
+		d.server.Refresh(d.id(ca.KindProxy, "p1").ID(), time.Hour, []announce.Pair{{Name: "p1", Version: p1, Numbers: map[string]float64{"load": 0.9}}})
+		synctest.Wait()
+		if info, err := d.plan(ctx, ann, line); err != nil || info.at(1) != "p2" {
+			d.t.Errorf("%v, %v", info.Steps, err)
+		}
+		if q, _ := d.counts(); q != queries {
+			d.t.Errorf("%d queries", q-queries)
 		}
 	})
 }
@@ -291,6 +313,16 @@ func TestExplain(t *testing.T) {
 		}
 		if info, err := d.plan(ctx, ann, e.Refusal.Nearest); err != nil || info.State != Planned {
 			d.t.Errorf("the nearest request is %q: %v", e.Refusal.Nearest, err)
+		}
+		d.publish(d.id(ca.KindBase, "b"), operators.Description{Kind: "parrot", Name: "polly", Node: at("b"),
+			Operators: []operators.Spec{spec("polly/repeat", "text/plain;lang=gr", "text/plain;lang=gr")}}, nil, capability.Everyone)
+		r.Line = "phone:lobby ! ?parrot & ?oracle ! phone:lobby"
+		e, err = d.creator.Explain(ctx, asPeer(ann), r)
+		if err != nil || e.Refusal == nil || e.Refusal.Reason != plan.NoTypes || e.Refusal.Nearest != "phone:lobby ! ?oracle ! phone:lobby" {
+			d.t.Fatalf("%+v, %v", e.Refusal, err)
+		}
+		if back := explanationFromWire(explanationToWire(e)); render(d.t, back) != render(d.t, e) {
+			d.t.Errorf("over the wire\n%s\nbecame\n%s", render(d.t, e), render(d.t, back))
 		}
 	})
 }

@@ -16,6 +16,10 @@ func explanationToWire(e Explanation) *apcpb.Explanation {
 	}
 	if r := e.Refusal; r != nil {
 		w.Refusal = &apcpb.Refusal{Reason: string(r.Reason), Subject: r.Subject, Text: r.Text, Nearest: r.Nearest}
+		w.Refusal.Conflict = r.Conflict
+		if m := r.Missing; m != nil {
+			w.Refusal.Missing = &apcpb.Conversion{From: m.From, Offers: m.Offers, To: m.To, Wants: m.Wants}
+		}
 		for _, m := range r.Misses {
 			w.Refusal.Misses = append(w.Refusal.Misses, &apcpb.Miss{From: m.From, To: m.To, Why: m.Why})
 		}
@@ -36,6 +40,10 @@ func explanationFromWire(w *apcpb.Explanation) Explanation {
 	}
 	if r := w.GetRefusal(); r != nil {
 		e.Refusal = &Refusal{Reason: plan.Reason(r.GetReason()), Subject: r.GetSubject(), Text: r.GetText(), Nearest: r.GetNearest()}
+		e.Refusal.Conflict = r.GetConflict()
+		if m := r.GetMissing(); m != nil {
+			e.Refusal.Missing = &plan.Conversion{From: m.GetFrom(), Offers: m.GetOffers(), To: m.GetTo(), Wants: m.GetWants()}
+		}
 		for _, m := range r.GetMisses() {
 			e.Refusal.Misses = append(e.Refusal.Misses, plan.Miss{From: m.GetFrom(), To: m.GetTo(), Why: m.GetWhy()})
 		}

@@ -207,11 +207,31 @@ func sdsquery(w plan.Word) string {
 	return "sdsquery kind=" + kind + " name=" + name
 }
 
-// lineOf writes a request that differs from a form in its bounds alone as the form would be written.
-func lineOf(f *plan.Form, b plan.Bounds) string {
+// lineOf writes a request like that of a form, with other bounds, order, steps or fewer requirements, as a form is written.
+func lineOf(f *plan.Form, r *plan.Request) string {
 	g := *f
-	g.Bounds = b
+	g.Bounds, g.Steps, g.Include = r.Bounds, r.Steps, nil
+	for _, q := range r.Include {
+		text, find := strings.CutPrefix(q.Label, "?")
+		g.Include = append(g.Include, plan.FormStep{Word: plan.Word{Find: find, Text: text}, After: q.After})
+	}
 	return formLine(&g)
+}
+
+// before is how many of the required steps come before the i-th: equal for those that stand together.
+func before(steps []plan.FormStep, i int) int {
+	seen := make(map[int]bool)
+	var walk func(int)
+	walk = func(i int) {
+		for _, a := range steps[i].After {
+			if !seen[a] {
+				seen[a] = true
+				walk(a)
+			}
+		}
+	}
+	walk(i)
+	return len(seen)
 }
 
 // formLine writes what plan.ParseForm reads.
@@ -220,7 +240,7 @@ func formLine(f *plan.Form) string {
 	out.WriteString(f.From.String())
 	for i, s := range f.Include {
 		sep := " ! "
-		if i > 0 && slices.Equal(s.After, f.Include[i-1].After) {
+		if i > 0 && before(f.Include, i) == before(f.Include, i-1) {
 			sep = " & "
 		}
 		out.WriteString(sep + s.String())

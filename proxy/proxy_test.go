@@ -108,6 +108,20 @@ func TestAProxyTellsOfItself(t *testing.T) {
 	})
 }
 
+// What the publisher refuses is an error that names it.
+func TestRefusedByThePublisher(t *testing.T) {
+	b := &board{bodies: make(map[string]string), numbers: make(map[string]map[string]float64)}
+	p, err := New(Config{Owner: self, Publisher: b, Runtime: load(0), Specs: []operators.Spec{
+		{Name: "no name", Program: "p", In: operators.MustPattern("text/plain"), Out: operators.MustPattern("text/plain")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `publish operator "operator.no name"`) {
+		t.Errorf("refused with %v", err)
+	}
+}
+
 // One peer a region, another for each proxy, the same for as long as it answers; regions and names are bounded.
 func TestSchedule(t *testing.T) {
 	var peers []Peer

@@ -1347,7 +1347,10 @@ type Refusal struct {
 	Misses  []*Miss      `protobuf:"bytes,4,rep,name=misses,proto3" json:"misses,omitempty"`
 	Short   []*Shortfall `protobuf:"bytes,5,rep,name=short,proto3" json:"short,omitempty"`
 	// nearest is the nearest request that would succeed, on one line.
-	Nearest       string `protobuf:"bytes,6,opt,name=nearest,proto3" json:"nearest,omitempty"`
+	Nearest string `protobuf:"bytes,6,opt,name=nearest,proto3" json:"nearest,omitempty"`
+	// conflict is a smallest set of what was asked that no types meet together: required words, "order", "steps".
+	Conflict      []string    `protobuf:"bytes,7,rep,name=conflict,proto3" json:"conflict,omitempty"`
+	Missing       *Conversion `protobuf:"bytes,8,opt,name=missing,proto3" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1424,6 +1427,89 @@ func (x *Refusal) GetNearest() string {
 	return ""
 }
 
+func (x *Refusal) GetConflict() []string {
+	if x != nil {
+		return x.Conflict
+	}
+	return nil
+}
+
+func (x *Refusal) GetMissing() *Conversion {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+// Conversion is one with which types would meet.
+type Conversion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Offers        string                 `protobuf:"bytes,2,opt,name=offers,proto3" json:"offers,omitempty"`
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Wants         string                 `protobuf:"bytes,4,opt,name=wants,proto3" json:"wants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conversion) Reset() {
+	*x = Conversion{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conversion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conversion) ProtoMessage() {}
+
+func (x *Conversion) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conversion.ProtoReflect.Descriptor instead.
+func (*Conversion) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Conversion) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Conversion) GetOffers() string {
+	if x != nil {
+		return x.Offers
+	}
+	return ""
+}
+
+func (x *Conversion) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Conversion) GetWants() string {
+	if x != nil {
+		return x.Wants
+	}
+	return ""
+}
+
 type Miss struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -1435,7 +1521,7 @@ type Miss struct {
 
 func (x *Miss) Reset() {
 	*x = Miss{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1533,7 @@ func (x *Miss) String() string {
 func (*Miss) ProtoMessage() {}
 
 func (x *Miss) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1546,7 @@ func (x *Miss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Miss.ProtoReflect.Descriptor instead.
 func (*Miss) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{18}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Miss) GetFrom() string {
@@ -1496,7 +1582,7 @@ type Shortfall struct {
 
 func (x *Shortfall) Reset() {
 	*x = Shortfall{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1594,7 @@ func (x *Shortfall) String() string {
 func (*Shortfall) ProtoMessage() {}
 
 func (x *Shortfall) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1607,7 @@ func (x *Shortfall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
 func (*Shortfall) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{19}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Shortfall) GetBound() string {
@@ -1665,14 +1751,22 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05Rival\x12\x18\n" +
 	"\awithout\x18\x01 \x01(\tR\awithout\x12&\n" +
 	"\x04plan\x18\x02 \x01(\v2\x12.ninja.apc.v1.PlanR\x04plan\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\xc4\x01\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\x94\x02\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12*\n" +
 	"\x06misses\x18\x04 \x03(\v2\x12.ninja.apc.v1.MissR\x06misses\x12-\n" +
 	"\x05short\x18\x05 \x03(\v2\x17.ninja.apc.v1.ShortfallR\x05short\x12\x18\n" +
-	"\anearest\x18\x06 \x01(\tR\anearest\"<\n" +
+	"\anearest\x18\x06 \x01(\tR\anearest\x12\x1a\n" +
+	"\bconflict\x18\a \x03(\tR\bconflict\x122\n" +
+	"\amissing\x18\b \x01(\v2\x18.ninja.apc.v1.ConversionR\amissing\"^\n" +
+	"\n" +
+	"Conversion\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x16\n" +
+	"\x06offers\x18\x02 \x01(\tR\x06offers\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x14\n" +
+	"\x05wants\x18\x04 \x01(\tR\x05wants\"<\n" +
 	"\x04Miss\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x10\n" +
@@ -1704,7 +1798,7 @@ func file_apc_apcpb_apc_proto_rawDescGZIP() []byte {
 	return file_apc_apcpb_apc_proto_rawDescData
 }
 
-var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_apc_apcpb_apc_proto_goTypes = []any{
 	(*PathRequest)(nil),      // 0: ninja.apc.v1.PathRequest
 	(*Position)(nil),         // 1: ninja.apc.v1.Position
@@ -1724,8 +1818,9 @@ var file_apc_apcpb_apc_proto_goTypes = []any{
 	(*PlanHop)(nil),          // 15: ninja.apc.v1.PlanHop
 	(*Rival)(nil),            // 16: ninja.apc.v1.Rival
 	(*Refusal)(nil),          // 17: ninja.apc.v1.Refusal
-	(*Miss)(nil),             // 18: ninja.apc.v1.Miss
-	(*Shortfall)(nil),        // 19: ninja.apc.v1.Shortfall
+	(*Conversion)(nil),       // 18: ninja.apc.v1.Conversion
+	(*Miss)(nil),             // 19: ninja.apc.v1.Miss
+	(*Shortfall)(nil),        // 20: ninja.apc.v1.Shortfall
 }
 var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	1,  // 0: ninja.apc.v1.PathRequest.position:type_name -> ninja.apc.v1.Position
@@ -1743,29 +1838,30 @@ var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	8,  // 12: ninja.apc.v1.PlanStep.takes:type_name -> ninja.apc.v1.Cost
 	8,  // 13: ninja.apc.v1.PlanHop.takes:type_name -> ninja.apc.v1.Cost
 	13, // 14: ninja.apc.v1.Rival.plan:type_name -> ninja.apc.v1.Plan
-	18, // 15: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
-	19, // 16: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
-	0,  // 17: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
-	0,  // 18: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
-	10, // 19: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
-	0,  // 20: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
-	3,  // 21: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
-	2,  // 22: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
-	2,  // 23: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
-	2,  // 24: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
-	5,  // 25: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
-	12, // 26: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
-	11, // 27: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
-	5,  // 28: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
-	4,  // 29: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
-	5,  // 30: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
-	5,  // 31: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
-	9,  // 32: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 15: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
+	20, // 16: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
+	18, // 17: ninja.apc.v1.Refusal.missing:type_name -> ninja.apc.v1.Conversion
+	0,  // 18: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
+	0,  // 19: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
+	10, // 20: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
+	0,  // 21: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
+	3,  // 22: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
+	2,  // 23: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
+	2,  // 24: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
+	2,  // 25: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
+	5,  // 26: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
+	12, // 27: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
+	11, // 28: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
+	5,  // 29: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
+	4,  // 30: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
+	5,  // 31: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
+	5,  // 32: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
+	9,  // 33: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_apc_apcpb_apc_proto_init() }
@@ -1779,7 +1875,7 @@ func file_apc_apcpb_apc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apc_apcpb_apc_proto_rawDesc), len(file_apc_apcpb_apc_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
