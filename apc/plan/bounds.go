@@ -6,14 +6,15 @@ import (
 )
 
 // bounds are lower bounds on what is left to the end of a path, for the objective and for each bound resource apart:
-// of the operators, by abstract type and progress through the requirements; of the hops, by place and progress. Both
-// leave out what makes planning hard (parameters, capacities, one choice having to serve all resources), so that no
+// of the operators and the least that any hop to each takes, by abstract type and progress through the requirements; of
+// what hops take beyond that, by place and progress. Both leave out what makes planning hard (parameters, capacities, one choice having to serve all resources), so that no
 // plan is ever below them.
 type bounds struct {
 	p   *problem
 	ops []*reverser // by metric: the least cost of the operators left
 	net []netBound  // by metric
-	hop [][]float64 // by zones: the least objective of a hop
+	hop [][]float64 // by zones: the least objective of a hop between two nodes
+	any []float64   // by metric: the least of any hop, on one node too
 }
 
 // Metric 0 is the objective with the bounds' prices; metric i+1 the resource p.dims[i].
@@ -37,11 +38,17 @@ func (p *problem) ofMetric(v *vector, metric int) float64 {
 
 func (p *problem) makeBounds() {
 	b := &bounds{p: p}
-	for m := range p.metrics() {
+	p.bounds = b
+	hops := make([][][]float64, p.metrics())
+	for m := range hops {
+		hops[m] = p.cheapestHops(m)
+		b.any = append(b.any, p.cheapestHop(m, hops[m]))
+	}
+	b.hop = hops[0]
+	for m := range hops {
 		b.ops = append(b.ops, p.reverse(m))
 	}
-	b.net, b.hop = p.netBounds()
-	p.bounds = b
+	b.net = p.netBounds(hops)
 }
 
 // operatorsLeft is the least that the operators behind an open type still cost, as far as it has been worked out: exact
@@ -145,10 +152,10 @@ func (p *problem) reverse(metric int) *reverser {
 	for s, ops := range p.t.opsOf {
 		r.least[s] = math.Inf(1)
 		for _, op := range ops {
-			r.least[s] = min(r.least[s], p.opLeast(op, metric))
+			r.least[s] = min(r.least[s], p.opLeast(op, metric)+p.bounds.any[metric])
 		}
 	}
-	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric))
+	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric)+p.bounds.any[metric])
 	return r
 }
 
@@ -184,7 +191,7 @@ func (p *problem) backOver(r *reverser, x absState, metric int) {
 		for i := range p.after {
 			bit := uint32(1) << i
 			if meets&bit != 0 && x.mask&bit != 0 && p.after[i]&^x.mask == 0 {
-				r.into(a, x.about, x.mask&^bit, x.dist+p.opLeast(op, metric))
+				r.into(a, x.about, x.mask&^bit, x.dist+p.opLeast(op, metric)+p.bounds.any[metric])
 			}
 		}
 	}

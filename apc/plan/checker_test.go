@@ -23,6 +23,7 @@ type checker struct {
 	refund float64
 	least  []map[string]float64 // by table: operators
 	hops   []map[string]float64 // by table: hops
+	any    []float64            // by table: the least that a hop takes
 	shapes []string
 	abouts []string
 	chains []*beginning
@@ -71,6 +72,16 @@ func checkProof(parts Parts, q Request, f *Proof) error {
 		return err
 	}
 	for m := range f.Tables {
+		least := math.Inf(1)
+		for _, from := range k.nodes {
+			for _, to := range k.nodes {
+				least = min(least, k.hop(m, from, to))
+			}
+		}
+		if math.IsInf(least, 1) {
+			least = 0
+		}
+		k.any = append(k.any, least)
 		if err := k.checkOperators(m); err != nil {
 			return fmt.Errorf("table %d: %w", m, err)
 		}
@@ -239,7 +250,7 @@ func (k *checker) checkOperators(m int) error {
 		least := math.Inf(1)
 		for _, n := range k.nodes {
 			if v, extra, ok := k.step(o, n); ok {
-				least = min(least, k.metric(m, v, extra))
+				least = min(least, k.metric(m, v, extra)+k.any[m])
 			}
 		}
 		for _, s := range k.shapes {
@@ -328,7 +339,7 @@ func (k *checker) checkHops(m int) error {
 						behind = k.away(m, to.ID, with(met, r))
 					}
 					for _, from := range k.nodes {
-						if x := k.hop(m, from, to) + behind; k.away(m, from.ID, met) > x+allowance {
+						if x := k.hop(m, from, to) - k.any[m] + behind; k.away(m, from.ID, met) > x+allowance {
 							return fmt.Errorf("%s %d leaves %v, but over %s at %s it is %v", from.ID, met, k.away(m, from.ID, met), o.Name, to.ID, x)
 						}
 					}

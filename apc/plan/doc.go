@@ -30,8 +30,23 @@
 // same open type and progress have the same future; labels that another is at least as good as are dropped. The first
 // complete chain that leaves the queue is the best: nothing left in it can be cheaper.
 //
+// Bounds that the best plan of all would break are hard to search under. So they get prices, and the search goes by what
+// plans cost with the prices added and what the bounds allow refunded, which is never more than they cost (lagrange.go).
+//
+// # The proof
+//
+// Prove gives a plan with a Proof that can be checked without this package's search, one operator and one hop at a time;
+// the tests do that. Plans on one catalogue do not wait for each other: each has its own automaton of open types.
+//
 // # What it does not do
 //
-// Trunks between proxies are not part of a hop's cost. External data that a type names by reference is not priced;
-// Operator.Data is. One catalogue plans one request at a time; others wait.
+// Trunks between proxies are not part of a hop's cost: a second stream over a trunk that is there anyway would be cheaper
+// than the first, and then what a hop costs would depend on the rest of the path. The sum would no longer be additive: a
+// chain's best beginning would not be the best beginning, and both the dominance of labels and the lower bounds, which
+// every proof stands on, would be wrong. What trunks save stays out of the plan, on the safe side. (Between the paths that
+// run already and a new one it would be additive: a link that has a trunk can be given a lower Price.)
+//
+// External data that a type names by reference is not priced; Operator.Data is. Which data an operator gets by its type
+// is often decided by what comes behind it (a recogniser's grammar by the service that it speaks to), when it has a place
+// already; a price for it would make the cost of a beginning depend on the end.
 package plan

@@ -9,7 +9,7 @@ import (
 // maxPins is how many places a requirement may have for its hops to be foreseen.
 const maxPins = 16
 
-// netBound is one metric's least cost of the hops that are left.
+// netBound is one metric's least cost of the hops that are left, beyond the least that each hop takes anyway.
 type netBound struct {
 	pins  []int32 // nodes that the path must or may come to: the end's, and those of the requirements with few places
 	index map[int32]int
@@ -37,7 +37,7 @@ func (b *netBound) leastInZones(p *problem, mask uint32) []float64 {
 	return v
 }
 
-func (p *problem) netBounds() (out []netBound, hop [][]float64) {
+func (p *problem) netBounds(hops [][][]float64) (out []netBound) {
 	proto := netBound{index: make(map[int32]int), byReq: make([][]int, len(p.after)), after: p.after}
 	pin := func(n int32) int {
 		i, ok := proto.index[n]
@@ -78,17 +78,19 @@ func (p *problem) netBounds() (out []netBound, hop [][]float64) {
 	for m := range out {
 		nb := proto
 		nb.memo, nb.zones = make(map[uint32][]float64), make(map[uint32][]float64)
-		cheapest := p.cheapestHops(m)
-		if m == 0 {
-			hop = cheapest
+		beyond := make([][]float64, len(hops[m]))
+		for i, row := range hops[m] {
+			for _, x := range row {
+				beyond[i] = append(beyond[i], x-p.bounds.any[m])
+			}
 		}
 		nb.coarse = make(map[uint32][]float64)
 		for _, n := range nb.pins {
-			nb.dist = append(nb.dist, zonesTo(cheapest, int(p.c.nodeZone[n])))
+			nb.dist = append(nb.dist, zonesTo(beyond, int(p.c.nodeZone[n])))
 		}
 		out[m] = nb
 	}
-	return out, hop
+	return out
 }
 
 // cheapestHops is the least that a hop between two nodes of two zones can add to a metric, whatever it carries.
@@ -111,6 +113,24 @@ func (p *problem) cheapestHops(metric int) [][]float64 {
 		}
 	}
 	return m
+}
+
+// cheapestHop is the least that any hop can add to a metric, between nodes or on one.
+func (p *problem) cheapestHop(metric int, between [][]float64) float64 {
+	least := math.Inf(1)
+	for _, row := range between {
+		least = min(least, slices.Min(row))
+	}
+	for i := range p.c.transports {
+		if t := &p.c.transports[i]; t.Local {
+			v := p.hopVector(t, 0, 0)
+			least = min(least, p.ofMetric(&v, metric))
+		}
+	}
+	if math.IsInf(least, 1) {
+		return 0 // nothing joins any steps
+	}
+	return least
 }
 
 // hopVector is what a hop takes.

@@ -34,9 +34,10 @@ type Proof struct {
 // ProofTable is one resource's lower bounds.
 type ProofTable struct {
 	Resource string `json:"resource"` // "" is the objective
-	// Operators are the least that the operators left take; a state that is not there leads nowhere.
+	// Operators are the least that the operators left take, and for each the least that any hop takes; a state that is not
+	// there leads nowhere.
 	Operators []ProofState `json:"operators"`
-	// Hops are the least that the hops left take.
+	// Hops are the least that the hops left take beyond that.
 	Hops []ProofPlace `json:"hops"`
 }
 

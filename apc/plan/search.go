@@ -360,8 +360,8 @@ func (s *search) expand(e *entry) {
 	}
 }
 
-// arrivals is, by zone, the least objective with which a chain can come to some node there: a hop within a zone is taken
-// for free, as it is between steps on one node.
+// arrivals is, by zone, the least objective with which a chain can come to some node there: a hop within a zone may be
+// between steps on one node.
 func (s *search) arrivals(e *entry) []float64 {
 	p, st, hop := s.p, s.p.stride(), s.p.bounds.hop
 	at := make([]float64, len(p.c.zones))
@@ -376,7 +376,7 @@ func (s *search) arrivals(e *entry) []float64 {
 	}
 	out := make([]float64, len(at))
 	for to := range out {
-		out[to] = at[to]
+		out[to] = at[to] + p.bounds.any[0]
 		for from := range at {
 			out[to] = min(out[to], at[from]+hop[from][to])
 		}
@@ -421,7 +421,7 @@ func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
 			}
 		}
 	}
-	c.net = max(e.net+p.minCost[op], p.coarse(c, arrive))
+	c.net = max(e.net+p.minCost[op]+p.bounds.any[0], p.coarse(c, arrive))
 	c.least = max(e.least, c.net+c.left)
 	if c.least-s.refund >= s.upper {
 		return
