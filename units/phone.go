@@ -18,6 +18,7 @@ import (
 	"ninja/connectors"
 	"ninja/operators"
 	"ninja/operators/audio"
+	"ninja/operators/speech"
 )
 
 // phoneType is what a telephone line carries.
@@ -74,6 +75,19 @@ type call struct {
 	ended  context.Context
 	// quiet is when the last word was said; zero before.
 	quiet time.Time
+	// signal reaches whoever sends what the loudspeaker plays; nil before the loudspeaker listens.
+	signal func(connectors.Event) error
+}
+
+// silence passes a flush on to those whose answer is being heard.
+func (p *Phone) silence(c *call, e connectors.Event) error {
+	p.mu.Lock()
+	signal := c.signal
+	p.mu.Unlock()
+	if signal == nil {
+		return nil
+	}
+	return signal(e)
 }
 
 // NewPhone reads what is to be said.
@@ -166,6 +180,10 @@ func (p *Phone) join() *call {
 func (p *Phone) speak(ctx context.Context, env operators.Env, out connectors.Writer) error {
 	c := p.join()
 	defer c.hangUp()
+	// A user who speaks silences the answer: whoever hears the microphone tells when speech begins.
+	turn, stop := context.WithCancel(ctx)
+	defer stop()
+	go speech.Turn(turn, out.Events(), func(e connectors.Event) error { return p.silence(c, e) })
 	begin := env.World.Now()
 	told := false
 	for at := time.Duration(0); at < longestCall; at += packetTime {
@@ -222,6 +240,9 @@ func (p *Phone) packet(at time.Duration) []byte {
 func (p *Phone) listen(ctx context.Context, env operators.Env, in connectors.Reader) error {
 	c := p.join()
 	defer c.hangUp()
+	p.mu.Lock()
+	c.signal = in.Signal
+	p.mu.Unlock()
 	reading, stop := context.WithCancel(ctx)
 	defer context.AfterFunc(c.ended, stop)()
 	defer stop()

@@ -11,6 +11,7 @@ import (
 	"ninja/examples/timeofday"
 	"ninja/operators"
 	"ninja/operators/catalogue"
+	"ninja/operators/speech"
 	"ninja/proxy"
 	"ninja/sds"
 	"ninja/units"
@@ -24,7 +25,7 @@ func (d *daemon) startProxy(ctx context.Context) error {
 		return err
 	}
 	specs := slices.DeleteFunc(catalogue.Specs(), func(s operators.Spec) bool { return slices.Contains(role.Without, s.Name) })
-	catalogue.Register(n.registry)
+	catalogue.RegisterWith(n.registry, speech.Programs{Warm: true})
 	node := n.element()
 	node.Cores, node.Memory, node.Region = role.Cores, role.Memory, role.Region
 	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host, Prober: n.prober()})
