@@ -12,6 +12,7 @@ import (
 
 // benchCase is one request of one world.
 type benchCase struct {
+	view    string // a name of the world: catalogues that do not come of each other share no cached plans
 	c, flat *Catalogue
 	g       *typeGraph
 	q       Request
@@ -36,7 +37,7 @@ func benchCases(b *testing.B, n, m int) (out []benchCase) {
 		g := newTypeGraph(c)
 		for _, q := range bigRequests(parts, seed) {
 			if _, err := c.Plan(context.Background(), q); err == nil {
-				out = append(out, benchCase{c, flat, g, q})
+				out = append(out, benchCase{fmt.Sprint("world", seed), c, flat, g, q})
 			}
 		}
 	}
@@ -184,7 +185,7 @@ func benchCached(b *testing.B, cases []benchCase) {
 	var kept []benchCase
 	for _, x := range cases { // what is not proven in time is not kept
 		ctx, cancel := context.WithTimeout(context.Background(), benchBudget)
-		if p, err := k.Plan(ctx, "v", x.c, x.q); err == nil && p.Proven() {
+		if p, err := k.Plan(ctx, x.view, x.c, x.q); err == nil && p.Proven() {
 			kept = append(kept, x)
 		}
 		cancel()
@@ -197,7 +198,7 @@ func benchCached(b *testing.B, cases []benchCase) {
 	for i := 0; b.Loop(); i++ {
 		x := cases[i%len(cases)]
 		start := time.Now()
-		p, err := k.Plan(context.Background(), "v", x.c, x.q)
+		p, err := k.Plan(context.Background(), x.view, x.c, x.q)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -109,6 +109,10 @@ func (p *problem) solve(ctx context.Context) outcome {
 		total.prices = r.prices
 		p.weighOperators()
 		defer func() { p.prices, p.order = vector{}, p.w }()
+		p.makeBounds()
+		out := p.rounds(ctx, total, 0)
+		out.bound = max(out.bound, min(out.cost, r.bound)) // when the time ran out
+		return out
 	}
 	p.makeBounds()
 	return p.rounds(ctx, total, 0)
