@@ -123,7 +123,8 @@ func (c *Creator) Run(ctx context.Context) error {
 	c.live = ctx
 	c.mu.Unlock()
 	<-ctx.Done()
-	c.mu.Lock() // whoever still saw it running has begun what he begins
+	c.mu.Lock()
+	//lint:ignore SA2001 whoever still saw it running under the lock has begun what they begin
 	c.mu.Unlock()
 	c.kept.Wait()
 	return nil

@@ -100,7 +100,7 @@ func (c *Client) Close() error {
 	c.end()
 	err := c.conn.Close()
 	c.all.Wait()
-	if errors.Is(err, grpc.ErrClientConnClosing) {
+	if status.Code(err) == codes.Canceled { // it was closed before
 		return nil
 	}
 	return err

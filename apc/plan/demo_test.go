@@ -3,7 +3,6 @@ package plan
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -107,7 +106,7 @@ func TestTheExampleOfThePaper(t *testing.T) {
 	if !errors.As(err, &no) {
 		t.Fatal(err)
 	}
-	t.Log(fmt.Sprintf("%+v", no))
+	t.Logf("%+v", no)
 	parts := demoParts()
 	parts.Operators[7] = op("resample", "audio/L16;rate=$f:4000..9000;channels=$c", "audio/L16;rate=$t:4000..9000;channels=$c", 2*time.Millisecond, 0.01, 1<<20, proxy1)
 	c, _ := NewCatalogue(parts)

@@ -78,7 +78,7 @@ func ParseForm(s string) (*Form, error) {
 	}
 	last := strings.Fields(groups[len(groups)-1])
 	if len(last) == 0 {
-		return nil, fmt.Errorf("request %q: want an endpoint after the last !", s)
+		return nil, fmt.Errorf("request %q: want an endpoint after the last \"!\"", s)
 	}
 	if f.To, err = parseWord(last[0]); err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func parseWord(s string) (Word, error) {
 		w = Word{true, rest}
 	}
 	if w.Text == "" || strings.ContainsAny(w.Text, "?!&<>= \t\r\n\v\f") || strings.ContainsFunc(w.Text, func(r rune) bool { return r < ' ' || r == 0xfffd || r == 0x85 || r == 0xa0 }) {
-		return w, fmt.Errorf("%q: want one name, or ? and a kind, between the !", s)
+		return w, fmt.Errorf("%q: want one name, or ? and a kind, between each \"!\"", s)
 	}
 	return w, nil
 }

@@ -37,7 +37,6 @@ type problem struct {
 	minimum   []vector  // by operator: least resources over places
 	minCost   []float64 // by operator: least cost over places, +Inf where there is no place
 	opMask    []uint32  // by operator: transports
-	override  []map[int32]operators.Cost
 	bounds    *bounds
 	unpriced  int                      // chains that are taken before the bounds get prices
 	proving   bool                     // a proof is wanted

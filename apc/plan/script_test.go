@@ -60,7 +60,6 @@ func runScript(t *testing.T, file string) {
 
 type scriptWorld struct {
 	parts Parts
-	plan  *Plan
 }
 
 func (w *scriptWorld) do(command string) string {

@@ -79,7 +79,6 @@ func (m *meter) working() float64 {
 
 // end is what the wrappers of both directions have in common.
 type end struct {
-	spec        HopEnd
 	adus, bytes atomic.Uint64
 	broke       atomic.Pointer[error]               // the first error of the hop itself
 	measured    atomic.Pointer[connectors.Measured] // the hop, when it measures itself

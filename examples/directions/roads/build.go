@@ -354,8 +354,6 @@ func (g *Graph) leaving(v int32) []int32 { return g.out[g.outFirst[v]:g.outFirst
 
 func (g *Graph) kindOf(arc int32) *kind { return &g.kinds[g.links[arc>>1].kind] }
 
-func (g *Graph) streetOf(arc int32) *Street { return &g.streets[g.kindOf(arc).street] }
-
 // allowed reports whether an arc may be driven.
 func (g *Graph) allowed(arc int32) bool {
 	o := g.kindOf(arc).oneway
