@@ -73,7 +73,7 @@ generate: checkers ## write the generated code again
 
 verify: generate ## formatting, generated code and dependencies are as they should be
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l .; echo 'run gofmt -w'; exit 1; }
-	@git diff --exit-code --stat -- '*.pb.go' || { echo 'the generated code is stale: commit what make generate wrote'; exit 1; }
+	@git diff --exit-code --stat -- '*.pb.go' '*_pb2.py' || { echo 'the generated code is stale: commit what make generate wrote'; exit 1; }
 	@$(GO) mod tidy -diff
 	@$(GO) vet ./...
 	@$(GO) tool staticcheck ./...
