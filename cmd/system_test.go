@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -359,6 +360,53 @@ func TestAKilledServerRefills(t *testing.T) {
 	s.run("server", server)
 	s.eventually("all operators are found again", func() bool { return count() == before })
 	t.Logf("%s services were back %v after the kill, start of the server included (period 1 s)", before, time.Since(killed).Round(time.Millisecond))
+}
+
+// Nobody lists codecs, resampler or voice: take away the ones that were chosen, and another chain is found.
+func TestAnotherChain(t *testing.T) {
+	s := newSystem(t)
+	s.run("server", fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {channel: '%s:%d', period: 1s}\n  apc: {}\n", s.group, s.port+1))
+	token := func(principal string) string { return s.must("server/admin", "ninjactl", "token", "--for", principal) }
+	acl := "acl: ['everyone: find, use, listen-from, send-to']"
+	members := fmt.Sprintf("  base: {name: b, join: %q, services: [{component: time-of-day, name: clock, %s}]}\n  unit: {name: u, join: %q, %s}\n",
+		token("base/b"), acl, token("unit/u"), acl)
+	proxy := token("proxy/p")
+	const request = "phone:u ! ?time-of-day ! phone:u"
+	chain := func(name, without string) []string {
+		s.run(name, fmt.Sprintf("roles:\n  proxy: {name: p, join: %q, without: [%s], %s}\n%s", proxy, without, acl, members))
+		var plan struct{ Steps []struct{ Operator string } }
+		s.eventually("a plan of "+name, func() bool {
+			r := s.tool("server/admin", "ninjactl", "path", "plan", request, "--output", "json")
+			return r.code == 0 && json.Unmarshal([]byte(r.out), &plan) == nil
+		})
+		var names []string
+		for _, step := range plan.Steps {
+			names = append(names, step.Operator)
+		}
+		if err := s.stop(name); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		return names
+	}
+	first := chain("members", "")
+	var chosen []string
+	for _, name := range first {
+		if strings.HasPrefix(name, "speak-") || strings.HasPrefix(name, "resample") {
+			chosen = append(chosen, name)
+		}
+	}
+	if len(chosen) < 2 {
+		t.Fatalf("the first chain is %v", first)
+	}
+	second := chain("members", strings.Join(chosen, ", "))
+	for _, name := range chosen {
+		if slices.Contains(second, name) {
+			t.Errorf("%s was taken away, and the chain is %v", name, second)
+		}
+	}
+	if !slices.Contains(second, "recognise") {
+		t.Errorf("the second chain is %v", second)
+	}
 }
 
 // The product's main job on real input: a spoken address comes back as spoken directions, exit 0; one that the map does
