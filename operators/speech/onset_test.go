@@ -250,10 +250,9 @@ func TestFlushSparesSpeech(t *testing.T) {
 	if got := next(t, last); string(got.Payload) != words {
 		t.Errorf("heard %q, want %q", got.Payload, words)
 	}
-	if e := <-first.events; e.Kind != connectors.Fault {
-		t.Errorf("first came up: %+v, want the fault", e)
-	}
-	if e := <-first.events; e.Kind != Onset {
-		t.Errorf("then came up: %+v, want the onset", e)
+	// The fault and the onset come up by ways of their own, in either order; the flush does not.
+	came := map[connectors.EventKind]bool{(<-first.events).Kind: true, (<-first.events).Kind: true}
+	if !came[connectors.Fault] || !came[Onset] {
+		t.Errorf("came up: %v, want the fault and the onset", came)
 	}
 }
