@@ -3,7 +3,7 @@
 // tools print.
 //
 // It exits with 0 when the answer is for the address that was said, with 3 when the answer is a correctly spoken "I
-// don't know that address", and with 1 otherwise.
+// don't know that address", with 130 when it is interrupted, and with 1 otherwise.
 package main
 
 import (
@@ -36,6 +36,9 @@ func main() {
 	err := run(ctx, o)
 	var unknown unknownAddress
 	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "demo: interrupted; everything that it started has been stopped")
+		os.Exit(130)
 	case errors.As(err, &unknown):
 		os.Exit(3)
 	case err != nil:
