@@ -122,6 +122,23 @@ type Entry struct {
 // MaxEntries bounds an ACL. Larger sets of principals are groups.
 const MaxEntries = 256
 
+// ParseEntry reads an entry as people write it: WHO: OPERATION, ... as in "everyone: find, use".
+func ParseEntry(text string) (Entry, error) {
+	i := strings.LastIndex(text, ":")
+	if i < 0 {
+		return Entry{}, fmt.Errorf("acl %q: want WHO: OPERATION, ... with the operations find, use, listen-from, send-to", text)
+	}
+	ops, err := ParseOperations(strings.ReplaceAll(text[i+1:], " ", ""))
+	if err != nil {
+		return Entry{}, fmt.Errorf("acl %q: %w", text, err)
+	}
+	who, err := ParseWho(strings.TrimSpace(text[:i]))
+	if err != nil {
+		return Entry{}, fmt.Errorf("acl %q: %w", text, err)
+	}
+	return Entry{Who: who, Ops: ops}, nil
+}
+
 // ACL says who may do what with a service. Without an ACL only the owner may do anything; the owner may do everything
 // always. An ACL can be set before the service is first announced. Values are shared: do not change one that was handed
 // out.

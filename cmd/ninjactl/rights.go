@@ -117,15 +117,11 @@ type aclSet struct {
 func (a *aclSet) Run(ctx context.Context, c *commands) error {
 	var entries []capability.Entry
 	for _, text := range a.Entries {
-		i := strings.LastIndex(text, ":")
-		if i < 0 {
-			return fmt.Errorf("%q: want WHO:OPERATION,... as in everyone:find,use", text)
-		}
-		who, ops, err := parseEntry(text[:i], text[i+1:])
+		entry, err := capability.ParseEntry(text)
 		if err != nil {
 			return err
 		}
-		entries = append(entries, capability.Entry{Who: who, Ops: ops})
+		entries = append(entries, entry)
 	}
 	return a.do(ctx, c, func(rights *capability.Client, id string) (*capability.ACL, error) {
 		return rights.SetACL(ctx, id, entries)

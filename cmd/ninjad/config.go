@@ -371,19 +371,11 @@ func (c *config) unitACL() []string {
 func parseACL(lines []string) ([]capability.Entry, error) {
 	var entries []capability.Entry
 	for _, line := range lines {
-		i := strings.LastIndex(line, ":")
-		if i < 0 {
-			return nil, fmt.Errorf("acl %q: want WHO: OPERATION, ... with the operations find, use, listen-from, send-to", line)
-		}
-		ops, err := capability.ParseOperations(strings.ReplaceAll(line[i+1:], " ", ""))
+		entry, err := capability.ParseEntry(line)
 		if err != nil {
-			return nil, fmt.Errorf("acl %q: %w", line, err)
+			return nil, err
 		}
-		who, err := capability.ParseWho(strings.TrimSpace(line[:i]))
-		if err != nil {
-			return nil, fmt.Errorf("acl %q: %w", line, err)
-		}
-		entries = append(entries, capability.Entry{Who: who, Ops: ops})
+		entries = append(entries, entry)
 	}
 	return entries, nil
 }
