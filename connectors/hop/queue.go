@@ -129,3 +129,9 @@ func (q *Queue) Close() error {
 	q.wake()
 	return nil
 }
+
+// Next waits for the next datagram, which is the caller's; net.ErrClosed ends it. It is for readers that have no Inbox.
+func (q *Queue) Next() ([]byte, error) {
+	d, _, err := q.next(nil)
+	return d, err
+}
