@@ -66,9 +66,9 @@ func overRTP(p connectorstest.Process) connectors.Transport {
 
 // relayed makes two hops and what reads from the first and writes to the second.
 func relayed(b *testing.B, ends processes, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
-	p := ends(b, "127.0.0.1:0", world.Real(), world.Real())
-	w, in := join(b, p, typ, make)
-	out, r := join(b, p, typ, make)
+	p := ends(b, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+	w, in := join(b, []connectorstest.Process{p[1], p[0]}, typ, make)
+	out, r := join(b, []connectorstest.Process{p[2], p[1]}, typ, make)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := goes(func() error {
 		a, err := in.Read(ctx)

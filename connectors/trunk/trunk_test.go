@@ -127,7 +127,7 @@ func carry(t *testing.T, out *Out, in *In, n int) map[came]int {
 				t.Errorf("stream %d, datagram %d: %d bytes", stream, epoch, len(payload))
 			}
 			got[came{stream, epoch}]++
-		})
+		}, nil)
 	}()
 	for i := range n {
 		for stream := range uint64(5) {
@@ -184,7 +184,7 @@ func TestPatience(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				slowest = max(slowest, time.Since(begun[n]))
-			})
+			}, nil)
 		}()
 		send := func(n int) {
 			mu.Lock()
@@ -248,7 +248,7 @@ func TestStrangers(t *testing.T) {
 	defer cancel()
 	delivered := make(chan string, 100)
 	done := make(chan error, 1)
-	go func() { done <- in.Run(ctx, func(_ uint64, _ uint32, b []byte) { delivered <- string(b) }) }()
+	go func() { done <- in.Run(ctx, func(_ uint64, _ uint32, b []byte) { delivered <- string(b) }, nil) }()
 	if err := out.Send(1, 1, []byte("genuine")); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestTooLong(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	in.Run(ctx, nil)
+	in.Run(ctx, nil, nil)
 	out.Close()
 }
 
