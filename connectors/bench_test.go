@@ -232,20 +232,22 @@ func bareTCP(b *testing.B) carrier {
 	return carrier{func() error { _, err := out.Write(frame); return err }, arrived}
 }
 
+// bareUDPPipe is two plain sockets.
+func bareUDPPipe(b *testing.B) (in *net.UDPConn, out net.Conn) {
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
+		b.Fatal(err)
+	}
+	return l.(*net.UDPConn), out
+}
+
 // bareUDP is plain sockets with a relay between them.
 func bareUDP(b *testing.B) carrier {
-	pipe := func() (in *net.UDPConn, out net.Conn) {
-		l, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
-			b.Fatal(err)
-		}
-		return l.(*net.UDPConn), out
-	}
-	in, out := pipe()
-	behind, ahead := pipe()
+	in, out := bareUDPPipe(b)
+	behind, ahead := bareUDPPipe(b)
 	between, got := make([]byte, 2048), make([]byte, 2048)
 	done := goes(func() error {
 		n, err := in.Read(between)

@@ -27,6 +27,7 @@ type In struct {
 	turn    turn
 
 	packets, strange atomic.Uint64
+	many             atomic.Bool // came, by the rate, when some came last
 
 	mu       sync.Mutex // held while what has come is read and delivered
 	opener   *seal.Opener
@@ -34,7 +35,6 @@ type In struct {
 	slab     []byte         // what was opened last is at its end
 	deliver  func(stream uint64, epoch uint32, payload []byte)
 	rate     rate
-	many     bool // come, by the rate
 	message  *message
 	readOnce func(fd uintptr) bool // reads what is there and reports whether anything was
 }
@@ -153,10 +153,14 @@ const maxReads = 64
 
 // busy reports whether many datagrams come.
 func (i *In) busy() bool {
+	if !i.many.Load() {
+		return false
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.many = i.rate.expects(time.Now())
-	return i.many
+	many := i.rate.expects(time.Now())
+	i.many.Store(many)
+	return many
 }
 
 // read waits for datagrams and delivers them.
@@ -187,11 +191,15 @@ func (i *In) readRaw(fd uintptr) bool {
 	if !ok {
 		return false
 	}
+	before := i.packets.Load()
 	for len(b) > 0 {
 		n := min(size, len(b))
 		i.take(b[:n], from)
 		b = b[n:]
 	}
+	now := time.Now()
+	i.rate.add(now, float64(i.packets.Load()-before))
+	i.many.Store(i.rate.expects(now))
 	return true
 }
 
@@ -212,7 +220,6 @@ func (i *In) take(d []byte, from netip.AddrPort) {
 	}
 	i.source = from
 	i.slab = i.slab[:used+len(plain)]
-	before := i.packets.Load()
 	for ok := true; ok; {
 		var stream uint64
 		var epoch uint32
@@ -222,7 +229,6 @@ func (i *In) take(d []byte, from netip.AddrPort) {
 			i.deliver(stream, epoch, payload)
 		}
 	}
-	i.rate.add(time.Now(), float64(i.packets.Load()-before))
 	if err != nil {
 		i.strange.Add(1)
 	}
