@@ -55,7 +55,7 @@ func (s *Server) ban(ctx context.Context, id ID, b banned) error {
 
 // recallBans tells the authority of the bans that are stored, those of which certificates may live.
 func (s *Server) recallBans(ctx context.Context) error {
-	since := s.now().Add(-2 * s.cfg.Life)
+	since := s.now().Add(-s.cfg.Authority.overlap())
 	return s.cfg.Store.List(ctx, tableBanned, "", func(key string, value []byte, _ uint64) error {
 		var b banned
 		if json.Unmarshal(value, &b) == nil && b.At.After(since) {
@@ -63,12 +63,6 @@ func (s *Server) recallBans(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-func (a *Authority) setLife(life time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.life = life
 }
 
 // Ban implements the RPC.

@@ -28,7 +28,7 @@ type Authority struct {
 	issuer  *x509.Certificate
 	key     ed25519.PrivateKey
 
-	life    time.Duration // of leaves
+	life    time.Duration // of leaves; set before anyone else has the Authority
 	domains map[string][][]byte
 	banned  map[ID]time.Time // when
 	changed chan struct{}    // closed and replaced whenever the state changes
@@ -147,6 +147,13 @@ func (a *Authority) Roots() [][]byte {
 	defer a.mu.Unlock()
 	a.advance(a.world.Now())
 	return a.trusted()
+}
+
+// WithLife makes certificates live for another time than LeafLife; it decides too how fast the root can change. Call it
+// before anything is issued. After it was shortened, let the old life pass before the root is changed.
+func (a *Authority) WithLife(life time.Duration) *Authority {
+	a.life = life
+	return a
 }
 
 // Issue signs a certificate for a principal of the domain and returns the chain, leaf first. It checks nothing about

@@ -52,8 +52,6 @@ type ServerConfig struct {
 	Store Store
 	// Addresses, host:port, are put into tokens. Required for MakeToken.
 	Addresses []string
-	// Life of certificates; 0 is LeafLife. It decides too how fast the root can change (see Authority.Rotate).
-	Life time.Duration
 	// Audit is told of every issue, renewal and denial; nil is nowhere.
 	Audit *AuditLog
 	// Log is told of trouble; nil is slog.Default().
@@ -75,13 +73,9 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Identity.ID().Kind() != KindCA {
 		return nil, fmt.Errorf("certificate authority: %s is not of the kind %s", cfg.Identity.ID(), KindCA)
 	}
-	if cfg.Life == 0 {
-		cfg.Life = LeafLife
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	cfg.Authority.setLife(cfg.Life)
 	s := &Server{cfg: cfg}
 	return s, s.recallBans(context.Background())
 }
@@ -252,7 +246,7 @@ func (s *Server) issue(ctx context.Context, event string, id ID, key ed25519.Pub
 	if banned != 0 {
 		return nil, s.denied(Record{Event: event, ID: id}, status.Errorf(codes.PermissionDenied, "%s is banned", id))
 	}
-	chain, err := s.cfg.Authority.Issue(id, key, s.cfg.Life)
+	chain, err := s.cfg.Authority.Issue(id, key, 0)
 	if err == nil {
 		hash := sha256.Sum256(chain[0])
 		err = s.cfg.Audit.Write(Record{Time: s.now(), Event: event, ID: id, Certificate: hex.EncodeToString(hash[:])})
