@@ -17,6 +17,7 @@ type commands struct {
 	Join    joinCommand    `cmd:"" help:"Redeem a join token: make your identity."`
 	Token   tokenCommand   `cmd:"" help:"Make a join token for somebody or something (the administrator only)."`
 	Whoami  whoamiCommand  `cmd:"" help:"Print your identity and how long it holds."`
+	CA      caCommand      `cmd:"" name:"ca" help:"Look after the certificate authority: its root, bans, other domains, the audit log (the administrator only)."`
 	Publish publishCommand `cmd:"" help:"Announce a description until interrupted."`
 	ACL     aclCommand     `cmd:"" name:"acl" help:"Say who may find and use your services."`
 	Group   groupCommand   `cmd:"" help:"Keep groups of principals (the administrator only)."`
