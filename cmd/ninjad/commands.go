@@ -125,6 +125,8 @@ roles:
     kinds: [proxy, base, unit, user, apc]
     ca: 127.0.0.1:7700         # where these are, when another daemon plays them
     capability: 127.0.0.1:7704
+    schemas: []                # NAME-VERSION.dtd files, or directories of them, that descriptions may claim
+    registrars: []             # IDs of who, beside the administrator, may register more (ninjactl schema register)
   apc:                         # a path creator
     listen: 127.0.0.1:7706
   proxy:                       # an active proxy: hosts dynamic operators
@@ -150,4 +152,22 @@ roles:
     hang-up: after-answer      # never, after-answer, at-first-sample
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]
+  dnssd:                       # a door to multicast DNS (Bonjour, Avahi) on one link
+    name: dnssd                # it publishes and finds as spiffe://DOMAIN/base/NAME: grant that what it may show
+    via: 127.0.0.1             # address of the interface on the link; the default is discovery.via
+    import:                    # what is on the link is published, in the door's name
+      - type: _ipp._tcp
+        kind: printer          # the default is the type's name: ipp
+    acl: ["everyone: find"]    # who finds it; this is the default, [] is nobody else
+    export:                    # services that are shown on the link
+      - type: _http._tcp
+        find: [kind=web]       # as sdsquery takes them; or xpath: EXPRESSION, by: OWNER-ID
+        address: http/@address # the place in a description that holds IPv4:PORT
+  httpsd:                      # a door for Prometheus (http_sd_configs)
+    listen: 127.0.0.1:7781     # whoever reaches it sees what spiffe://DOMAIN/base/NAME may find
+    name: prometheus
+    find: [metrics]            # which services; all that have an address is the default
+    address: metrics/@address  # the place that holds IP:PORT
+    path: metrics/@path        # the place that holds the path, where it is not /metrics
+    allow: [127.0.0.0/8]       # networks that targets may be in; the default is loopback and the private ones
 `

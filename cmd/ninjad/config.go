@@ -56,6 +56,8 @@ type roles struct {
 	Proxy      *proxyRole   `yaml:"proxy"`
 	Base       *baseRole    `yaml:"base"`
 	Unit       *unitRole    `yaml:"unit"`
+	DNSSD      *dnssdRole   `yaml:"dnssd"`
+	HTTPSD     *httpsdRole  `yaml:"httpsd"`
 }
 
 // serviceRole is what every role has.
@@ -83,6 +85,10 @@ type sdsRole struct {
 	// that this daemon plays itself.
 	CA         string `yaml:"ca"`
 	Capability string `yaml:"capability"`
+	// Schemas are files NAME-VERSION.dtd, or directories of them, that descriptions may claim. Registrars are IDs of who,
+	// beside the administrator, may register more over the network.
+	Schemas    []string `yaml:"schemas"`
+	Registrars []string `yaml:"registrars"`
 }
 
 type proxyRole struct {
@@ -296,6 +302,7 @@ func (c *config) fillDefaults() {
 			r.Unit.HangUp = "after-answer"
 		}
 	}
+	c.fillDoors()
 }
 
 // check says what is wrong beyond single keys.
@@ -304,7 +311,7 @@ func (c *config) check() error {
 		return errors.New("state: name the directory that the daemon keeps its state in")
 	}
 	if c.Roles == (roles{}) {
-		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit")
+		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit, dnssd, httpsd")
 	}
 	for key, address := range map[string]string{"discovery.group": c.Discovery.Group, "roles.sds.channel": c.channel()} {
 		if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsMulticast() {
@@ -316,6 +323,11 @@ func (c *config) check() error {
 	}
 	for _, acl := range [][]string{c.proxyACL(), c.unitACL()} {
 		if _, err := parseACL(acl); err != nil {
+			return err
+		}
+	}
+	if s := c.Roles.SDS; s != nil {
+		if _, err := registrar("domain", s.Registrars); err != nil {
 			return err
 		}
 	}

@@ -69,7 +69,17 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err := n.follow(manager); err != nil {
 		return err
 	}
-	server, err := sds.NewServer(sds.Config{Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Log: n.log})
+	schemas, err := d.schemas(role)
+	if err != nil {
+		return err
+	}
+	registrar, err := registrar(id.ID().Domain(), role.Registrars)
+	if err != nil {
+		return err
+	}
+	server, err := sds.NewServer(sds.Config{
+		Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
+	})
 	if err != nil {
 		return err
 	}
