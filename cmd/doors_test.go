@@ -150,6 +150,24 @@ func TestSchemasByHand(t *testing.T) {
 	}
 }
 
+// Where there is no multicast the same is said by unicast: daemons and tools ask the server for what it announces.
+func TestWithoutMulticast(t *testing.T) {
+	s := newSystem(t)
+	udp := fmt.Sprintf("127.0.0.1:%d", s.port)
+	config := fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {udp: '%s', period: 1s}\n", udp)
+	s.runOn("server", "{group: none}", config)
+	admin := "server/admin"
+	token := s.must(admin, "ninjactl", "token", "--for", "unit/u")
+	s.runOn("unit", fmt.Sprintf("{server: '%s'}", udp), fmt.Sprintf("roles:\n  unit: {name: u, join: %q, acl: ['everyone: find']}\n", token))
+	s.must("ann", "ninjactl", "join", s.must(admin, "ninjactl", "token", "--for", "user/ann"), "--server", udp)
+	found := func() bool { return s.tool("ann", "sdsquery", "kind=phone").code == 0 }
+	s.eventually("the telephone is found", found)
+	s.publishing("ann", "laser", `<service kind="printer"/>`)
+	s.kill("server")
+	s.runOn("server", "{group: none}", config)
+	s.eventually("both are back after a restart", func() bool { return found() && s.tool("ann", "sdsquery", "kind=printer").code == 0 })
+}
+
 // insideAvahi is set in the process that runs beside an avahi-daemon.
 const insideAvahi = "NINJA_CMD_INSIDE"
 

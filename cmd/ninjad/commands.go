@@ -110,6 +110,7 @@ log:
 discovery:
   group: 239.255.77.1:7701     # the well-known channel that SDS servers announce themselves on
   via: 127.0.0.1               # address of the network interface to use
+  server: ""                   # where there is no multicast (group: none): roles.sds.udp of the server to ask
 join: "@/etc/ninja/token"      # join token for roles without one of their own: the token, or @FILE
 roles:
   ca:                          # certificate authority; makes the administrator's home, STATE/admin
@@ -120,7 +121,10 @@ roles:
   sds:                         # an SDS server
     listen: 127.0.0.1:7702
     channel: 239.255.77.2:7702 # the group that services announce themselves on
-    period: 8s                 # how often they do
+    udp: 127.0.0.1:7703        # where they are also taken by unicast, for networks without multicast; leave it out for nowhere
+    period: 8s                 # how often they do; longer while all together take more than the budget, bytes a second
+    budget: 125000             # -1 keeps the period as it is
+    max-period: 65536ms
     networks: [127.0.0.0/8]    # the server's extent: networks and kinds; leave them out for all
     kinds: [proxy, base, unit, user, apc]
     ca: 127.0.0.1:7700         # where these are, when another daemon plays them

@@ -17,6 +17,7 @@ import (
 
 	"ninja/capability"
 	"ninja/operators"
+	"ninja/sds/announce"
 )
 
 // config is the daemon's file: where it stands, and the roles it plays. `ninjad example` prints one with every key.
@@ -43,10 +44,15 @@ type logConfig struct {
 }
 
 type discoveryConfig struct {
-	// Group is the well-known multicast channel of server announcements, Via the address of the interface to use.
+	// Group is the well-known multicast channel of server announcements, or noGroup; Via the address of the interface.
 	Group string `yaml:"group"`
 	Via   string `yaml:"via"`
+	// Server is the UDP address of an SDS server that is asked instead of listening, where there is no multicast.
+	Server string `yaml:"server"`
 }
+
+// noGroup in place of a multicast group: the network has no multicast.
+const noGroup = "none"
 
 type roles struct {
 	CA         *caRole      `yaml:"ca"`
@@ -79,8 +85,13 @@ type sdsRole struct {
 	// Networks and Kinds are the server's extent; empty is all.
 	Networks []string `yaml:"networks"`
 	Kinds    []string `yaml:"kinds"`
-	// Period is how often services announce themselves, a power of two in seconds.
-	Period time.Duration `yaml:"period"`
+	// Period is how often services announce themselves, rounded to a power of two of milliseconds; while they take more
+	// than Budget bytes a second it becomes longer, up to MaxPeriod.
+	Period    time.Duration `yaml:"period"`
+	Budget    float64       `yaml:"budget"`
+	MaxPeriod time.Duration `yaml:"max-period"`
+	// UDP is where announcements are taken by unicast, and the server's own are asked for; empty is nowhere.
+	UDP string `yaml:"udp"`
 	// CA and Capability are the addresses of the certificate authority and of the capability manager; empty are those
 	// that this daemon plays itself.
 	CA         string `yaml:"ca"`
@@ -280,6 +291,12 @@ func (c *config) fillDefaults() {
 		if r.SDS.Period == 0 {
 			r.SDS.Period = 8 * time.Second
 		}
+		if r.SDS.Budget == 0 {
+			r.SDS.Budget = 125_000
+		}
+		if r.SDS.MaxPeriod == 0 {
+			r.SDS.MaxPeriod = max(announce.DefaultMaxPeriod, r.SDS.Period)
+		}
 	}
 	if r.APC != nil {
 		named(r.APC, "apc")
@@ -314,9 +331,12 @@ func (c *config) check() error {
 		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit, dnssd, httpsd")
 	}
 	for key, address := range map[string]string{"discovery.group": c.Discovery.Group, "roles.sds.channel": c.channel()} {
-		if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsMulticast() {
+		if a, err := netip.ParseAddrPort(address); (address != noGroup || key != "discovery.group") && (err != nil || !a.Addr().IsMulticast()) {
 			return fmt.Errorf("%s: %q is not a multicast address with a port, such as 239.255.77.1:7701", key, address)
 		}
+	}
+	if err := c.checkUnicast(); err != nil {
+		return err
 	}
 	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {
 		return fmt.Errorf("discovery.via: %q is not the address of a network interface", c.Discovery.Via)

@@ -41,6 +41,10 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"state: x\nroles:\n  httpsd: {listen: ':1', xpath: '//a[', find: [a]}", "line 3: roles.httpsd: find and xpath do not go together"},
 		{"state: x\nroles:\n  httpsd: {listen: ':1', xpath: '//a['}", "line 3: roles.httpsd: "},
 		{"state: x\nroles: {sds: {registrars: [ann]}}", `roles.sds.registrars: identity "ann"`},
+		{"state: x\ndiscovery: {group: none}\nroles: {proxy: {}}", "discovery.group is none: name the server to ask in discovery.server"},
+		{"state: x\ndiscovery: {group: none}\nroles: {sds: {}}", "discovery.group is none: name an address in roles.sds.udp"},
+		{"state: x\nroles: {sds: {udp: '0.0.0.0:1'}}", `roles.sds.udp: "0.0.0.0:1" is not an address that others reach`},
+		{"state: x\nroles: {sds: {channel: none}}", `roles.sds.channel: "none" is not a multicast address`},
 		{"", "empty"},
 		{"[1, 2]", "want keys and values"},
 	} {
