@@ -12,7 +12,6 @@ import (
 
 	"ninja/base/dds"
 	"ninja/ca"
-	"ninja/cmd/home"
 )
 
 // startCA plays the certificate authority, and makes the administrator's home beside it: whoever can read the state
@@ -69,7 +68,7 @@ func (d *daemon) administer(authority *ca.Authority, address string) error {
 	if err := d.renew(admin, dir); err != nil {
 		return err
 	}
-	return home.Settings{Group: d.cfg.Discovery.Group, Via: d.cfg.Discovery.Via}.Save(dir)
+	return d.homeSettings().Save(dir)
 }
 
 // identity is a role's: the one that is kept in the state, one that the authority of this daemon makes, or one for a
