@@ -34,8 +34,8 @@ type path struct {
 	stages     []*stage
 	prepared   bool
 	started    bool
-	running    int  // stages not at their end, once started
-	failed     bool // a stage was
+	running    int   // stages not at their end, once started
+	failed     bool  // a stage was
 	older      *path // runs beside this one until it starts; guarded by the host's mu
 
 	mu      sync.Mutex // also guards the fields of stages that say so
