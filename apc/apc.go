@@ -71,8 +71,8 @@ type Config struct {
 	Keep time.Duration
 	// Look is how often a running path is compared with the best that there would be; zero is ten seconds.
 	Look time.Duration
-	// Hysteresis says when a running path moves to a better plan; the zero value is a cost of moving of 0.05 and a gain of
-	// a tenth.
+	// Hysteresis says when a running path moves to a better plan; the zero value is a cost of moving of 0.02, of 0.01 for each
+	// stage that is made anew, and a gain of a tenth. Its loads are always counted.
 	Hysteresis plan.Hysteresis
 }
 
@@ -120,7 +120,7 @@ func New(cfg Config) (*Creator, error) {
 		cfg.Look = 10 * time.Second
 	}
 	if cfg.Hysteresis == (plan.Hysteresis{}) {
-		cfg.Hysteresis.Moving = 0.05
+		cfg.Hysteresis = plan.Hysteresis{Moving: 0.02, Stage: 0.01}
 	}
 	return &Creator{
 		cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description),

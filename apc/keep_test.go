@@ -3,7 +3,6 @@ package apc
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -288,12 +287,12 @@ func TestAPathMoves(t *testing.T) {
 		}
 		d.load("p1", 0.4)
 		time.Sleep(2 * time.Minute)
-		if i := now(); i.Moved != 0 || i.Outlook == nil || !(i.Outlook.Best < i.Outlook.Now) || !strings.Contains(i.Outlook.Text, "moving costs more") {
+		if i := now(); i.Moved != 0 || i.Outlook == nil || !(i.Outlook.Best < i.Outlook.Now) || !strings.Contains(i.Outlook.Text, "not enough for moving") {
 			d.t.Errorf("for a little: %+v, %+v", i.Moves, i.Outlook)
 		}
 		d.load("p1", 0.95)
 		time.Sleep(15 * time.Second)
-		if i := now(); i.Moved != 0 || !strings.Contains(i.Outlook.Text, "moving would pay") {
+		if i := now(); i.Moved != 0 || !strings.Contains(i.Outlook.Text, "looks in a row") {
 			d.t.Errorf("at once: %+v, %+v", i.Moves, i.Outlook)
 		}
 		time.Sleep(time.Minute)
@@ -348,8 +347,5 @@ func TestDiagnose(t *testing.T) {
 		if !slices.Equal(v.blamed, tc.blamed) || !slices.Equal(v.accusers, tc.accusers) || !strings.HasPrefix(v.why, tc.why) {
 			t.Errorf("%s: %+v", tc.name, v)
 		}
-	}
-	if math.IsInf(told(math.Inf(1)), 1) {
-		t.Error("JSON knows no infinity")
 	}
 }

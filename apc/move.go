@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -75,33 +74,32 @@ func (k *keeper) look(ctx context.Context) *end {
 	}
 	k.judged = s.catalogue
 	begun := k.p.now()
-	now, best, why := k.compare(ctx, s)
+	m, err := k.compare(ctx, s)
 	k.took = k.p.now().Sub(begun)
-	o := Outlook{Time: begun, Now: told(now), Text: why}
-	if best != nil {
-		o.Best = best.Cost
+	if err != nil {
+		k.p.log.Debug("no better plan was looked for", "error", err)
+		return nil
 	}
-	if best == nil || !k.c.cfg.Hysteresis.Move(now, best.Cost) {
+	o := Outlook{Time: begun, Now: m.Present, Text: m.Why}
+	if m.Broken {
+		o.Now = -1
+	}
+	if m.To != nil {
+		o.Best = m.To.Cost
+	}
+	if !m.Move {
 		k.pays = 0
 		k.p.foresee(o)
 		return nil
 	}
 	if k.pays++; k.pays < steady {
-		o.Text = fmt.Sprintf("moving would pay; it is done when %d looks in a row have found so, of which this is number %d", steady, k.pays)
+		o.Text = fmt.Sprintf("%s; done when %d looks in a row have found so, of which this is number %d", m.Why, steady, k.pays)
 		k.p.foresee(o)
 		return nil
 	}
 	k.pays = 0
 	k.p.foresee(o)
-	return k.move(ctx, s, best, now)
-}
-
-// told is a cost as it is told: JSON knows no infinity.
-func told(cost float64) float64 {
-	if math.IsInf(cost, 0) {
-		return -1
-	}
-	return cost
+	return k.move(ctx, s, m.To, Move{Cause: CauseBetter, Why: m.Why, Before: o.Now})
 }
 
 func (p *path) foresee(o Outlook) {
@@ -141,42 +139,29 @@ func (l *live) ready() bool {
 	return l.inStep
 }
 
-// compare prices the running plan and finds the best one, with the loads that there would be without this path.
-func (k *keeper) compare(ctx context.Context, s *sketch) (now float64, best *plan.Plan, why string) {
+// compare prices the running plan beside the best one, with the loads that there would be without this path, and with
+// those of paths that went to nodes so recently that the nodes' own numbers may not tell it yet.
+func (k *keeper) compare(ctx context.Context, s *sketch) (*plan.Move, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	c, err := s.catalogue.With(k.c.unburden(s.catalogue, k.flow.print.plan, k.p.now()))
-	if err != nil {
-		return 0, nil, err.Error()
-	}
-	now = c.Reprice(s.request, k.flow.print.plan)
-	best, err = c.Plan(ctx, s.request)
-	switch {
-	case err != nil:
-		return now, nil, "nothing else would do: " + err.Error()
-	case math.IsInf(now, 1):
-		return now, best, "the plan that runs could not be made any more"
-	case best.Cost >= now:
-		return now, best, "nothing better"
-	}
-	return now, best, fmt.Sprintf("%.3f would be better, but moving costs more than it gains", best.Cost)
-}
-
-// unburden are the nodes of a plan without the load that the plan is to them, and others with the load of paths that went
-// there so recently that the nodes' own numbers may not tell it yet.
-func (c *Creator) unburden(cat *plan.Catalogue, running *plan.Plan, now time.Time) (ch plan.Change) {
-	load := c.moving.since(now)
-	for _, s := range running.Steps {
-		load[s.Node.ID] -= s.CPU
-	}
-	for id, more := range load {
-		if n, ok := cat.Node(id); ok {
-			n.Load = max(0, n.Load+more)
+	var ch plan.Change
+	for id, more := range k.c.moving.since(k.p.now()) {
+		if n, ok := s.catalogue.Node(id); ok {
+			n.Load += more
 			ch.Nodes = append(ch.Nodes, n)
 		}
 	}
-	slices.SortFunc(ch.Nodes, func(a, b plan.Node) int { return cmp.Compare(a.ID, b.ID) })
-	return ch
+	c := s.catalogue
+	if ch.Nodes != nil {
+		slices.SortFunc(ch.Nodes, func(a, b plan.Node) int { return cmp.Compare(a.ID, b.ID) })
+		var err error
+		if c, err = c.With(ch); err != nil {
+			return nil, err
+		}
+	}
+	h := k.c.cfg.Hysteresis
+	h.Counted = true
+	return c.Move(ctx, s.request, k.flow.print.plan, h)
 }
 
 // arrivals are the loads that moved paths have just brought to nodes. Safe for concurrent use.
@@ -216,17 +201,13 @@ func (a *arrivals) since(now time.Time) map[ca.ID]float64 {
 }
 
 // move goes over to a better plan.
-func (k *keeper) move(ctx context.Context, s *sketch, best *plan.Plan, now float64) *end {
+func (k *keeper) move(ctx context.Context, s *sketch, best *plan.Plan, m Move) *end {
 	b, err := s.drawUp(best)
 	if err != nil {
 		return nil // it changed meanwhile: the next look sees it
 	}
-	why := fmt.Sprintf("the plan that ran costs %.3f now, this one %.3f", now, best.Cost)
-	if math.IsInf(now, 1) {
-		why = "the plan that ran could not be made any more"
-	}
 	k.c.moving.book(best, k.p.now())
-	return k.exchange(ctx, s, b, Move{Cause: CauseBetter, Why: why, Before: told(now)})
+	return k.exchange(ctx, s, b, m)
 }
 
 // exchange replaces the flow by choice. When that fails with the old flow broken, the path is repaired.

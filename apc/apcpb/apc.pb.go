@@ -1634,8 +1634,10 @@ type Refusal struct {
 	// nearest is the nearest request that would succeed, on one line.
 	Nearest string `protobuf:"bytes,6,opt,name=nearest,proto3" json:"nearest,omitempty"`
 	// conflict is a smallest set of what was asked that no types meet together: required words, "order", "steps".
-	Conflict      []string    `protobuf:"bytes,7,rep,name=conflict,proto3" json:"conflict,omitempty"`
-	Missing       *Conversion `protobuf:"bytes,8,opt,name=missing,proto3" json:"missing,omitempty"`
+	Conflict []string    `protobuf:"bytes,7,rep,name=conflict,proto3" json:"conflict,omitempty"`
+	Missing  *Conversion `protobuf:"bytes,8,opt,name=missing,proto3" json:"missing,omitempty"`
+	// causes are the smallest set of things asked that cannot hold together, of whatever kind.
+	Causes        []*Cause `protobuf:"bytes,9,rep,name=causes,proto3" json:"causes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1726,6 +1728,84 @@ func (x *Refusal) GetMissing() *Conversion {
 	return nil
 }
 
+func (x *Refusal) GetCauses() []*Cause {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+// Cause is one thing asked that has a part in a conflict.
+type Cause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kind is requirement, order, steps, bound, domains, without-node or without-operator.
+	Kind  string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Asked string `protobuf:"bytes,3,opt,name=asked,proto3" json:"asked,omitempty"`
+	// needed is the least change of it alone with which there would be a path; "" where only leaving it out would do.
+	Needed        string `protobuf:"bytes,4,opt,name=needed,proto3" json:"needed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cause) Reset() {
+	*x = Cause{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cause) ProtoMessage() {}
+
+func (x *Cause) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cause.ProtoReflect.Descriptor instead.
+func (*Cause) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Cause) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Cause) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Cause) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *Cause) GetNeeded() string {
+	if x != nil {
+		return x.Needed
+	}
+	return ""
+}
+
 // Conversion is one with which types would meet.
 type Conversion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1739,7 +1819,7 @@ type Conversion struct {
 
 func (x *Conversion) Reset() {
 	*x = Conversion{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[21]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1831,7 @@ func (x *Conversion) String() string {
 func (*Conversion) ProtoMessage() {}
 
 func (x *Conversion) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[21]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1844,7 @@ func (x *Conversion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversion.ProtoReflect.Descriptor instead.
 func (*Conversion) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{21}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Conversion) GetFrom() string {
@@ -1806,7 +1886,7 @@ type Miss struct {
 
 func (x *Miss) Reset() {
 	*x = Miss{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[22]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +1898,7 @@ func (x *Miss) String() string {
 func (*Miss) ProtoMessage() {}
 
 func (x *Miss) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[22]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +1911,7 @@ func (x *Miss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Miss.ProtoReflect.Descriptor instead.
 func (*Miss) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{22}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Miss) GetFrom() string {
@@ -1867,7 +1947,7 @@ type Shortfall struct {
 
 func (x *Shortfall) Reset() {
 	*x = Shortfall{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[23]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +1959,7 @@ func (x *Shortfall) String() string {
 func (*Shortfall) ProtoMessage() {}
 
 func (x *Shortfall) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[23]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +1972,7 @@ func (x *Shortfall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
 func (*Shortfall) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{23}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Shortfall) GetBound() string {
@@ -2062,7 +2142,7 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05Rival\x12\x18\n" +
 	"\awithout\x18\x01 \x01(\tR\awithout\x12&\n" +
 	"\x04plan\x18\x02 \x01(\v2\x12.ninja.apc.v1.PlanR\x04plan\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\x94\x02\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xc1\x02\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
@@ -2071,7 +2151,13 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05short\x18\x05 \x03(\v2\x17.ninja.apc.v1.ShortfallR\x05short\x12\x18\n" +
 	"\anearest\x18\x06 \x01(\tR\anearest\x12\x1a\n" +
 	"\bconflict\x18\a \x03(\tR\bconflict\x122\n" +
-	"\amissing\x18\b \x01(\v2\x18.ninja.apc.v1.ConversionR\amissing\"^\n" +
+	"\amissing\x18\b \x01(\v2\x18.ninja.apc.v1.ConversionR\amissing\x12+\n" +
+	"\x06causes\x18\t \x03(\v2\x13.ninja.apc.v1.CauseR\x06causes\"]\n" +
+	"\x05Cause\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05asked\x18\x03 \x01(\tR\x05asked\x12\x16\n" +
+	"\x06needed\x18\x04 \x01(\tR\x06needed\"^\n" +
 	"\n" +
 	"Conversion\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x16\n" +
@@ -2110,7 +2196,7 @@ func file_apc_apcpb_apc_proto_rawDescGZIP() []byte {
 	return file_apc_apcpb_apc_proto_rawDescData
 }
 
-var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_apc_apcpb_apc_proto_goTypes = []any{
 	(*PathRequest)(nil),      // 0: ninja.apc.v1.PathRequest
 	(*Position)(nil),         // 1: ninja.apc.v1.Position
@@ -2133,9 +2219,10 @@ var file_apc_apcpb_apc_proto_goTypes = []any{
 	(*PlanHop)(nil),          // 18: ninja.apc.v1.PlanHop
 	(*Rival)(nil),            // 19: ninja.apc.v1.Rival
 	(*Refusal)(nil),          // 20: ninja.apc.v1.Refusal
-	(*Conversion)(nil),       // 21: ninja.apc.v1.Conversion
-	(*Miss)(nil),             // 22: ninja.apc.v1.Miss
-	(*Shortfall)(nil),        // 23: ninja.apc.v1.Shortfall
+	(*Cause)(nil),            // 21: ninja.apc.v1.Cause
+	(*Conversion)(nil),       // 22: ninja.apc.v1.Conversion
+	(*Miss)(nil),             // 23: ninja.apc.v1.Miss
+	(*Shortfall)(nil),        // 24: ninja.apc.v1.Shortfall
 }
 var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	1,  // 0: ninja.apc.v1.PathRequest.position:type_name -> ninja.apc.v1.Position
@@ -2155,32 +2242,33 @@ var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	11, // 14: ninja.apc.v1.PlanStep.takes:type_name -> ninja.apc.v1.Cost
 	11, // 15: ninja.apc.v1.PlanHop.takes:type_name -> ninja.apc.v1.Cost
 	16, // 16: ninja.apc.v1.Rival.plan:type_name -> ninja.apc.v1.Plan
-	22, // 17: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
-	23, // 18: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
-	21, // 19: ninja.apc.v1.Refusal.missing:type_name -> ninja.apc.v1.Conversion
-	0,  // 20: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
-	0,  // 21: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
-	13, // 22: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
-	0,  // 23: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
-	4,  // 24: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
-	2,  // 25: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
-	2,  // 26: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
-	3,  // 27: ninja.apc.v1.Creator.Renew:input_type -> ninja.apc.v1.RenewRequest
-	2,  // 28: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
-	6,  // 29: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
-	15, // 30: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
-	14, // 31: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
-	6,  // 32: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
-	5,  // 33: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
-	6,  // 34: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
-	6,  // 35: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
-	6,  // 36: ninja.apc.v1.Creator.Renew:output_type -> ninja.apc.v1.PathInfo
-	12, // 37: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
-	29, // [29:38] is the sub-list for method output_type
-	20, // [20:29] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	23, // 17: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
+	24, // 18: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
+	22, // 19: ninja.apc.v1.Refusal.missing:type_name -> ninja.apc.v1.Conversion
+	21, // 20: ninja.apc.v1.Refusal.causes:type_name -> ninja.apc.v1.Cause
+	0,  // 21: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
+	0,  // 22: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
+	13, // 23: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
+	0,  // 24: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
+	4,  // 25: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
+	2,  // 26: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
+	2,  // 27: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
+	3,  // 28: ninja.apc.v1.Creator.Renew:input_type -> ninja.apc.v1.RenewRequest
+	2,  // 29: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
+	6,  // 30: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
+	15, // 31: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
+	14, // 32: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
+	6,  // 33: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
+	5,  // 34: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
+	6,  // 35: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
+	6,  // 36: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
+	6,  // 37: ninja.apc.v1.Creator.Renew:output_type -> ninja.apc.v1.PathInfo
+	12, // 38: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_apc_apcpb_apc_proto_init() }
@@ -2194,7 +2282,7 @@ func file_apc_apcpb_apc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apc_apcpb_apc_proto_rawDesc), len(file_apc_apcpb_apc_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
