@@ -62,9 +62,9 @@ func (o *operatorInit) write() error {
 			return err
 		}
 		is.Command = python + ", ./" + o.Name + ".py"
-		files[o.Name+".py"] = "python/" + o.Flows + ".py"
+		files[o.Name+".py"] = "python/" + o.Flows + ".tmpl"
 	case "go":
-		files["main.go"] = "go/" + o.Flows + ".go"
+		files["main.go"] = "go/" + o.Flows + ".tmpl"
 		if err := os.WriteFile(filepath.Join(o.Dir, "go.mod"), []byte("module "+o.Name+"\n\ngo 1.21\n"), 0o644); err != nil {
 			return err
 		}
