@@ -112,8 +112,9 @@ type proxyRole struct {
 	Cores       float64 `yaml:"cores"`
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
-	Without []string `yaml:"without"`
-	ACL     []string `yaml:"acl"`
+	Without     []string `yaml:"without"`
+	ACL         []string `yaml:"acl"`
+	guestConfig `yaml:",inline"`
 }
 
 type baseRole struct {
@@ -174,6 +175,9 @@ func loadConfig(path string) (config, error) {
 		return config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
 	}
 	c, err := parseConfig(b)
+	if c.Roles.Proxy != nil {
+		c.Roles.Proxy.beside = filepath.Dir(path)
+	}
 	if err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -253,6 +257,9 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" || name == "" && option == "" { // no key of the file
+			continue
+		}
 		if option == "inline" {
 			for k, v := range fieldsOf(f.Type) {
 				fields[k] = v
@@ -350,6 +357,11 @@ func (c *config) check() error {
 	}
 	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {
 		return fmt.Errorf("discovery.via: %q is not the address of a network interface", c.Discovery.Via)
+	}
+	if c.Roles.Proxy != nil {
+		if err := c.Roles.Proxy.guestConfig.check(); err != nil {
+			return err
+		}
 	}
 	for _, acl := range [][]string{c.proxyACL(), c.unitACL()} {
 		if _, err := parseACL(acl); err != nil {
