@@ -91,10 +91,10 @@ func together(b *testing.B, count int, call func(i int) error) (elapsed, used ti
 }
 
 // BenchmarkSecureQuery asks three-term templates with one result over mutual TLS with a real capability, 64 callers on
-// one session, both ends in this process. Cached: the server has seen the question and the client the result before.
-// Uncached: neither has, and the client keeps nothing, so that every result travels whole and its owner's signature is
-// checked. x-empty-call is CPU against an empty message on a stream of the same kind, security-share the part of the CPU
-// that the same questions do not cost over memory, without TLS and capability.
+// one session, both ends in this process. Cached: the session has seen the question and the result before. Uncached: not
+// the question. Unseen: neither, and the client keeps nothing, so that every result travels whole and its owner's
+// signature is checked. x-empty-call is CPU against an empty message on a stream of the same kind, security-share the
+// part of the CPU that the same questions do not cost over memory, without TLS and capability.
 func BenchmarkSecureQuery(b *testing.B) {
 	sizes := []int{1000, 10_000}
 	for n, scale := 100_000, proveScale(b); n <= 10_000*scale; n *= 10 {
@@ -108,48 +108,58 @@ func BenchmarkSecureQuery(b *testing.B) {
 		token, _ := realToken(b, w, id)
 		w.server.cfg.Verifier = capability.NewVerifier(w.server.cfg.Identity, nil)
 		empty := w.emptyCalls(id)
-		for _, cached := range []bool{true, false} {
-			secure, bare := w.clientWith(id, token), w.unprotected(id)
-			if !cached {
-				secure.keep, bare.keep = 0, 0
+		for _, kind := range []string{"cached", "uncached", "unseen"} {
+			s := secureQueries{services: n, kind: kind, secure: w.clientWith(id, token), bare: w.unprotected(id), empty: empty}
+			if kind == "unseen" {
+				s.secure.keep, s.bare.keep = 0, 0
 			}
-			b.Run(fmt.Sprintf("services=%d/%s", n, map[bool]string{true: "cached", false: "uncached"}[cached]), func(b *testing.B) {
-				secureQueries(b, n, cached, secure, bare, empty)
-			})
+			b.Run(fmt.Sprintf("services=%d/%s", n, kind), s.run)
 		}
 	}
 }
 
-// secureQueries is one line of BenchmarkSecureQuery among n services.
-func secureQueries(b *testing.B, n int, cached bool, secure, bare *Client, empty func(int) error) {
-	serial := 0
-	ask := func(c *Client) func(int) error {
-		return func(i int) error {
-			k, again := i%20, 0
-			if !cached {
-				k, again = i%min(n, signedMost), i+serial
-				c.mu.Lock()
-				clear(c.verified)
-				c.mu.Unlock()
-			}
-			t := fmt.Appendf(nil, `<service kind="kind%d" name="s%d"><!-- %d --><floor>%d</floor></service>`, k%20, k, again, k%50)
-			found, err := c.Query(context.Background(), Query{Template: t})
-			if err == nil && (len(found) != 1 || len(found[0].Description) == 0) {
-				err = fmt.Errorf("%s found %d", t, len(found))
-			}
-			return err
+// secureQueries is one line of BenchmarkSecureQuery.
+type secureQueries struct {
+	services     int
+	kind         string
+	secure, bare *Client
+	empty        func(int) error
+	serial       int // makes questions new
+}
+
+// ask asks one question and holds the answer against what is there.
+func (s *secureQueries) ask(c *Client) func(int) error {
+	return func(i int) error {
+		k, again := i%20, 0
+		switch s.kind {
+		case "uncached":
+			k, again = i%min(s.services, keepMost), i+s.serial
+		case "unseen":
+			k, again = i%min(s.services, signedMost), i+s.serial
+			c.mu.Lock()
+			clear(c.verified)
+			c.mu.Unlock()
 		}
+		t := fmt.Appendf(nil, `<service kind="kind%d" name="s%d"><!-- %d --><floor>%d</floor></service>`, k%20, k, again, k%50)
+		found, err := c.Query(context.Background(), Query{Template: t})
+		if err == nil && (len(found) != 1 || found[0].Name != fmt.Sprint("s", k) || len(found[0].Description) == 0) {
+			err = fmt.Errorf("%s found %v", t, names(found))
+		}
+		return err
 	}
-	for _, call := range []func(int) error{ask(secure), ask(bare), empty} {
-		together(b, 256, call)
+}
+
+func (s *secureQueries) run(b *testing.B) {
+	for _, call := range []func(int) error{s.ask(s.secure), s.ask(s.bare), s.empty} {
+		together(b, max(256, keepMost), call)
 	}
-	serial += 1 << 20
+	s.serial += 1 << 24
 	b.ResetTimer()
-	elapsed, used, laps := together(b, b.N, ask(secure))
+	elapsed, used, laps := together(b, b.N, s.ask(s.secure))
 	b.StopTimer()
-	_, least, _ := together(b, b.N, empty)
-	serial += 1 << 20
-	_, open, _ := together(b, b.N, ask(bare))
+	_, least, _ := together(b, b.N, s.empty)
+	s.serial += 1 << 24
+	_, open, _ := together(b, b.N, s.ask(s.bare))
 	b.ReportMetric(float64(b.N)/elapsed.Seconds(), "qps")
 	b.ReportMetric(float64(used)/float64(max(1, least)), "x-empty-call")
 	b.ReportMetric(1-float64(open)/float64(max(1, used)), "security-share")
