@@ -69,7 +69,17 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err := n.follow(manager); err != nil {
 		return err
 	}
-	server, err := sds.NewServer(sds.Config{Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Log: n.log})
+	schemas, err := d.schemas(role)
+	if err != nil {
+		return err
+	}
+	registrar, err := registrar(id.ID().Domain(), role.Registrars)
+	if err != nil {
+		return err
+	}
+	server, err := sds.NewServer(sds.Config{
+		Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -78,14 +88,17 @@ func (d *daemon) startSDS(ctx context.Context) error {
 		return err
 	}
 	announcer, err := announce.NewServerAnnouncer(announce.ServerAnnouncerConfig{
-		Identity: id, World: d.world, Log: n.log, Servers: d.group(), Services: netip.MustParseAddrPort(role.Channel), Via: d.via(),
-		Extent: extent, Addresses: []string{n.address()}, CA: []string{authority}, Capability: []string{manager},
+		Identity: id, World: d.world, Log: n.log, Servers: d.group(), Services: addrPort(role.Channel), Via: d.via(), UDP: addrPort(role.UDP),
+		NoMulticast: d.cfg.Discovery.Group == noGroup,
+		Extent:      extent, Addresses: []string{n.address()}, CA: []string{authority}, Capability: []string{manager},
 		Period: role.Period, Every: time.Second,
 	})
 	if err != nil {
 		return err
 	}
-	receiver, err := announce.NewReceiver(announce.ReceiverConfig{Identity: id, World: d.world, Log: n.log, Announcer: announcer, Sink: server})
+	receiver, err := announce.NewReceiver(announce.ReceiverConfig{
+		Identity: id, World: d.world, Log: n.log, Announcer: announcer, Sink: server, Budget: max(role.Budget, 0), MaxPeriod: role.MaxPeriod,
+	})
 	if err != nil {
 		return err
 	}
