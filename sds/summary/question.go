@@ -23,7 +23,7 @@ type item struct {
 const (
 	waysMost   = 16
 	itemsMost  = 24
-	combined   = 256 // pairs or triples of alternatives that are tried for two or three conditions
+	combined   = 512 // pairs or triples of alternatives that are tried for two or three conditions
 	tokensMost = 256
 )
 

@@ -105,7 +105,7 @@ func ordered(f float64) uint16 {
 }
 
 // coverMost is how many ranges a question's range is covered with; a finer cover is widened.
-const coverMost = 24
+const coverMost = 48
 
 // cover is the least list of nodes that the range lies within.
 func (k Key) cover(from, to float64) []Term {

@@ -22,8 +22,8 @@ type Table struct {
 	stale    int // terms that are in bits and no more in the set
 }
 
-// Rate is the share of absent terms that a table lets through: its Bloom filter is sized for it.
-const Rate = 0.002
+// Rate is the share of absent terms that a table's Bloom filter lets through to the set: it is sized for it.
+const Rate = 0.01
 
 // hashesMost is how many places of a filter a term has, at any rate that can be asked for.
 const hashesMost = 24
@@ -42,9 +42,15 @@ func (t Term) locations(out *[hashesMost]uint64, k uint) []uint64 {
 	return out[:k]
 }
 
+// has asks the filter, which nearly always says what is not there; what it lets through is looked up in the set. So a
+// range of many terms is no more likely to be let through in error than one.
 func (t *Table) has(x Term) bool {
 	var room [hashesMost]uint64
-	return t.bits.TestLocations(x.locations(&room, t.bits.K()))
+	if !t.bits.TestLocations(x.locations(&room, t.bits.K())) {
+		return false
+	}
+	_, ok := slices.BinarySearch(t.set, x)
+	return ok
 }
 
 // filterOf makes a filter of the set, with room to grow.
@@ -145,6 +151,13 @@ func (t *Table) Bytes() int {
 
 // Plan is the plan that the child told by.
 func (t *Table) Plan() Plan { return t.plan }
+
+// Under is the table as if its child had told by another plan, which covers less: for measuring what a plan brings.
+func (t *Table) Under(plan Plan) *Table {
+	out := *t
+	out.plan = plan
+	return &out
+}
 
 // Set is what it told, in order. It is shared: do not change it.
 func (t *Table) Set() []Term { return t.set }
