@@ -150,6 +150,52 @@ func TestSchemasByHand(t *testing.T) {
 	}
 }
 
+// Groups, bans and named numbers by hand: what is granted to a group its members have, and who is banned loses it.
+func TestGroupsBansAndNumbers(t *testing.T) {
+	s := newSystem(t)
+	serving(s, "")
+	admin := "server/admin"
+	ann, bob := s.user(admin, "ann"), s.user(admin, "bob")
+	numbers := filepath.Join(s.dir, "numbers")
+	write(t, numbers, "queue=3\n")
+	s.publishing(ann, "laser", `<service kind="printer"/>`, "--numbers", numbers)
+	found := func(args ...string) bool {
+		return s.tool(bob, append([]string{"sdsquery", "kind=printer"}, args...)...).code == 0
+	}
+	s.must(ann, "ninjactl", "acl", "grant", "laser", "group:staff", "find")
+	if list := s.must(ann, "ninjactl", "acl", "list"); !strings.Contains(list, "#laser\n  group:staff  find") {
+		t.Errorf("acl list:\n%s", list)
+	}
+	s.must(admin, "ninjactl", "group", "add", "staff", "spiffe://test.ninja/user/cy", "spiffe://test.ninja/user/bob")
+	s.eventually("bob finds it as one of the staff", func() bool { return found() })
+	if list := s.must(admin, "ninjactl", "group", "list", "--output", "json"); !strings.Contains(list, `{"name":"staff","members":2}`) {
+		t.Errorf("group list: %s", list)
+	}
+	s.must(admin, "ninjactl", "group", "remove", "staff", "spiffe://test.ninja/user/bob")
+	s.eventually("bob is no longer one of the staff", func() bool { return !found() })
+	s.must(ann, "ninjactl", "acl", "grant", "laser", "spiffe://test.ninja/user/bob", "find")
+	s.eventually("bob finds it himself", func() bool { return found() })
+
+	queue := func(want string) func() bool {
+		return func() bool {
+			return strings.Contains(s.tool(bob, "sdsquery", "-c", "queue", "kind=printer").out, "queue="+want)
+		}
+	}
+	s.eventually("the queue is told", queue("3"))
+	write(t, numbers, "queue=7\n")
+	s.eventually("another queue is told", queue("7"))
+
+	if r := s.tool(bob, "ninjactl", "ban", "spiffe://test.ninja/user/ann"); r.code == 0 || strings.Count(r.err, "only spiffe://test.ninja/user/admin") != 2 {
+		t.Errorf("bob bans ann: %+v", r)
+	}
+	s.must(admin, "ninjactl", "ban", "spiffe://test.ninja/user/bob")
+	if r := s.tool(bob, "sdsquery", "kind=printer"); r.code == 0 || !strings.Contains(r.err, "has been barred") {
+		t.Errorf("bob asks though he is banned: %+v", r)
+	}
+	s.must(admin, "ninjactl", "ban", "--lift", "spiffe://test.ninja/user/bob")
+	s.eventually("bob is back", func() bool { return found() })
+}
+
 // Where there is no multicast the same is said by unicast: daemons and tools ask the server for what it announces.
 func TestWithoutMulticast(t *testing.T) {
 	s := newSystem(t)

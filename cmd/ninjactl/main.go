@@ -20,6 +20,7 @@ type commands struct {
 	Publish publishCommand `cmd:"" help:"Announce a description until interrupted."`
 	ACL     aclCommand     `cmd:"" name:"acl" help:"Say who may find and use your services."`
 	Group   groupCommand   `cmd:"" help:"Keep groups of principals (the administrator only)."`
+	Ban     banCommand     `cmd:"" help:"Shut somebody out, within seconds (the administrator only)."`
 	Schema  schemaCommand  `cmd:"" help:"Register, list, show and check schemas of descriptions."`
 	Path    pathCommand    `cmd:"" help:"Plan, make, watch and take down paths."`
 	// Catalogue needs no arguments: it is what the creator sees for the user.
