@@ -87,23 +87,6 @@ func (m *Manager) EditGroup(ctx context.Context, r *pb.EditGroupRequest) (*pb.Gr
 	return m.setGroup(ctx, peer, &pb.SetGroupRequest{Name: r.Name, Members: slices.Compact(members)})
 }
 
-// bar stores that a principal gets no new capabilities, or gets them again. It is called with the lock held.
-func (m *Manager) bar(ctx context.Context, id ca.ID, lift bool) error {
-	var err error
-	if lift {
-		err = m.store.Delete(ctx, tableBarred, string(id))
-	} else {
-		_, err = m.store.Put(ctx, tableBarred, string(id), nil)
-	}
-	if err != nil {
-		return status.Errorf(codes.Unavailable, "store the bar of %s: %v", id, err)
-	}
-	if delete(m.state.barred, id); !lift {
-		m.state.barred[id] = struct{}{}
-	}
-	return nil
-}
-
 // ACLs lists the ACLs of the identity's own services.
 func (c *Client) ACLs(ctx context.Context) (out []*ACL, err error) {
 	for after := ""; ; after = out[len(out)-1].Service {
@@ -156,11 +139,4 @@ func (c *Client) EditGroup(ctx context.Context, name string, add, remove []ca.ID
 		return nil, err
 	}
 	return ids(g.Members), nil
-}
-
-// Bar ends every capability that the principal holds and gives it no new one, until it is lifted; only user/admin may. It
-// takes away rights within seconds; that the certificate is not renewed is the authority's to see to (ca.Client.Ban).
-func (c *Client) Bar(ctx context.Context, principal ca.ID, lift bool) error {
-	_, err := c.rpc.RevokePrincipal(ctx, &pb.RevokePrincipalRequest{Version: 1, Principal: string(principal), Bar: !lift, Lift: lift})
-	return err
 }

@@ -70,38 +70,3 @@ func TestEditGroup(t *testing.T) {
 		t.Errorf("a member that is no ID: %v", err)
 	}
 }
-
-// Who is barred loses every capability and gets none, also after a restart of the manager, until it is lifted.
-func TestBar(t *testing.T) {
-	s := newSite(t).serve()
-	admin, bob := s.client(s.identity(ca.KindUser, "admin")), s.identity(ca.KindUser, "bob")
-	f := s.follower(time.Minute)
-	v := NewVerifier(s.identity(ca.KindSDS, "v"), nil).WithRevocations(f)
-	token := s.token(bob)
-	if err := s.client(bob).Bar(t.Context(), bob.ID(), true); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("bob decides: %v", err)
-	}
-	if err := admin.Bar(t.Context(), bob.ID(), false); err != nil {
-		t.Fatal(err)
-	}
-	until(t, f, "bob's capability refused", func() bool { _, err := v.Verify(token, bob.Public()); return err != nil })
-	c := s.client(bob)
-	if _, err := c.Capability(t.Context()); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("bob gets another: %v", err)
-	}
-	again, err := NewManager(t.Context(), ManagerConfig{Identity: s.id, Store: s.manager.store, Log: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, barred := again.state.barred[bob.ID()]; !barred {
-		t.Error("a restart lifts the bar")
-	}
-	if err := admin.Bar(t.Context(), bob.ID(), true); err != nil {
-		t.Fatal(err)
-	}
-	if fresh, err := c.Capability(t.Context()); err != nil {
-		t.Error(err)
-	} else if _, err := v.Verify(fresh, bob.Public()); err != nil {
-		t.Error(err)
-	}
-}

@@ -31,7 +31,6 @@ const (
 	tableACL     = "capability-acl"
 	tableGroup   = "capability-group"
 	tableRevoked = "capability-revoked"
-	tableBarred  = "capability-barred"
 )
 
 // Bounds of what one manager keeps.
@@ -135,12 +134,6 @@ func (m *Manager) load(ctx context.Context) error {
 			return nil
 		})
 	}
-	if err == nil {
-		err = m.store.List(ctx, tableBarred, "", func(key string, _ []byte, _ uint64) error {
-			m.state.barred[ca.ID(key)] = struct{}{}
-			return nil
-		})
-	}
 	if err != nil {
 		return fmt.Errorf("capability manager: read the stored rights: %w", err)
 	}
@@ -156,13 +149,6 @@ func (m *Manager) Issue(ctx context.Context, r *pb.IssueRequest) (*pb.IssueRespo
 	life := m.life
 	if wanted := time.Duration(r.LifeSeconds) * time.Second; wanted != 0 {
 		life = min(life, wanted)
-	}
-	m.mu.Lock()
-	_, barred := m.state.barred[peer.ID]
-	m.mu.Unlock()
-	if barred {
-		m.log.Warn("denied", "audit", true, "by", peer.ID, "barred", true)
-		return nil, status.Errorf(codes.PermissionDenied, "%s has been barred: only the administrator can lift that", peer.ID)
 	}
 	token, expires := m.issue(peer, life)
 	if !expires.After(m.id.Now()) {
@@ -358,12 +344,7 @@ func (m *Manager) RevokePrincipal(ctx context.Context, r *pb.RevokePrincipalRequ
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log.Info("principal revoked", "audit", true, "by", peer.ID, "principal", id, "bar", r.Bar, "lift", r.Lift)
-	if r.Bar || r.Lift { // first the bar: a capability that is asked for between must not outlive the revocation
-		if err := m.bar(ctx, id, r.Lift); err != nil || r.Lift {
-			return &pb.RevokePrincipalResponse{Version: 1}, err
-		}
-	}
+	m.log.Info("principal revoked", "audit", true, "by", peer.ID, "principal", id)
 	return &pb.RevokePrincipalResponse{Version: 1}, m.revoke(ctx, id)
 }
 

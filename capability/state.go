@@ -12,13 +12,12 @@ type state struct {
 	groups  map[string][]ca.ID // sorted
 	revoked map[ca.ID]uint64   // capabilities of the principal below this epoch no longer hold
 	epoch   uint64             // the highest of revoked, which new capabilities carry
-	barred  map[ca.ID]struct{} // who gets no new capabilities
 	member  map[ca.ID][]string // groups of a principal, sorted: groups the other way round
 }
 
 func newState() *state {
 	return &state{
-		acls: map[string]*ACL{}, groups: map[string][]ca.ID{}, revoked: map[ca.ID]uint64{}, member: map[ca.ID][]string{}, barred: map[ca.ID]struct{}{},
+		acls: map[string]*ACL{}, groups: map[string][]ca.ID{}, revoked: map[ca.ID]uint64{}, member: map[ca.ID][]string{},
 	}
 }
 

@@ -1104,13 +1104,9 @@ func (x *ACLsResponse) GetAcls() []*ACL {
 }
 
 type RevokePrincipalRequest struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Principal string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
-	// bar: it gets no new ones either, until that is lifted.
-	Bar bool `protobuf:"varint,3,opt,name=bar,proto3" json:"bar,omitempty"`
-	// lift ends the bar, and revokes nothing.
-	Lift          bool `protobuf:"varint,4,opt,name=lift,proto3" json:"lift,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Principal     string                 `protobuf:"bytes,2,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1157,20 +1153,6 @@ func (x *RevokePrincipalRequest) GetPrincipal() string {
 		return x.Principal
 	}
 	return ""
-}
-
-func (x *RevokePrincipalRequest) GetBar() bool {
-	if x != nil {
-		return x.Bar
-	}
-	return false
-}
-
-func (x *RevokePrincipalRequest) GetLift() bool {
-	if x != nil {
-		return x.Lift
-	}
-	return false
 }
 
 type RevokePrincipalResponse struct {
@@ -1523,12 +1505,10 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\tR\x05after\"S\n" +
 	"\fACLsResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12)\n" +
-	"\x04acls\x18\x02 \x03(\v2\x15.ninja.capability.ACLR\x04acls\"v\n" +
+	"\x04acls\x18\x02 \x03(\v2\x15.ninja.capability.ACLR\x04acls\"P\n" +
 	"\x16RevokePrincipalRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
-	"\tprincipal\x18\x02 \x01(\tR\tprincipal\x12\x10\n" +
-	"\x03bar\x18\x03 \x01(\bR\x03bar\x12\x12\n" +
-	"\x04lift\x18\x04 \x01(\bR\x04lift\"3\n" +
+	"\tprincipal\x18\x02 \x01(\tR\tprincipal\"3\n" +
 	"\x17RevokePrincipalResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"(\n" +
 	"\fWatchRequest\x12\x18\n" +

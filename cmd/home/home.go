@@ -122,20 +122,36 @@ func Open(ctx context.Context, dir string) (*Home, error) {
 	return h, h.refresh(ctx)
 }
 
-// refresh renews an identity whose certificate is in the last third of its life: a tool does not run for long enough to
-// renew it in the background. While the certificate still holds, an authority that is away is not missed.
+// refresh renews an identity whose certificate is in the last third of its life. While the certificate still holds, an
+// authority that is away is not missed.
 func (h *Home) refresh(ctx context.Context) error {
-	left := h.Identity.Expires().Sub(h.World.Now())
-	if left > ca.LeafLife/3 {
-		return nil
+	r, err := h.renewer()
+	if err != nil || !r.Due() {
+		return err
 	}
-	r, err := ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+	if err := r.Renew(ctx); err != nil && !h.World.Now().Before(h.Identity.Expires()) {
+		return fmt.Errorf("the identity in %s has expired and could not be renewed: %w", h.Dir, err)
+	}
+	return nil
+}
+
+func (h *Home) renewer() (*ca.Renewer, error) {
+	return ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+}
+
+// Stay keeps the identity fresh and in step with its authority from now on until ctx ends: for commands that run for
+// long. Others need no more than Open does.
+func (h *Home) Stay(ctx context.Context) error {
+	r, err := h.renewer()
 	if err != nil {
 		return err
 	}
-	if err := r.Renew(ctx); err != nil && left <= 0 {
-		return fmt.Errorf("the identity in %s has expired and could not be renewed: %w", h.Dir, err)
+	f, err := ca.NewFollower(ca.FollowerConfig{World: h.World, Identity: h.Identity, Guide: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+	if err != nil {
+		return err
 	}
+	go r.Run(ctx)
+	go f.Run(ctx)
 	return nil
 }
 

@@ -38,6 +38,9 @@ func (p *publishCommand) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
+	if err := h.Stay(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	client, err := h.SDS(ctx)
 	if err != nil {
 		return err

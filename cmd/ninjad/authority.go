@@ -22,7 +22,7 @@ func (d *daemon) startCA(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.authority = authority
+	d.authority = authority.WithLife(role.Life)
 	id, err := d.identity(ctx, ca.KindCA, role.serviceRole)
 	if err != nil {
 		return err
@@ -108,9 +108,13 @@ func (d *daemon) redeem(ctx context.Context, token, dir string) (*ca.Identity, e
 	return ca.JoinIn(ctx, d.world, token, dir)
 }
 
-// renew keeps an identity fresh from now on, at once when its time has passed.
+// renew keeps an identity fresh from now on, at once when its time has passed, and in step with the authority: roots,
+// other domains, bans.
 func (d *daemon) renew(id *ca.Identity, dir string) error {
-	var source ca.Source = ca.NewClient(d.world, id)
+	var source interface {
+		ca.Source
+		ca.Guide
+	} = ca.NewClient(d.world, id)
 	if d.authority != nil {
 		source = d.authority
 	}
@@ -123,6 +127,11 @@ func (d *daemon) renew(id *ca.Identity, dir string) error {
 			return fmt.Errorf("%s has expired and could not be renewed: %w", id.ID(), err)
 		}
 	}
+	f, err := ca.NewFollower(ca.FollowerConfig{World: d.world, Identity: id, Guide: source, Dir: dir, Log: d.log})
+	if err != nil {
+		return err
+	}
 	d.keep(d.log, "renewal", r.Run)
+	d.keep(d.log, "following the authority", f.Run)
 	return nil
 }

@@ -116,6 +116,7 @@ roles:
   ca:                          # certificate authority; makes the administrator's home, STATE/admin
     listen: 127.0.0.1:7700     # every role may have name, listen and join
     domain: example.org
+    life: 1h                   # of certificates; a change of the root (ninjactl ca rotate) takes a little over twice that
   capability:                  # who may find and use what
     listen: 127.0.0.1:7704
   sds:                         # an SDS server

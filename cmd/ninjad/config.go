@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"ninja/ca"
 	"ninja/capability"
 	"ninja/operators"
 	"ninja/sds/announce"
@@ -76,6 +77,9 @@ type serviceRole struct {
 type caRole struct {
 	serviceRole `yaml:",inline"`
 	Domain      string `yaml:"domain"`
+	// Life is how long certificates live, from 10 seconds to a day; a revocation that is not heard and a change of the
+	// root take that long.
+	Life time.Duration `yaml:"life"`
 }
 
 type sdsRole struct {
@@ -279,6 +283,9 @@ func (c *config) fillDefaults() {
 		if r.CA.Domain == "" {
 			r.CA.Domain = "ninja.local"
 		}
+		if r.CA.Life == 0 {
+			r.CA.Life = ca.LeafLife
+		}
 	}
 	if r.Capability != nil {
 		named(r.Capability, "capability")
@@ -329,6 +336,9 @@ func (c *config) check() error {
 	}
 	if c.Roles == (roles{}) {
 		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit, dnssd, httpsd")
+	}
+	if r := c.Roles.CA; r != nil && (r.Life < 10*time.Second || r.Life > 24*time.Hour) {
+		return fmt.Errorf("roles.ca.life: %v is not between 10s and 24h", r.Life)
 	}
 	for key, address := range map[string]string{"discovery.group": c.Discovery.Group, "roles.sds.channel": c.channel()} {
 		if a, err := netip.ParseAddrPort(address); (address != noGroup || key != "discovery.group") && (err != nil || !a.Addr().IsMulticast()) {
