@@ -47,6 +47,21 @@ func (s *system) publishing(who, name, description string, args ...string) (file
 	return file, said
 }
 
+// page gets a page.
+func (s *system) page(url string) string {
+	s.t.Helper()
+	r, err := (&http.Client{Timeout: 10 * time.Second}).Get(url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil || r.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: status %d, %v: %s", url, r.StatusCode, err, b)
+	}
+	return string(b)
+}
+
 // Prometheus asks the door, and is told of what the door's own principal may find.
 func TestPrometheusFindsTargets(t *testing.T) {
 	s := newSystem(t)
@@ -56,18 +71,7 @@ func TestPrometheusFindsTargets(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &ready) != nil {
 		t.Fatal(err, string(b))
 	}
-	targets := func() string {
-		r, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://" + ready["httpsd"] + "/targets")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		b, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
-		if err != nil || r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/json" {
-			t.Fatalf("status %d, %v: %s", r.StatusCode, err, b)
-		}
-		return string(b)
-	}
+	targets := func() string { return s.page("http://" + ready["httpsd"] + "/targets") }
 	ann := s.user("server/admin", "ann")
 	s.publishing(ann, "shop", `<service xmlns="urn:ninja:service:1" kind="web" name="shop"><metrics address="10.1.2.3:9100" path="/m"/></service>`)
 	if got := targets(); got != "[]" {
