@@ -41,10 +41,14 @@ func (t *town) kill(id ca.ID, neighbours ...ca.ID) {
 	t.mu.Lock()
 	t.away[id] = true
 	n := t.nodes[id]
+	var told []*fakeNode
+	for _, other := range neighbours {
+		told = append(told, t.nodes[other])
+	}
 	t.mu.Unlock()
 	_ = n.Close(context.Background())
-	for _, other := range neighbours {
-		t.nodes[other].reports <- host.Report{Kind: host.Fault, Stage: "its stage", Hop: "h", Neighbour: id, Text: "connection reset"}
+	for _, other := range told {
+		other.reports <- host.Report{Kind: host.Fault, Stage: "its stage", Hop: "h", Neighbour: id, Text: "connection reset"}
 	}
 }
 
