@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"sds/check":                       4,
 	"sds/schema":                      5,
 	"sds/index":                       5,
+	"sds/terms":                       5,
 	"sds/httpsd":                      7,
 	"sds/dnssd":                       7,
 	"base":                            7,

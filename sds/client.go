@@ -22,6 +22,7 @@ import (
 	"ninja/sds/announce"
 	"ninja/sds/check"
 	"ninja/sds/index"
+	"ninja/sds/schema"
 	"ninja/sds/sdspb"
 )
 
@@ -451,12 +452,54 @@ func (c *Client) RegisterSchema(ctx context.Context, name string, version uint32
 	return nil
 }
 
+// Schemas lists the schemas that descriptions may claim at the server, by name and version; name "" is all.
+func (c *Client) Schemas(ctx context.Context, name string) ([]schema.Info, error) {
+	m, err := c.schemas(ctx, &sdspb.SchemasRequest{Version: 1, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	var out []schema.Info
+	for _, s := range m.GetSchemas() {
+		out = append(out, schema.Info{Name: s.GetName(), Version: s.GetSchemaVersion(), Size: int(s.GetSize())})
+	}
+	return out, nil
+}
+
+// Schema is the text of one.
+func (c *Client) Schema(ctx context.Context, name string, version uint32) ([]byte, error) {
+	m, err := c.schemas(ctx, &sdspb.SchemasRequest{Version: 1, Name: name, SchemaVersion: version})
+	if err != nil {
+		return nil, err
+	}
+	if len(m.GetSchemas()) != 1 {
+		return nil, c.failed("get a schema", fmt.Errorf("%d answers for %s/%d", len(m.GetSchemas()), name, version))
+	}
+	return m.GetSchemas()[0].GetDtd(), nil
+}
+
+func (c *Client) schemas(ctx context.Context, req *sdspb.SchemasRequest) (*sdspb.SchemasResponse, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	m, err := c.rpc.Schemas(ctx, req, grpc.WaitForReady(true))
+	if err != nil {
+		return nil, c.failed("ask for schemas", err)
+	}
+	return m, nil
+}
+
 // ServerStatus is what a server says of itself.
 type ServerStatus struct {
 	Server       ca.ID
 	Started, Now time.Time
 	// Refused are the latest refusals of the client's own announcements.
-	Refused []announce.Refused
+	Refused []Refusal
+}
+
+// Refusal is one of a client's own announcements that the server did not take.
+type Refusal struct {
+	Name string    // of the service
+	At   time.Time // by the server's clock
+	announce.Refused
 }
 
 // Status asks who answers.
@@ -469,7 +512,9 @@ func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
 	}
 	out := ServerStatus{Server: ca.ID(m.GetServer()), Started: time.UnixMilli(m.GetStartedUnixMs()), Now: time.UnixMilli(m.GetNowUnixMs())}
 	for _, r := range m.GetRefused() {
-		out.Refused = append(out.Refused, announce.Refused{Reason: announce.Reason(r.GetReason()), Detail: r.GetName() + ": " + r.GetDetail()})
+		out.Refused = append(out.Refused, Refusal{
+			Name: r.GetName(), At: time.UnixMilli(r.GetAtUnixMs()), Refused: announce.Refused{Reason: announce.Reason(r.GetReason()), Detail: r.GetDetail()},
+		})
 	}
 	return out, nil
 }

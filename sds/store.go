@@ -59,7 +59,7 @@ type change struct {
 type store struct {
 	cfg      Config
 	services map[string]*entry
-	owned    map[ca.ID]int
+	owned    map[ca.ID]owner
 	gone     map[string]tombstone
 	expiry   deadlines
 	serial   uint64 // of the last service that was new
@@ -107,7 +107,7 @@ const (
 
 func newStore(cfg Config) *store {
 	s := &store{
-		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]int), gone: make(map[string]tombstone),
+		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]owner), gone: make(map[string]tombstone),
 		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), views: newViews(), stopped: make(chan struct{}),
 	}
 	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
@@ -206,7 +206,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 	live := &liveness{numbers: b.Numbers, chain: b.Chain, heard: now}
 	switch {
 	case old == nil:
-		if len(s.services) >= s.cfg.MaxServices || s.owned[b.Owner] >= s.cfg.MaxPerOwner {
+		if len(s.services) >= s.cfg.MaxServices || s.owned[b.Owner].services >= s.cfg.MaxPerOwner {
 			return &announce.Refused{Reason: announce.ReasonFull, Detail: fmt.Sprintf("the server keeps %d services, and %d of one owner: withdraw some, or announce to another server", s.cfg.MaxServices, s.cfg.MaxPerOwner)}
 		}
 	case b.Version < old.version:
@@ -230,7 +230,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		c.before, c.closed, next.serial = old.record, old.class, old.serial
 		s.editor(old.class).Remove(old.slot)
 	} else {
-		s.owned[b.Owner]++
+		s.own(b.Owner)
 		s.serial++
 		next.serial = s.serial
 		heap.Push(&s.expiry, deadline{next.expires, id, next.serial})
@@ -290,9 +290,7 @@ func (s *store) withdraw(owner ca.ID, name string, version uint64) {
 func (s *store) remove(id string, e *entry) {
 	s.editor(e.class).Remove(e.slot)
 	delete(s.services, id)
-	if s.owned[e.owner]--; s.owned[e.owner] == 0 {
-		delete(s.owned, e.owner)
-	}
+	s.disown(e.owner)
 	s.changes = append(s.changes, change{id: id, before: e.record, closed: e.class})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"ninja/ca"
 	"ninja/cmd/home"
 	"ninja/internal/world"
 	"ninja/sds"
@@ -33,6 +35,9 @@ func (p *publishCommand) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
+	if err := h.Stay(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	client, err := h.SDS(ctx)
 	if err != nil {
 		return err
@@ -43,6 +48,10 @@ func (p *publishCommand) Run(ctx context.Context, c *commands) error {
 		return err
 	}
 	a, err := announce.New(cfg)
+	if err != nil {
+		return err
+	}
+	to, err := begin(ctx, client, h.Identity.ID(), name)
 	if err != nil {
 		return err
 	}
@@ -59,39 +68,65 @@ func (p *publishCommand) Run(ctx context.Context, c *commands) error {
 		stop()
 		<-ended
 	}()
-	id := fmt.Sprintf("%s#%s", h.Identity.ID(), name)
-	if err := accepted(ctx, client, h, name); err != nil {
-		return err
+	if err := to.accepted(ctx, description); err != nil {
+		return fmt.Errorf("%s: %w", p.File, err)
 	}
+	id := fmt.Sprintf("%s#%s", h.Identity.ID(), name)
 	fmt.Printf("%s is published (%d bytes); interrupt to withdraw it\n", id, len(description))
 	fmt.Printf("only you can find it until you say otherwise: ninjactl acl grant %s everyone find\n", name)
-	return p.follow(ctx, a, name, description, ended)
+	return p.follow(ctx, a, to, description, ended)
 }
 
 // withdrawTime lets the last datagrams out.
 const withdrawTime = 300 * time.Millisecond
 
-// accepted waits until the server has the service.
-func accepted(ctx context.Context, client *sds.Client, h *home.Home, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+// publication is a description on its way into the server.
+type publication struct {
+	client *sds.Client
+	owner  ca.ID
+	name   string
+	// since is when it was published, by the server's clock: what the server refused before was another.
+	since time.Time
+}
+
+// begin asks the server's clock, before something is published.
+func begin(ctx context.Context, client *sds.Client, owner ca.ID, name string) (publication, error) {
+	status, err := client.Status(ctx)
+	return publication{client, owner, name, status.Now}, err
+}
+
+// takeTime is how long a server may take to know of a description.
+const takeTime = 20 * time.Second
+
+// accepted waits until the server has the description, or says why not.
+func (p publication) accepted(ctx context.Context, description []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, takeTime)
 	defer cancel()
 	for {
-		found, err := client.Query(ctx, sds.Query{By: h.Identity.ID()})
+		found, err := p.client.Query(ctx, sds.Query{By: p.owner})
 		for _, f := range found {
-			if f.Name == name {
+			if f.Name == p.name && bytes.Equal(f.Description, description) {
 				return nil
 			}
 		}
+		status, told := p.client.Status(ctx)
+		for _, r := range status.Refused {
+			if r.Name == p.name && !r.At.Before(p.since) {
+				return &r.Refused
+			}
+		}
 		if world.Sleep(ctx, 100*time.Millisecond) != nil {
-			return fmt.Errorf("the SDS server has not taken %q in: %w (its log says why)", name, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("the SDS server has not taken %q in within %v: %w (its log may say why)", p.name, takeTime, errors.Join(err, told, ctx.Err()))
 		}
 	}
 }
 
-// follow publishes the file again when it changes, until ctx ends.
-func (p *publishCommand) follow(ctx context.Context, a *announce.Announcer, name string, before []byte, ended <-chan error) error {
+// follow publishes the file again when it changes, until ctx ends. What is not taken then leaves what was published
+// before.
+func (p *publishCommand) follow(ctx context.Context, a *announce.Announcer, to publication, before []byte, ended <-chan error) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	var complaint string
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,32 +139,38 @@ func (p *publishCommand) follow(ctx context.Context, a *announce.Announcer, name
 			continue
 		}
 		now, _, err := p.read()
-		switch {
-		case err != nil:
-			fmt.Fprintln(os.Stderr, "ninjactl: the file is not published as it is now:", err)
-		case string(now) != string(before):
-			if err := a.Publish(name, now); err != nil {
-				return err
-			}
+		if err == nil && !bytes.Equal(now, before) {
 			before = now
-			fmt.Printf("%s: published again (%d bytes)\n", name, len(now))
+			if err = p.again(ctx, a, to, now); err == nil {
+				fmt.Printf("%s: published again (%d bytes)\n", to.name, len(now))
+			}
+		}
+		if err == nil {
+			complaint = ""
+		} else if ctx.Err() == nil && err.Error() != complaint { // once, not twice a second
+			complaint = err.Error()
+			fmt.Fprintln(os.Stderr, "ninjactl: the file is not published as it is now:", err)
 		}
 	}
 }
 
+// again publishes a changed description and waits until the server has it.
+func (p *publishCommand) again(ctx context.Context, a *announce.Announcer, to publication, description []byte) error {
+	to, err := begin(ctx, to.client, to.owner, to.name)
+	if err == nil {
+		err = a.Publish(to.name, description)
+	}
+	if err == nil {
+		err = to.accepted(ctx, description)
+	}
+	return err
+}
+
 // read reads and checks the file: what the server would refuse is refused here, with the same words.
 func (p *publishCommand) read() (description []byte, name string, err error) {
-	f, err := os.Open(p.File)
+	doc, err := readDescription(p.File)
 	if err != nil {
 		return nil, "", err
-	}
-	defer f.Close()
-	if description, err = io.ReadAll(io.LimitReader(f, announce.MaxDescription+1)); err != nil {
-		return nil, "", err
-	}
-	doc, err := check.Parse(description)
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", p.File, err)
 	}
 	name = p.Name
 	for _, a := range doc.Attributes(0) {
@@ -140,5 +181,23 @@ func (p *publishCommand) read() (description []byte, name string, err error) {
 	if name == "" {
 		name = strings.TrimSuffix(filepath.Base(p.File), filepath.Ext(p.File))
 	}
-	return description, name, announce.CheckName(name)
+	return []byte(doc.Source()), name, announce.CheckName(name)
+}
+
+// readDescription reads a file as a server would.
+func readDescription(file string) (*check.Document, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, announce.MaxDescription+1))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := check.Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return doc, nil
 }

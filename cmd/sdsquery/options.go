@@ -12,6 +12,7 @@ import (
 	"ninja/ca"
 	"ninja/sds"
 	"ninja/sds/check"
+	"ninja/sds/terms"
 )
 
 // about is the text of --help.
@@ -122,7 +123,7 @@ func (o *options) query(in io.Reader) (sds.Query, error) {
 			return q, errors.New("terms and --xpath do not go together: write the terms into the expression")
 		}
 		var err error
-		if q.XPath, err = quick(o.Terms); err != nil {
+		if q.XPath, err = terms.XPath(o.Terms); err != nil {
 			return q, err
 		}
 	}

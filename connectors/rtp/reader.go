@@ -35,7 +35,7 @@ func newReader(s *hop.Session, conn net.PacketConn, f format, t connectors.Type,
 		return nil, err
 	}
 	r := &reader{session: s, inbox: hop.NewInbox(conn), opener: opener{keys: k, format: f}}
-	r.buffer = buffer{format: f, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
+	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
 	if c := cfg.Conceal; c != nil {
 		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
 	}
@@ -112,7 +112,11 @@ func (r *reader) take() {
 	r.jitter.Store(int64(r.clock.sample(now, r.opener.format.span(p.time))))
 	p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
 	r.inbox.Lock()
-	r.buffer.put(p, now)
+	if !r.opener.format.text {
+		r.buffer.put(p, now)
+	} else if !r.buffer.putText(p, now) {
+		r.inbox.Strange()
+	}
 	lost := r.buffer.lost
 	r.inbox.Unlock()
 	if b := r.reports.due(now, r.opener.position, lost, r.opener.format.samples(r.clock.estimate)); b != nil {
