@@ -77,6 +77,10 @@ func (r *reverser) exact(shape, about int32, mask uint32) float64 {
 		return r.get(shape, absEvery, mask)
 	case aboutAny:
 		return r.get(shape, absSome, mask)
+	case aboutFree:
+		return r.get(shape, absFree, mask)
+	case aboutUnknown:
+		return min(r.get(shape, absSome, mask), r.get(shape, absFree, mask))
 	}
 	return min(r.get(shape, absEvery, mask), r.get(shape, about, mask))
 }
@@ -89,11 +93,13 @@ func (b *bounds) settle(metric int, shape, about int32, mask uint32, radius floa
 	}
 }
 
-// Beside values, the abstract states of a shape are two: absEvery is what holds whatever the meaning, absSome the
-// least over all meanings.
+// Beside values, the abstract states of a shape are three: absEvery is what holds whatever the meaning, if there is one,
+// absSome the least over all meanings, absFree what holds while the meaning is free.
 const (
-	absEvery int32 = -1
-	absSome  int32 = -2
+	absEvery  int32 = -1
+	absSome   int32 = -2
+	absFree   int32 = -3
+	absOthers       = 3
 )
 
 // reverser is Dijkstra's algorithm from the last operator back over abstract types and progress.
@@ -116,7 +122,7 @@ type absState struct {
 const maxDense = 1 << 22
 
 func newReverser(shapes, abouts int, need uint32) *reverser {
-	r := &reverser{shapes: shapes, abouts: abouts + 2}
+	r := &reverser{shapes: shapes, abouts: abouts + absOthers}
 	if n := shapes * r.abouts * int(need+1); n <= maxDense {
 		r.dense = make([]float64, n)
 		for i := range r.dense {
@@ -129,11 +135,11 @@ func newReverser(shapes, abouts int, need uint32) *reverser {
 }
 
 func (r *reverser) index(shape, about int32, mask uint32) uint64 {
-	return (uint64(mask)*uint64(r.shapes)+uint64(shape))*uint64(r.abouts) + uint64(about+2)
+	return (uint64(mask)*uint64(r.shapes)+uint64(shape))*uint64(r.abouts) + uint64(about+absOthers)
 }
 
 func (r *reverser) get(shape, about int32, mask uint32) float64 {
-	if int(about)+2 >= r.abouts { // a meaning that came up later: nothing asks for it
+	if int(about)+absOthers >= r.abouts { // a meaning that came up later: nothing asks for it
 		return math.Inf(1)
 	}
 	i := r.index(shape, about, mask)
@@ -173,9 +179,17 @@ func (p *problem) grow(r *reverser) {
 	p.backOver(r, x, r.metric)
 }
 
-// leadsTo reports whether a signature's output may have the meaning.
+// leadsTo reports whether a signature's output may be in an abstract state.
 func (a *absSig) leadsTo(about int32) bool {
-	return about < 0 || a.outAbout == about || a.outAbout == aboutAny || a.outAbout == aboutSame
+	switch a.outAbout {
+	case aboutSame, aboutUnknown:
+		return true
+	case aboutFree:
+		return about == absFree
+	case aboutAny:
+		return about != absFree
+	}
+	return about == absEvery || about == a.outAbout
 }
 
 // backOver goes back over operators that stand for a requirement, which takes progress away.
@@ -202,9 +216,15 @@ func (r *reverser) into(a *absSig, about int32, mask uint32, dist float64) {
 	if math.IsInf(dist, 1) {
 		return
 	}
+	same := a.outAbout == aboutSame
 	for _, in := range a.ins {
 		switch {
-		case a.outAbout == aboutSame && about >= 0:
+		case same && about == absFree:
+			if a.stays {
+				r.relax(in, absFree, mask, dist)
+			}
+			continue
+		case same && about >= 0:
 			if a.wants == nil || slices.Contains(a.wants, about) {
 				r.relax(in, about, mask, dist)
 			}
@@ -215,6 +235,9 @@ func (r *reverser) into(a *absSig, about int32, mask uint32, dist float64) {
 				r.relax(in, v, mask, dist)
 			}
 		}
+		if same && a.decides || !same && a.takes {
+			r.relax(in, absFree, mask, dist)
+		}
 	}
 }
 
@@ -223,7 +246,7 @@ func (r *reverser) relax(shape, about int32, mask uint32, dist float64) {
 		return
 	}
 	r.set(shape, about, mask, dist)
-	if r.get(shape, absSome, mask) > dist {
+	if about != absFree && r.get(shape, absSome, mask) > dist {
 		r.set(shape, absSome, mask, dist)
 	}
 	r.push(absState{dist, shape, about, mask})

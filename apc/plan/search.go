@@ -334,10 +334,7 @@ func (s *search) expand(e *entry) {
 	from := &p.a.opens[e.open]
 	arrive := s.arrivals(e)
 	for _, sig := range p.t.takes[from.shape] {
-		about := p.t.abs[sig].outAbout
-		if about == aboutSame {
-			about = from.about
-		}
+		about := p.t.abs[sig].behind(from.about)
 		for _, op := range p.rivals(sig) {
 			if math.IsInf(p.minCost[op], 1) {
 				continue
