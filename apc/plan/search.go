@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"math"
+	"slices"
 )
 
 // entry is an unfinished chain in the search: its last operator behind a parent's chain.
@@ -58,6 +59,11 @@ type search struct {
 	most     int     // chains to take; 0 is any number
 	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
+	// factor times what no plan is below is assumed to be dearer than the best plan; assumed says that upper is that, and
+	// not a plan's cost.
+	factor   float64
+	assumed  bool
+	least    []float64 // of each bound resource, what the source and the hops take at least
 	start    open
 	expanded []*entry // for a proof
 }
@@ -122,14 +128,22 @@ func (p *problem) solve(ctx context.Context) outcome {
 // zero is no such limit.
 func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 	refund := p.refund(p.prices)
-	for {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most}
+	for try := 0; ; {
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most, factor: factors[try]}
 		crowded := s.run(ctx)
 		total.examined += s.examined
-		total.cost, total.best = s.upper, s.best
+		if !s.assumed {
+			total.cost, total.best = s.upper, s.best
+		}
 		if len(crowded) > 0 {
 			p.tracked = append(p.tracked, crowded...)
 			clear(p.cands) // nodes that another was better than may now be needed
+			continue
+		}
+		if s.assumed && len(s.q) == 0 {
+			if try++; most > 0 {
+				most = max(most-s.examined, 1)
+			}
 			continue
 		}
 		total.expanded = s.expanded
@@ -137,9 +151,16 @@ func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 		if len(s.q) > 0 {
 			total.bound = min(total.cost, s.q[0].least-refund)
 		}
+		if s.assumed {
+			total.bound = min(total.bound, s.upper)
+		}
 		return total
 	}
 }
+
+// factors are by how much the best plan is assumed to be dearer at most than the first lower bound; when there is none so
+// cheap, the next one is tried.
+var factors = [...]float64{1.1, 1.25, 1.6, 3, math.Inf(1)}
 
 // run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
 func (s *search) run(ctx context.Context) (crowded []int32) {
@@ -156,9 +177,7 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 			return nil
 		}
 		if s.examined == easy {
-			for m := range p.dims {
-				p.bounds.settle(1+m, s.start.shape, s.start.about, 0, math.Inf(1))
-			}
+			s.bindDims()
 		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
@@ -198,7 +217,7 @@ func (s *search) ready(e *entry) bool {
 	if !e.done {
 		t := &s.p.a.opens[e.open]
 		b := s.p.bounds
-		b.settle(0, t.shape, t.about, e.mask, 1.25*b.radius(0))
+		b.settle(0, t.shape, t.about, e.mask, 1.25*b.ops[0].heap.least())
 		left := b.operatorsLeft(0, t.shape, t.about, e.mask)
 		if math.IsInf(left, 1) {
 			return false
@@ -231,14 +250,67 @@ func (s *search) begin() {
 	s.start = p.a.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.a.opens[o]
-	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
-	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
+	if p.proving {
+		p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
+		e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
+	} else {
+		e.left = s.aim()
+	}
 	if math.IsInf(e.left, 1) {
 		return
 	}
 	e.labels = p.begin(p.from)
-	s.bound(e)
+	if !s.bound(e) {
+		return
+	}
+	s.least = p.leastFrom(e.labels)
+	if !p.proving {
+		if guess := e.least*s.factor - s.refund; guess < s.upper {
+			s.upper, s.assumed = guess, true
+		}
+		p.bounds.narrow(0, s.upper+s.refund-e.net)
+		p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
+		e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
+		if e.least = e.net + e.left; e.least-s.refund >= s.upper {
+			return
+		}
+	}
 	s.push(e)
+}
+
+// aim is the least that operators can take in all. A reverser that was narrowed before may be too narrow now.
+func (s *search) aim() float64 {
+	b := s.p.bounds
+	if b.ops[0].past != nil {
+		b.ops[0] = s.p.reverse(0)
+	}
+	return b.meet(0, s.start.shape, s.start.about)
+}
+
+// leastFrom is, of each bound resource, what the source and the hops beyond the least that any takes need at least.
+func (p *problem) leastFrom(l *labels) []float64 {
+	least, st := slices.Repeat([]float64{math.Inf(1)}, len(p.dims)), p.stride()
+	for i, n := range l.nodes {
+		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			for m := range p.dims {
+				least[m] = min(least[m], l.val[j*st+1+m]+p.bounds.net[1+m].at(p, n, 0))
+			}
+		}
+	}
+	return least
+}
+
+// bindDims works out the lower bounds on the bound resources.
+func (s *search) bindDims() {
+	p := s.p
+	for i := range p.dims {
+		if p.proving || p.bounds.ops[1+i].past != nil {
+			p.bounds.settle(1+i, s.start.shape, s.start.about, 0, math.Inf(1))
+			continue
+		}
+		p.bounds.meet(1+i, s.start.shape, s.start.about)
+		p.bounds.narrow(1+i, slack(p.lim[p.dims[i]])-s.least[i])
+	}
 }
 
 func (s *search) push(e *entry) {
@@ -299,7 +371,7 @@ func (s *search) finish(e *entry) []int32 {
 		return c
 	}
 	if label[0] < s.upper {
-		s.upper, s.best = label[0], &pl
+		s.upper, s.best, s.assumed = label[0], &pl, false
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type tables struct {
 	abouts  map[string]int32
 	shapes  map[string]int32
 	like    map[string][]shape // those of the same media type and names
+	over    [][]int32          // by shape: those in which at least as much is free
 	class   []int32            // by node: nodes that run the same operators and that hops cannot tell apart
 	special []bool             // by node: some operator has a cost of its own or data there
 }
@@ -92,6 +93,16 @@ func (c *Catalogue) prepare() *tables {
 				}
 			}
 			t.abs = append(t.abs, a)
+		}
+		t.over = make([][]int32, len(t.shapes))
+		for _, like := range t.like {
+			for _, x := range like {
+				for _, y := range like {
+					if subset(x.free, y.free) {
+						t.over[x.id] = append(t.over[x.id], y.id)
+					}
+				}
+			}
 		}
 		t.byOut, t.takes = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
 		for s := range t.abs {
