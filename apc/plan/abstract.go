@@ -117,3 +117,14 @@ func (t *absTable) double() {
 		}
 	}
 }
+
+// shapesIn marks the shapes of the states that have a number.
+func (t *absTable) shapesIn() []bool {
+	in := make([]bool, t.shapes)
+	for i, k := range t.keys {
+		if k != 0 && !math.IsInf(t.vals[i], 1) {
+			in[(k-1)/t.abouts%t.shapes] = true
+		}
+	}
+	return in
+}

@@ -160,4 +160,5 @@ func (b *bounds) narrow(metric int, limit float64) {
 	for len(r.heap) > 0 {
 		b.p.grow(r)
 	}
+	r.live = r.dist.shapesIn()
 }

@@ -25,6 +25,8 @@ type reverser struct {
 	// While it grows towards a forward search, the least at which the two have met.
 	other *forward
 	met   float64
+	// live are the shapes that lead to the end; nil while more may be found.
+	live []bool
 }
 
 func (p *problem) reverse(metric int) *reverser {

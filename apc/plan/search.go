@@ -404,33 +404,95 @@ func (s *search) expand(e *entry) {
 		return
 	}
 	from := &p.a.opens[e.open]
-	arrive := s.arrivals(e)
-	for _, sig := range p.t.takes[from.shape] {
-		about := p.t.abs[sig].behind(from.about)
-		for _, op := range p.rivals(sig) {
-			if math.IsInf(p.minCost[op], 1) {
-				continue
-			}
-			if int(op) == p.to {
-				if e.mask == p.need {
-					s.child(e, op, about, -1, arrive)
-				}
-				continue
-			}
-			if p.t.abs[sig].out < 0 || int(e.length) >= p.steps-1 {
-				continue
-			}
-			free := p.available(op, e.mask)
-			if free == 0 {
-				s.child(e, op, about, -1, arrive)
-			}
-			for r := 0; free>>r != 0; r++ {
-				if free&(1<<r) != 0 {
-					s.child(e, op, about, int8(r), arrive)
-				}
+	x := &expansion{s: s, e: e}
+	if to := &p.t.abs[p.c.sig[p.to]]; e.mask == p.need && slices.Contains(to.ins, from.shape) {
+		x.child(int32(p.to), aboutNone, -1, e.mask, 0)
+	}
+	if int(e.length) >= p.steps-1 {
+		return
+	}
+	for _, op := range p.meeting(from.shape) {
+		a := &p.t.abs[p.c.sig[op]]
+		if a.out < 0 || math.IsInf(p.minCost[op], 1) {
+			continue
+		}
+		free := p.available(op, e.mask)
+		for r := 0; free>>r != 0; r++ {
+			if free&(1<<r) != 0 {
+				x.step(op, a, from.about, int8(r))
 			}
 		}
 	}
+	live := p.bounds.ops[0].live
+	takes, outs := p.t.takes[from.shape], p.t.takesOut[from.shape]
+	for i, out := range outs {
+		if out < 0 || live != nil && !live[out] {
+			continue
+		}
+		x.over(takes[i], from.about)
+	}
+}
+
+// expansion is the work on one entry's children.
+type expansion struct {
+	s      *search
+	e      *entry
+	arrive []float64 // see arrivals; made when first wanted
+}
+
+// over adds children by the operators of a signature that are there for no requirement.
+func (x *expansion) over(sig, about int32) {
+	p, e := x.s.p, x.e
+	a := &p.t.abs[sig]
+	about = a.behind(about)
+	left := p.bounds.operatorsLeft(0, a.out, about, e.mask)
+	if least := e.net + p.bounds.ops[0].least[sig] + left; least-x.s.refund >= x.s.upper || math.IsInf(least, 1) {
+		return
+	}
+	for _, op := range p.rivals(sig) {
+		if !math.IsInf(p.minCost[op], 1) && p.available(op, e.mask) == 0 && int(op) != p.to && x.possible(a.out, about, e.mask) {
+			x.child(op, about, -1, e.mask, left)
+		}
+	}
+}
+
+// step adds the child by an operator that is there for a requirement.
+func (x *expansion) step(op int32, a *absSig, about int32, req int8) {
+	about = a.behind(about)
+	mask := x.e.mask | 1<<req
+	if left := x.s.p.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) && x.possible(a.out, about, mask) {
+		x.child(op, about, req, mask, left)
+	}
+}
+
+// possible reports whether each bound resource may still do.
+func (x *expansion) possible(shape, about int32, mask uint32) bool {
+	for m := range x.s.p.dims {
+		if math.IsInf(x.s.p.bounds.operatorsLeft(1+m, shape, about, mask), 1) {
+			return false
+		}
+	}
+	return true
+}
+
+// child puts one chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken: most
+// never are. Till then its output has the shape of its signature, and the meaning about.
+func (x *expansion) child(op, about int32, req int8, mask uint32, left float64) {
+	s, e, p := x.s, x.e, x.s.p
+	net := e.net + p.minCost[op] + p.bounds.any[0]
+	if net+left-s.refund >= s.upper {
+		return
+	}
+	if x.arrive == nil {
+		x.arrive = s.arrivals(e)
+	}
+	done := int(op) == p.to
+	net = max(net, p.coarse(op, mask, done, x.arrive))
+	least := max(e.least, net+left)
+	if least-s.refund >= s.upper {
+		return
+	}
+	s.push(&entry{parent: e, op: op, open: -1, mask: mask, req: req, length: e.length + 1, done: done, net: net, left: left, least: least})
 }
 
 // arrivals is, by zone, the least objective with which a chain can come to some node there: a hop within a zone may be
@@ -458,13 +520,13 @@ func (s *search) arrivals(e *entry) []float64 {
 }
 
 // coarse is a lower bound on a chain with the hops that are left, by zones instead of nodes.
-func (p *problem) coarse(c *entry, arrive []float64) float64 {
+func (p *problem) coarse(op int32, mask uint32, done bool, arrive []float64) float64 {
 	var net []float64
-	if !c.done {
-		net = p.bounds.net[0].leastInZones(p, c.mask)
+	if !done {
+		net = p.bounds.net[0].leastInZones(p, mask)
 	}
 	least := math.Inf(1)
-	for _, zc := range p.zoneCosts(int(c.op)) {
+	for _, zc := range p.zoneCosts(int(op)) {
 		x := arrive[zc.zone] + zc.cost
 		if net != nil {
 			x += net[zc.zone]
@@ -472,32 +534,4 @@ func (p *problem) coarse(c *entry, arrive []float64) float64 {
 		least = min(least, x)
 	}
 	return least
-}
-
-// child puts one such chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken:
-// most never are. Till then its output has the shape of its signature, and the meaning about.
-func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
-	p := s.p
-	c := &entry{parent: e, op: op, open: -1, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
-	if req >= 0 {
-		c.mask |= 1 << req
-	}
-	if !c.done {
-		shape := p.t.abs[p.c.sig[op]].out
-		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, shape, about, c.mask)
-			if math.IsInf(left, 1) {
-				return
-			}
-			if m == 0 {
-				c.left = left
-			}
-		}
-	}
-	c.net = max(e.net+p.minCost[op]+p.bounds.any[0], p.coarse(c, arrive))
-	c.least = max(e.least, c.net+c.left)
-	if c.least-s.refund >= s.upper {
-		return
-	}
-	s.push(c)
 }

@@ -15,18 +15,19 @@ type tables struct {
 	free []*automaton // under mu
 
 	// What follows is never changed once it is made.
-	once    sync.Once
-	byOut   [][]int32          // signatures by the shape they make
-	takes   [][]int32          // signatures by the shape they take
-	byMedia map[string][]int32 // signatures by the media type they take
-	opsOf   [][]int32          // operators by signature
-	abs     []absSig           // by signature
-	abouts  map[string]int32
-	shapes  map[string]int32
-	like    map[string][]shape // those of the same media type and names
-	over    [][]int32          // by shape: those in which at least as much is free
-	class   []int32            // by node: nodes that run the same operators and that hops cannot tell apart
-	special []bool             // by node: some operator has a cost of its own or data there
+	once     sync.Once
+	byOut    [][]int32          // signatures by the shape they make
+	takes    [][]int32          // signatures by the shape they take
+	takesOut [][]int32          // what those make
+	byMedia  map[string][]int32 // signatures by the media type they take
+	opsOf    [][]int32          // operators by signature
+	abs      []absSig           // by signature
+	abouts   map[string]int32
+	shapes   map[string]int32
+	like     map[string][]shape // those of the same media type and names
+	over     [][]int32          // by shape: those in which at least as much is free
+	class    []int32            // by node: nodes that run the same operators and that hops cannot tell apart
+	special  []bool             // by node: some operator has a cost of its own or data there
 }
 
 // Abstract values of the parameter about: what data means, besides its media type.
@@ -104,14 +105,14 @@ func (c *Catalogue) prepare() *tables {
 				}
 			}
 		}
-		t.byOut, t.takes = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
+		t.byOut, t.takes, t.takesOut = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
 		for s := range t.abs {
 			a := &t.abs[s]
 			if a.out >= 0 && len(a.ins) > 0 {
 				t.byOut[a.out] = append(t.byOut[a.out], int32(s))
 			}
 			for _, in := range a.ins {
-				t.takes[in] = append(t.takes[in], int32(s))
+				t.takes[in], t.takesOut[in] = append(t.takes[in], int32(s)), append(t.takesOut[in], a.out)
 			}
 		}
 		t.classify(c)
