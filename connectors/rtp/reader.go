@@ -110,6 +110,9 @@ func (r *reader) take() time.Time {
 		return now
 	}
 	r.inbox.Genuine()
+	if p.stamp != nil {
+		p.stamp = connectors.Received(p.stamp.Age, r.session.Link(), now)
+	}
 	r.jitter.Store(int64(r.clock.sample(now, r.opener.format.span(p.time))))
 	if !r.session.Trunked() { // there it is ours already
 		p.payload = r.slab.Copy(p.payload)

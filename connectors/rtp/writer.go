@@ -95,7 +95,8 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	flushes := w.flushes
 	w.mu.Unlock()
 	for rest := a.Payload; ; {
-		p := packet{time: at, talkspurt: pause, payload: rest[:w.sealer.format.cut(rest)]}
+		p := packet{time: at, talkspurt: pause, payload: rest[:w.sealer.format.cut(rest)], stamp: a.Stamp}
+		a.Stamp = nil
 		rest, pause = rest[len(p.payload):], false
 		if len(rest) == 0 {
 			p.mark = a.Mark

@@ -226,7 +226,7 @@ func (b *buffer) deliver(p *partial) connectors.ADU {
 			payload = append(payload, part...)
 		}
 	}
-	a := connectors.ADU{Payload: payload, MediaTime: p.time, Seq: p.seq}
+	a := connectors.ADU{Payload: payload, MediaTime: p.time, Seq: p.seq, Stamp: p.stamp}
 	a.Mark = b.step()
 	b.lastSeq, b.lastTime = a.Seq, a.MediaTime
 	if a.Mark != 0 {

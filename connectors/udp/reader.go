@@ -105,16 +105,17 @@ func (r *reader) take() time.Time {
 	if d == nil {
 		return now
 	}
-	plain, number, err := r.opener.open(d)
+	o, err := r.opener.open(d)
 	if err != nil {
 		r.inbox.Strange()
 		return now
 	}
 	r.inbox.Genuine()
-	f, err := parse(plain, r.opener.chunk)
+	f, err := parse(o.plain, r.opener.chunk)
+	f.stamp = connectors.Received(o.age, r.session.Link(), now)
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
-	r.credit.came(number)
+	r.credit.came(o.number)
 	if err != nil || !r.buffer.put(f, now) {
 		r.inbox.Strange()
 	}
