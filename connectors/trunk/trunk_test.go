@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"net/netip"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"ninja/ca"
+	"ninja/ca/seal"
 	"ninja/connectors"
 	"ninja/connectors/hop"
 	"ninja/internal/world"
@@ -284,6 +289,64 @@ func TestStrangers(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("a trunk that nobody reads takes datagrams")
+}
+
+// Threats, row 20, on a trunk: of packets that were changed, re-keyed or captured none is delivered, and they stop no
+// genuine one.
+func TestInjected(t *testing.T) {
+	scale, err := strconv.Atoi(os.Getenv("NINJA_PROVE_SCALE"))
+	if err != nil || scale < 1 {
+		scale = 1
+	}
+	key := bytes.Repeat([]byte{1}, seal.KeySize)
+	sealer, err1 := seal.NewSealer(key, 7)
+	stranger, err2 := seal.NewSealer(bytes.Repeat([]byte{2}, seal.KeySize), 7)
+	opener, err3 := seal.NewOpener(key, 7)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	delivered := 0
+	in := &In{opener: opener, deliver: func(stream uint64, _ uint32, payload []byte) {
+		delivered++
+		if stream != 5 || string(payload) != "genuine" {
+			t.Errorf("stream %d: %q is delivered", stream, payload)
+		}
+	}}
+	random := rand.New(rand.NewPCG(5, 6))
+	from := netip.MustParseAddrPort("10.0.0.1:1")
+	var last []byte
+	bundle, evil := appendFrame(nil, 5, 1, []byte("genuine")), appendFrame(nil, 5, 1, []byte("injected"))
+	rounds, injected := 1000*scale, uint64(0)
+	for n := range rounds {
+		d, err := sealer.Seal(nil, kindBundle, bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 9 {
+			bad := bytes.Clone(d)
+			bad[random.IntN(len(bad))] ^= 1 << random.IntN(8)
+			in.take(bad, from)
+		}
+		other, err := stranger.Seal(nil, kindBundle, evil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.take(other, from)
+		injected += 10
+		if last != nil {
+			in.take(last, from)
+			injected++
+		}
+		in.take(d, from)
+		last = d
+		if delivered != n+1 {
+			t.Fatalf("%d delivered of %d genuine", delivered, n+1)
+		}
+	}
+	if _, strange := in.Stats(); strange != injected {
+		t.Errorf("%d of %d injected are counted", strange, injected)
+	}
+	t.Logf("PROVE trunk: %d injected datagrams, 0 delivered; %d genuine ones among them, 0 refused", injected, rounds)
 }
 
 func TestTooLong(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"ninja/connectors/rtp"
 	"ninja/internal/world"
 	"ninja/internal/world/relay"
-	"ninja/operators"
 )
 
 // segment runs a source of 20 ms L16, nodes-2 relays and a listener, each on a node of its own, over links of 10 ms and
@@ -27,7 +26,6 @@ func segment(t *testing.T, nodes int, jitter time.Duration) (listener *Session, 
 	for i := nodes - 1; i >= 0; i-- {
 		e := ends[i]
 		n := s.host(fmt.Sprint("n", i), func(c *Config) {
-			c.Registry.Add("speak", func(context.Context, operators.Env) (operators.Operator, error) { return operators.Func(speak), nil })
 			c.Transports = []connectors.Transport{rtp.New(rtp.Config{
 				Hops: e.Hops, Identity: e.Identity, World: e.World,
 				Playout: 20 * time.Millisecond, PlayoutMost: 200 * time.Millisecond, AtExit: true, Conceal: rtp.Repeat,
@@ -37,7 +35,7 @@ func segment(t *testing.T, nodes int, jitter time.Duration) (listener *Session, 
 		if i > 0 {
 			st.In = &HopEnd{Hop: fmt.Sprint(i), Transport: "rtp", Type: l16, Peer: ends[i-1].Identity.ID()}
 		} else {
-			st.Program = "speak"
+			st.Program = "speech"
 		}
 		if i < nodes-1 {
 			st.Out = &HopEnd{Hop: fmt.Sprint(i + 1), Transport: "rtp", Type: l16, Peer: ends[i+1].Identity.ID()}
