@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"connectors/rtp":                  3,
 	"connectors/udp":                  3,
 	"connectors/trunk":                3,
+	"connectors/webrtc":               4,
 	"connectors/connectorstest":       3,
 	"capability":                      3,
 	"operators":                       3,
