@@ -14,22 +14,23 @@ import (
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//	|     0   |L|F| |     mark      |                               |   F: the first message of an ADU, which alone
+//	|    0    |E|L|F|     mark      |                               |   F: the first message of an ADU, which alone
 //	|                   sequence (64 bits)                          |      has mark, sequence and media time
 //	|                   media time in ns (64 bits)                  |   L: the last
 //	+---------------------------------------------------------------+
 //	|                           payload                             |
 //
-// so a message that is not the first begins with its payload after one byte.
+// so a message that is not the first begins with its payload after one byte. E alone, in one byte, says that all is sent:
+// the receiving end answers with a report on the session, which is sooner than SCTP's delayed acknowledgement.
 const (
-	flagFirst     = 1 << 1
-	flagLast      = 1 << 2
-	firstHeader   = 18
-	restHeader    = 1
-	maxFragment   = 16 << 10 // what every implementation of SCTP takes (RFC 8831, 6.6)
-	maxMessage    = firstHeader + maxFragment
-	channelLabel  = "ninja"
-	channelNumber = 0
+	flagFirst    = 1 << 0
+	flagLast     = 1 << 1
+	flagEnd      = 1 << 2
+	firstHeader  = 18
+	restHeader   = 1
+	maxFragment  = 16 << 10 // what every implementation of SCTP takes (RFC 8831, 6.6)
+	maxMessage   = firstHeader + maxFragment
+	channelLabel = "ninja"
 )
 
 // fragments calls send with each message of an ADU; b is a buffer of at least maxMessage bytes.

@@ -27,9 +27,6 @@ type dataReader struct {
 	work    sync.WaitGroup
 	once    sync.Once
 
-	// Set by the link's goroutine:
-	sctp *pion.SCTPTransport
-
 	adus, bytes atomic.Uint64
 
 	mu       sync.Mutex
@@ -67,21 +64,29 @@ func (r *dataReader) change(f func()) {
 
 // open waits for the one channel that the sending end opens.
 func (r *dataReader) open() error {
-	r.sctp = r.link.api.NewSCTPTransport(r.link.dtls)
-	var first sync.Once
-	r.sctp.OnDataChannel(func(c *pion.DataChannel) {
+	sctp := r.link.api.NewSCTPTransport(r.link.dtls)
+	opened := make(chan datachannel.ReadWriteCloser, 1)
+	sctp.OnDataChannel(func(c *pion.DataChannel) {
 		c.OnOpen(func() {
-			first.Do(func() {
-				raw, err := c.Detach()
-				if err != nil {
-					r.change(func() { r.broken = err })
-					return
-				}
-				r.work.Go(func() { r.receive(raw) })
-			})
+			raw, err := c.Detach()
+			if err != nil {
+				r.change(func() { r.broken = err })
+				return
+			}
+			select {
+			case opened <- raw:
+			default: // one channel is all there is
+			}
 		})
 	})
-	return r.sctp.Start(pion.SCTPCapabilities{MaxMessageSize: maxMessage})
+	r.work.Go(func() {
+		select {
+		case raw := <-opened:
+			r.receive(raw)
+		case <-r.closed:
+		}
+	})
+	return sctp.Start(pion.SCTPCapabilities{MaxMessageSize: maxMessage})
 }
 
 // receive reads the channel until it ends.
@@ -90,6 +95,10 @@ func (r *dataReader) receive(raw datachannel.ReadWriteCloser) {
 	var a assembler
 	for {
 		n, err := raw.Read(buffer)
+		if err == nil && n == 1 && buffer[0] == flagEnd {
+			r.session.Report([]byte{1})
+			continue
+		}
 		var adu connectors.ADU
 		whole := false
 		if err == nil {
@@ -203,11 +212,6 @@ func (r *dataReader) Close() error {
 	r.once.Do(func() {
 		close(r.closed)
 		r.session.Leave()
-		r.link.stop()
-		r.link.work.Wait()
-		if r.sctp != nil {
-			r.sctp.Stop()
-		}
 		r.link.close()
 		r.work.Wait()
 	})

@@ -22,9 +22,11 @@ type dataWriter struct {
 	events  *connectors.EventQueue
 
 	// Set before the link is up:
-	sctp    *pion.SCTPTransport
 	channel *pion.DataChannel
 	raw     datachannel.ReadWriteCloserDeadliner
+
+	got  chan struct{} // closed when the receiving end has everything
+	told sync.Once
 
 	position    atomic.Uint64 // ADUs whose writing has begun
 	seq         uint64
@@ -35,18 +37,21 @@ type dataWriter struct {
 }
 
 func newDataWriter(s *hop.Session, l *link, remote params, linger time.Duration) *dataWriter {
-	w := &dataWriter{session: s, link: l, linger: linger, events: connectors.NewEventQueue()}
+	w := &dataWriter{session: s, link: l, linger: linger, events: connectors.NewEventQueue(), got: make(chan struct{})}
 	l.start(remote, true, w.open)
-	s.Begin(hop.Handler{Flush: w.position.Load, Event: w.events.Put, Ended: w.events.Close})
+	s.Begin(hop.Handler{
+		Flush: w.position.Load, Event: w.events.Put, Ended: w.events.Close,
+		Report: func([]byte) { w.told.Do(func() { close(w.got) }) },
+	})
 	return w
 }
 
 func (w *dataWriter) open() (err error) {
-	w.sctp = w.link.api.NewSCTPTransport(w.link.dtls)
-	if err = w.sctp.Start(pion.SCTPCapabilities{MaxMessageSize: maxMessage}); err != nil {
+	sctp := w.link.api.NewSCTPTransport(w.link.dtls)
+	if err = sctp.Start(pion.SCTPCapabilities{MaxMessageSize: maxMessage}); err != nil {
 		return err
 	}
-	w.channel, err = w.link.api.NewDataChannel(w.sctp, &pion.DataChannelParameters{Label: channelLabel, Ordered: true})
+	w.channel, err = w.link.api.NewDataChannel(sctp, &pion.DataChannelParameters{Label: channelLabel, Ordered: true})
 	if err != nil {
 		return err
 	}
@@ -118,17 +123,22 @@ func (w *dataWriter) Close() error {
 		begin := time.Now()
 		w.drain()
 		w.result = w.session.Finish(w.position.Load(), max(w.linger-time.Since(begin), w.linger/4))
-		w.release()
+		w.link.close() // below SCTP, which ends too: its own farewell would wait for an answer
 	})
 	return w.result
 }
 
-// drainPoll is how often Close looks whether the other end's SCTP has everything, which nothing tells without a race.
-const drainPoll = 2 * time.Millisecond
+// drainPoll is how often Close looks whether the other end's SCTP has everything.
+const drainPoll = 20 * time.Millisecond
 
-// drain waits until the receiving end's SCTP has acknowledged everything, at most the linger time.
+// drain waits until the receiving end has everything, or its SCTP has because its reader does not read; at most the
+// linger time.
 func (w *dataWriter) drain() {
 	if w.position.Load() == 0 || w.raw == nil {
+		return
+	}
+	_ = w.raw.SetWriteDeadline(time.Now().Add(w.linger))
+	if _, err := w.raw.Write([]byte{flagEnd}); err != nil {
 		return
 	}
 	tick := time.NewTicker(drainPoll)
@@ -138,6 +148,8 @@ func (w *dataWriter) drain() {
 	for w.channel.BufferedAmount() > 0 {
 		select {
 		case <-tick.C:
+		case <-w.got:
+			return
 		case <-w.session.Done():
 			return
 		case <-end.C:
@@ -150,17 +162,8 @@ func (w *dataWriter) drain() {
 func (w *dataWriter) Abort(cause error) {
 	w.once.Do(func() {
 		w.session.Abort(cause.Error())
-		w.release()
+		w.link.close()
 	})
-}
-
-func (w *dataWriter) release() {
-	w.link.stop()
-	w.link.work.Wait() // after it sctp is set, or never will be
-	if w.sctp != nil {
-		w.sctp.Stop()
-	}
-	w.link.close()
 }
 
 // Stats implements connectors.Measured.

@@ -227,7 +227,12 @@ func (w *soundWriter) Close() error {
 		w.mu.Lock()
 		position := w.position
 		w.mu.Unlock()
+		left := w.left()
 		w.result = w.session.Finish(position, w.linger)
+		if position > 0 && !left && w.result == nil {
+			// DTLS's farewell must not overtake the last packets on their way.
+			time.Sleep(grace + 2*w.session.Link())
+		}
 		w.release()
 	})
 	return w.result
@@ -239,6 +244,19 @@ func (w *soundWriter) Abort(cause error) {
 		w.session.Abort(cause.Error())
 		w.release()
 	})
+}
+
+// grace is how long packets may be later than others.
+const grace = 20 * time.Millisecond
+
+// left reports whether the receiving end has gone already.
+func (w *soundWriter) left() bool {
+	select {
+	case <-w.session.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 func (w *soundWriter) release() {
