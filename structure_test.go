@@ -53,6 +53,7 @@ var floors = map[string]int{
 	"apc":                             8,
 	"apc/plan":                        7,
 	"units":                           9,
+	"units/browsertest":               9,
 	"examples/directions/pbf":         9,
 	"examples/directions/pbf/pbftest": 10,
 	"examples/directions/spoken":      9,

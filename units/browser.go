@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ninja/connectors"
@@ -63,6 +64,7 @@ type browserCall struct {
 	hangUp context.CancelFunc
 	heard  chan connectors.ADU // what the page's microphone hears
 	signal func(connectors.Event) error
+	hushes atomic.Uint64 // answers that were interrupted
 }
 
 // heardAhead is how much of what the microphone hears waits for the path: 640 ms.
@@ -339,6 +341,7 @@ func (b *Browser) speak(ctx context.Context, env operators.Env, out connectors.W
 
 // silence stops the answer: upstream, in this process, and in the page, which still holds a moment of it.
 func (b *Browser) silence(c *browserCall, e connectors.Event) error {
+	c.hushes.Add(1)
 	b.mu.Lock()
 	signal, p := c.signal, b.page
 	b.mu.Unlock()
@@ -363,7 +366,7 @@ func (b *Browser) listen(ctx context.Context, env operators.Env, in connectors.R
 	defer stop()
 	defer context.AfterFunc(c.ended, stop)()
 	law := audio.MuLaw()
-	begun := false
+	begun, hushes := false, uint64(0)
 	for {
 		a, err := in.Read(playing)
 		if errors.Is(err, io.EOF) || playing.Err() != nil {
@@ -372,6 +375,9 @@ func (b *Browser) listen(ctx context.Context, env operators.Env, in connectors.R
 		if err != nil {
 			b.tell("fault", "The answer has broken off: "+err.Error())
 			return err
+		}
+		if n := c.hushes.Load(); n != hushes { // what comes now is another answer
+			begun, hushes = false, n
 		}
 		if !begun && sounds(audio.Samples(nil, law.Decode(append([]byte(nil), a.Payload...)))) {
 			begun = true
