@@ -170,7 +170,7 @@ func TestCarry(t *testing.T) {
 			t.Errorf("one by one %v: %d of %d came, %d sent, %d opened, %d strange", oneByOne, len(got), 5*n, packets, arrived, strange)
 		}
 	}
-	if calls[true] > 5*n || calls[false] > calls[true]/3 {
+	if calls[true] > 5*n || calls[false] >= calls[true] { // how many less, BenchmarkTrunk says and TestPatience
 		t.Errorf("%d calls with the kernel's help, %d without", calls[false], calls[true])
 	}
 }
