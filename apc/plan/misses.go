@@ -30,7 +30,7 @@ func (p *problem) refuseTypes(ctx context.Context, r Request) error {
 		}
 	}
 	if ref.Subject == "" {
-		ref.Subject = p.req.To
+		ref.Subject = p.req.to()
 		ref.Misses = x.misses(func(op int32) bool { return int(op) == p.to })
 		ref.Text = fmt.Sprintf("nothing makes %s from %s", p.c.ops[p.to].Spec.In, offer)
 		if len(p.req.Include) > 0 {
@@ -255,10 +255,7 @@ func (p *problem) nearMisses(x *explored) []Miss {
 		if len(a.ins) == 0 || a.out < 0 || math.IsInf(q.minCost[op], 1) {
 			continue
 		}
-		about := a.outAbout
-		if about == aboutSame {
-			about = aboutAny
-		}
+		about := a.behind(aboutUnknown)
 		mask := x.progress | p.available(int32(op), x.progress)
 		q.bounds.settle(0, a.out, about, mask, math.Inf(1))
 		if left := q.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) {

@@ -10,21 +10,6 @@ import (
 // packets, the sender's pace, and the receiver's order. All of it is pure: the time is handed in, and each value belongs
 // to one goroutine.
 
-// Format is how a type stands in RTP packets (RFC 3551).
-type Format struct{ f format }
-
-// FormatOf is the format of a type, or says why RTP does not carry it.
-func FormatOf(t connectors.Type) (Format, error) {
-	f, err := formatOf(t)
-	return Format{f}, err
-}
-
-// PayloadType is the static one where the type is exactly its, else the dynamic one that this module's ends use.
-func (f Format) PayloadType() uint8 { return f.f.payloadType }
-
-// Rate is that of the RTP clock in samples a second.
-func (f Format) Rate() int { return f.f.rate }
-
 // Sample is the bytes of one sample of all channels; 1 where a packet is a whole.
 func (f Format) Sample() int { return f.f.sample }
 

@@ -32,7 +32,7 @@ type track struct {
 
 // newTrack draws the first sequence number and timestamp, and tells them with the SSRC in the link's parameters.
 func newTrack(l *link, f flow, w world.World) (*track, error) {
-	local, err := pion.NewTrackLocalStaticRTP(pion.RTPCodecCapability{MimeType: f.mime, ClockRate: uint32(f.format.Rate())}, "sound", "ninja")
+	local, err := pion.NewTrackLocalStaticRTP(pion.RTPCodecCapability{MimeType: f.mime, ClockRate: uint32(f.format.ClockRate())}, "sound", "ninja")
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func flowOf(t connectors.Type) (flow, error) {
 	if err != nil {
 		return flow{}, err
 	}
-	telephone := f.Rate() == 8000 && f.Sample() == 1
+	telephone := f.ClockRate() == 8000 && f.Sample() == 1
 	if !f.Whole() && !(telephone && t.Media() != "audio/L16") {
 		return flow{}, fmt.Errorf("type %s: webrtc carries audio/opus, and audio/PCMU and audio/PCMA of one channel at 8000", t)
 	}
