@@ -256,9 +256,9 @@ func (h *hearing) sealed(d []byte, from netip.AddrPort, now time.Time) (out answ
 	payload, _, err := e.open.Open(room[:0], d)
 	switch {
 	case errors.Is(err, seal.ErrReplayed):
-		return answer{}, false, &Refused{Reason: ReasonReplay, Detail: "a datagram that was heard before", of: e.owner}
+		return answer{}, false, e.refused(&e.replayed, ReasonReplay, "a datagram that was heard before")
 	case err != nil:
-		return answer{}, false, &Refused{Reason: ReasonSignature, Detail: "a datagram that its epoch did not seal", of: e.owner}
+		return answer{}, false, e.refused(&e.forged, ReasonSignature, "a datagram that its epoch did not seal")
 	}
 	if header.Kind == kindHello {
 		h.heard.Add(uint64(len(d) + keyBlockSize)) // which goes before it; by itself it could be repeated by anybody

@@ -30,8 +30,13 @@ func readLoop(conn net.PacketConn, log *slog.Logger, handle func(d []byte, from 
 			return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), err
 		}
 	}
+	began, handled := time.Now(), time.Now() // of a spell without a wait, and of the last datagram
 	for {
 		n, from, err := read()
+		now := time.Now()
+		if now.Sub(handled) > waited {
+			began = now
+		}
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -40,8 +45,21 @@ func readLoop(conn net.PacketConn, log *slog.Logger, handle func(d []byte, from 
 			continue
 		}
 		guard(log, func() { handle(b[:n], from) })
+		if handled = time.Now(); handled.Sub(began) > spell {
+			time.Sleep(rest)
+			began = time.Now()
+		}
 	}
 }
+
+// A reader whose socket never runs empty would keep a processor to itself: Go looks for what has come on other connections
+// when a processor has nothing to do, and otherwise every ten milliseconds. So it rests between spells, and what comes
+// meanwhile waits in the socket.
+const (
+	spell  = 500 * time.Microsecond
+	rest   = 100 * time.Microsecond
+	waited = 20 * time.Microsecond // longer than a read that finds a datagram there
+)
 
 // wide is how many bytes of datagrams a server's sockets hold, if they may: what comes while the server does not run must
 // not be lost.

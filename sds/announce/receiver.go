@@ -178,8 +178,8 @@ func (r *Receiver) take(d []byte, from netip.AddrPort, byUnicast bool, out net.P
 }
 
 func (r *Receiver) refused(err error) {
-	var refused *Refused
-	if !errors.As(err, &refused) {
+	refused, ok := err.(*Refused) // nothing wraps them on the way
+	if !ok {
 		refused = &Refused{Reason: ReasonMalformed, Detail: err.Error()}
 	}
 	r.counts.mu.Lock()
