@@ -3,7 +3,9 @@ package sds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -135,7 +137,7 @@ func (c *session) ask(a *sdspb.Ask, queries *sync.WaitGroup) error {
 			<-c.slot
 		}()
 		if err == nil {
-			err = c.answer(ctx, a.GetId(), r, q)
+			err = c.guarded(func() error { return c.answer(ctx, a.GetId(), r, q) })
 		}
 		if err != nil {
 			st := status.Convert(err)
@@ -143,6 +145,17 @@ func (c *session) ask(a *sdspb.Ask, queries *sync.WaitGroup) error {
 		}
 	})
 	return nil
+}
+
+// guarded turns a panic over a question into its failure: it must not end everybody else's session too.
+func (c *session) guarded(answer func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.cfg.Log.Error("a question was not answered: please report this", "by", c.who, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = status.Error(codes.Internal, "this question was not answered because of a mistake in the server; its log has more")
+		}
+	}()
+	return answer()
 }
 
 // compile compiles a question, or finds it among those of the session.
