@@ -52,7 +52,7 @@ func (w *town) catalogue(b *testing.B, n int) {
 					next = announce.Sign(owner, next.Name, 1, d)
 					next.Lifetime = time.Hour
 				}
-				if err := w.server.store.put(next, tree); err != nil {
+				if err := w.server.store.put(next, index.Pack(tree)); err != nil {
 					b.Error(err)
 					return
 				}
@@ -145,7 +145,7 @@ func BenchmarkChange(b *testing.B) {
 				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
 				tree, err := check.Parse(d)
 				if err == nil {
-					err = w.server.store.put(announce.Body{Owner: "spiffe://test/base/b", Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+					err = w.server.store.put(announce.Body{Owner: "spiffe://test/base/b", Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, index.Pack(tree))
 				}
 				if err != nil {
 					b.Error(err)
@@ -197,7 +197,7 @@ func BenchmarkWatch(b *testing.B) {
 						d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
 						tree, err := check.Parse(d)
 						if err == nil {
-							err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+							err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, index.Pack(tree))
 						}
 						if err != nil {
 							b.Error(err)
@@ -260,7 +260,7 @@ func BenchmarkQueryUnderChange(b *testing.B) {
 				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
 				tree, err := check.Parse(d)
 				if err == nil {
-					err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+					err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, index.Pack(tree))
 				}
 				if err != nil {
 					b.Error(err)

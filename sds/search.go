@@ -236,7 +236,7 @@ func (s *Server) look(ctx context.Context, r rights, q *question, most int) (_ *
 		if q.countOnly {
 			return true
 		}
-		fuel -= len(d.Tree.Nodes) * q.paths()
+		fuel -= d.Tree.Len() * q.paths()
 		if h := q.hit(d.Item.(*record)); q.after == nil || q.compare(*q.after, h) < 0 {
 			out.hits = append(out.hits, h)
 		} else {
@@ -325,7 +325,7 @@ func (q *question) hit(r *record) hit {
 	}
 	if n, ok := r.live.Load().numbers[q.number]; ok {
 		h.value, h.rank = n, 0
-	} else if text, ok := q.order.Value(r.tree); ok {
+	} else if text, ok := q.order.ValueIn(r.tree); ok {
 		if n, ok := index.Number(text); ok {
 			h.value, h.rank = n, 0
 		} else {
@@ -364,7 +364,7 @@ func (q *question) message(r *record, now time.Time) *sdspb.Found {
 	}
 	m.Description, m.Signature, m.Chain = nil, nil, nil
 	for _, s := range q.selected {
-		m.Values = append(m.Values, &sdspb.Values{Value: s.Values(r.tree)})
+		m.Values = append(m.Values, &sdspb.Values{Value: s.ValuesIn(r.tree)})
 	}
 	return m
 }

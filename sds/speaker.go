@@ -197,7 +197,7 @@ func (s *speaker) pack(q *question, r *record, now time.Time) {
 func appendSelected(b []byte, q *question, r *record) []byte {
 	for _, selector := range q.selected {
 		var values []byte
-		for _, v := range selector.Values(r.tree) {
+		for _, v := range selector.ValuesIn(r.tree) {
 			values = protowire.AppendString(protowire.AppendTag(values, valuesValue, protowire.BytesType), v)
 		}
 		b = protowire.AppendBytes(protowire.AppendTag(b, foundValues, protowire.BytesType), values)

@@ -13,7 +13,6 @@ import (
 
 	"ninja/ca"
 	"ninja/sds/announce"
-	"ninja/sds/check"
 	"ninja/sds/index"
 )
 
@@ -25,7 +24,7 @@ type record struct {
 	name      string
 	version   uint64
 	signature []byte
-	tree      *check.Document // and the description itself
+	tree      *index.Tree // and the description itself
 	live      *atomic.Pointer[liveness]
 }
 
@@ -212,7 +211,7 @@ func (s *store) do(f func()) error {
 const commandWait = 5 * time.Second
 
 // put takes a verified body whose document has been parsed.
-func (s *store) put(b announce.Body, tree *check.Document) (err error) {
+func (s *store) put(b announce.Body, tree *index.Tree) (err error) {
 	failed := s.do(func() { err = s.applyPut(b, tree, time.Now()) })
 	if failed != nil {
 		return failed
@@ -220,7 +219,7 @@ func (s *store) put(b announce.Body, tree *check.Document) (err error) {
 	return err
 }
 
-func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) error {
+func (s *store) applyPut(b announce.Body, tree *index.Tree, now time.Time) error {
 	id := b.ID()
 	old := s.services[id]
 	if t, ok := s.gone[id]; ok && now.Before(t.until) && b.Version <= t.version {

@@ -20,7 +20,7 @@ func catalogue(b *testing.B, n int) *Class {
 			if err != nil {
 				b.Fatal(err)
 			}
-			e.Add(&Doc{Owner: "o", Tree: tree})
+			e.Add(&Doc{ID: fmt.Sprint("spiffe://test/base/b#s", i), Owner: "o", Tree: Pack(tree)})
 			i++
 		}
 		c = e.Done()
