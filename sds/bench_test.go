@@ -1,6 +1,7 @@
 package sds
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -24,8 +25,14 @@ const signedMost = 20_000
 func (w *town) catalogue(b *testing.B, n int) {
 	b.Helper()
 	owner := w.identity(ca.KindBase, "b")
-	body := announce.Sign(owner, "x", 1, nil)
+	w.lists(owner, n)
+	w.fill(b, owner, n)
+}
+
+// lists are the access lists of a catalogue.
+func (w *town) lists(owner *ca.Identity, n int) {
 	w.acls.mu.Lock()
+	defer w.acls.mu.Unlock()
 	for i := range n {
 		id := fmt.Sprintf("%s#s%d", owner.ID(), i)
 		acl := &capability.ACL{Service: id}
@@ -34,7 +41,12 @@ func (w *town) catalogue(b *testing.B, n int) {
 		}
 		w.acls.lists[id] = acl
 	}
-	w.acls.mu.Unlock()
+}
+
+// fill puts the services of a catalogue in.
+func (w *town) fill(b *testing.B, owner *ca.Identity, n int) {
+	b.Helper()
+	body := announce.Sign(owner, "x", 1, nil)
 	var all sync.WaitGroup
 	for part := range 64 { // together, so that they are batched
 		all.Go(func() {
@@ -47,7 +59,7 @@ func (w *town) catalogue(b *testing.B, n int) {
 					return
 				}
 				next := body
-				next.Name, next.Description, next.Lifetime = fmt.Sprint("s", i), d, time.Hour
+				next.Name, next.Description, next.Signature, next.Lifetime = fmt.Sprint("s", i), d, bytes.Clone(body.Signature), time.Hour
 				if i < signedMost { // only what is found has to carry its signature
 					next = announce.Sign(owner, next.Name, 1, d)
 					next.Lifetime = time.Hour
@@ -60,6 +72,37 @@ func (w *town) catalogue(b *testing.B, n int) {
 		})
 	}
 	all.Wait()
+}
+
+// BenchmarkServiceBytes is what a server keeps of a service beside the description's own bytes: tree, index, record and
+// deadline, with its access list (which is the follower's) left out.
+func BenchmarkServiceBytes(b *testing.B) {
+	sizes := []int{10_000, 100_000}
+	if proveScale(b) >= 100 {
+		sizes = append(sizes, 1_000_000)
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+			heap := func() float64 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				return float64(m.HeapAlloc)
+			}
+			w := newTown(b)
+			owner := w.identity(ca.KindBase, "b")
+			w.lists(owner, n)
+			before := heap()
+			w.fill(b, owner, n)
+			taken, size := heap()-before, 0
+			for _, e := range w.server.store.services {
+				size += len(e.Tree.Source())
+			}
+			b.ReportMetric((taken-float64(size))/float64(n), "bytes/service")
+			b.ReportMetric(float64(size)/float64(n), "description-bytes")
+		})
+	}
 }
 
 // visible is who may find service i.
