@@ -113,7 +113,10 @@ type proxyRole struct {
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
 	Without []string `yaml:"without"`
-	ACL     []string `yaml:"acl"`
+	// External lists what paths may send to and hear from outside the system through this proxy: NETWORK or NETWORK:PORTS.
+	External    []string `yaml:"external"`
+	ACL         []string `yaml:"acl"`
+	guestConfig `yaml:",inline"`
 }
 
 type baseRole struct {
@@ -174,6 +177,9 @@ func loadConfig(path string) (config, error) {
 		return config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
 	}
 	c, err := parseConfig(b)
+	if c.Roles.Proxy != nil {
+		c.Roles.Proxy.beside = filepath.Dir(path)
+	}
 	if err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -253,6 +259,9 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" || name == "" && option == "" { // no key of the file
+			continue
+		}
 		if option == "inline" {
 			for k, v := range fieldsOf(f.Type) {
 				fields[k] = v
@@ -351,6 +360,11 @@ func (c *config) check() error {
 	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {
 		return fmt.Errorf("discovery.via: %q is not the address of a network interface", c.Discovery.Via)
 	}
+	if c.Roles.Proxy != nil {
+		if err := c.Roles.Proxy.guestConfig.check(); err != nil {
+			return err
+		}
+	}
 	for _, acl := range [][]string{c.proxyACL(), c.unitACL()} {
 		if _, err := parseACL(acl); err != nil {
 			return err
@@ -369,6 +383,11 @@ func (c *config) check() error {
 			if _, err := parseACL(s.ACL); err != nil {
 				return err
 			}
+		}
+	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
 		}
 	}
 	return c.checkFiles()
