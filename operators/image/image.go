@@ -223,7 +223,7 @@ func rgba(p image.Image) *image.RGBA {
 func mean(to []byte, p *image.RGBA, x0, y0, x1, y1 int) {
 	var sum [4]uint64
 	for y := y0; y < y1; y++ {
-		row := p.Pix[p.PixOffset(x0, y):p.PixOffset(x1-1, y)+4]
+		row := p.Pix[p.PixOffset(x0, y) : p.PixOffset(x1-1, y)+4]
 		for ; len(row) >= 4; row = row[4:] {
 			for c := range sum {
 				sum[c] += uint64(row[c])
