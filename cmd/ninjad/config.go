@@ -112,7 +112,9 @@ type proxyRole struct {
 	Cores       float64 `yaml:"cores"`
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
-	Without     []string `yaml:"without"`
+	Without []string `yaml:"without"`
+	// External lists what paths may send to and hear from outside the system through this proxy: NETWORK or NETWORK:PORTS.
+	External    []string `yaml:"external"`
 	ACL         []string `yaml:"acl"`
 	guestConfig `yaml:",inline"`
 }
@@ -381,6 +383,11 @@ func (c *config) check() error {
 			if _, err := parseACL(s.ACL); err != nil {
 				return err
 			}
+		}
+	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
 		}
 	}
 	return c.checkFiles()
