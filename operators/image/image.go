@@ -176,7 +176,7 @@ func encode(p image.Image, media string) ([]byte, error) {
 	case "image/jpeg":
 		err = jpeg.Encode(&b, p, &jpeg.Options{Quality: 80})
 	case "image/gif":
-		err = gif.Encode(&b, p, nil)
+		err = gif.Encode(&b, greys(p), nil)
 	default:
 		err = fmt.Errorf("PNG, JPEG and GIF are possible")
 	}
@@ -184,6 +184,19 @@ func encode(p image.Image, media string) ([]byte, error) {
 		return nil, fmt.Errorf("write a picture of %s: %w", media, err)
 	}
 	return b.Bytes(), nil
+}
+
+// greys is a grey picture with the palette that it needs, so that no encoder looks for the nearest of other colours.
+func greys(p image.Image) image.Image {
+	g, ok := p.(*image.Gray)
+	if !ok {
+		return p
+	}
+	pal := make(color.Palette, 256)
+	for i := range pal {
+		pal[i] = color.Gray{Y: uint8(i)}
+	}
+	return &image.Paletted{Pix: g.Pix, Stride: g.Stride, Rect: g.Rect, Palette: pal}
 }
 
 // Grey is the picture without colours.
