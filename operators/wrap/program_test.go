@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -179,6 +180,39 @@ func running(t *testing.T, what string) (n int) {
 		}
 	}
 	return n
+}
+
+// A node that is killed leaves no programs behind. The node is this test in a process of its own.
+func TestProgramsEndWithTheirNode(t *testing.T) {
+	const marker = "sleep 31415"
+	if os.Getenv("NINJA_TEST_NODE") != "" {
+		r := newRig(t, Config{Programs: map[string]Program{"deaf": shell("exec "+marker, Lines)}, Timeout: time.Minute})
+		r.run(t, ProgramKey, key("deaf"), "a")
+		return
+	}
+	node := exec.Command(os.Args[0], "-test.run", "^TestProgramsEndWithTheirNode$")
+	node.Env = append(os.Environ(), "NINJA_TEST_NODE=1")
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until := func(n int) bool {
+		for end := time.Now().Add(20 * time.Second); running(t, "sleep\x0031415") != n; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				return false
+			}
+		}
+		return true
+	}
+	if !until(1) {
+		t.Error("the program does not run")
+	}
+	if err := node.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = node.Wait()
+	if !until(0) {
+		t.Error("the program outlives its node")
+	}
 }
 
 // An operator that was made and never run has started nothing, and closing it is enough.
