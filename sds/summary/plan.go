@@ -38,8 +38,8 @@ func (p Plan) Check() error {
 	return nil
 }
 
-// same reports whether both plans tell the same things.
-func (p Plan) same(o Plan) bool {
+// Same reports whether both plans tell the same things.
+func (p Plan) Same(o Plan) bool {
 	return slices.Equal(p.Pairs, o.Pairs) && slices.Equal(p.Triples, o.Triples)
 }
 

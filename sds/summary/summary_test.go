@@ -327,7 +327,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 	for range 1000 {
 		if l.Admit() {
 			sent++
-			l.Note(false)
+			l.Note(false, true)
 		}
 	}
 	if l.Flag != Lying || sent > lyingLeast {
@@ -338,7 +338,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 		for range 1000 {
 			if l.Admit() {
 				sent++
-				l.Note(false)
+				l.Note(false, true)
 			}
 		}
 	}
@@ -349,7 +349,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 		l.Period(&Table{known: true}, 0, time.Second)
 		for range Allowance {
 			if l.Admit() {
-				l.Note(true)
+				l.Note(true, true)
 			}
 		}
 	}

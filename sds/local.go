@@ -1,0 +1,223 @@
+package sds
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/sds/announce"
+	"ninja/sds/check"
+	"ninja/sds/index"
+	"ninja/sds/sdspb"
+)
+
+// Asker is on whose behalf a question is answered that did not come over the server's own door: another room, which
+// knows who asks, has it answered here (package tree).
+type Asker struct {
+	// Payer is whom the work is charged to.
+	Payer ca.ID
+	// Principal and Grants are what a verified capability says; without one, see Anyone.
+	Principal ca.ID
+	Grants    []capability.Who
+	narrowed  *index.Query
+	secret    bool // finds more than anyone does
+}
+
+// Anyone asks for what everyone may find.
+func Anyone(payer ca.ID) Asker { return Asker{Payer: payer, Grants: public.grants} }
+
+// Asks says what a peer may find with a capability. With an error it is what everyone may find.
+func (s *Server) Asks(peer ca.Peer, token []byte) (Asker, error) {
+	h := holder{peer: peer, token: token}
+	r, _, err := s.rights(&h)
+	secret := slices.ContainsFunc(r.grants, func(w capability.Who) bool { return w != capability.Everyone })
+	return Asker{peer.ID, r.principal, r.grants, r.extra, secret}, err
+}
+
+// Question is a compiled question of a client, for Look.
+type Question struct {
+	q *question
+	// Limit is how many are wanted, Ordered whether they have an order of their own.
+	Limit      int
+	Ordered    bool
+	Descending bool
+}
+
+// CompileQuestion reads a marshalled sdspb.Question. Errors carry codes.InvalidArgument.
+func CompileQuestion(b []byte) (*Question, error) {
+	var m sdspb.Question
+	if len(b) > maxQuestion || proto.Unmarshal(b, &m) != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "a question that cannot be read, or of more than %d bytes", maxQuestion)
+	}
+	q, err := compile(&m)
+	if err != nil {
+		return nil, err
+	}
+	return &Question{q: q, Limit: q.limit, Ordered: q.order != nil, Descending: q.descending}, nil
+}
+
+// maxQuestion bounds a question that came by way of others.
+const maxQuestion = 256 << 10
+
+// Needs is what every match of the question has, as the asker may ask it.
+func (q *Question) Needs(a Asker) index.Need {
+	query := q.q.query
+	if a.narrowed != nil {
+		query = index.And(query, a.narrowed)
+	}
+	return query.Needs(q.q.by)
+}
+
+// Hit is a match with its place in the question's order: by value when Rank is 0, by text when it is 1, else last.
+type Hit struct {
+	Found *sdspb.Found
+	ID    string
+	Rank  int
+	Value float64
+	Text  string
+}
+
+// Look answers a question on behalf of the asker from what this server has.
+func (s *Server) Look(ctx context.Context, a Asker, q *Question) ([]Hit, error) {
+	s.store.stats.queries.Add(1)
+	res, err := s.search(ctx, a.Payer, rights{a.Principal, a.Grants, a.narrowed}, q.q)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	out := make([]Hit, len(res.hits))
+	for i, h := range res.hits {
+		out[i] = Hit{q.q.message(h.record, now), h.id, h.rank, h.value, h.text}
+	}
+	return out, nil
+}
+
+// HiddenGrants are those that open services which not everyone may find, in order. They are not for others' eyes.
+func (s *Server) HiddenGrants() (out []capability.Who) {
+	s.store.snapshot.Load().classes.Scan(func(d door) bool {
+		if d.who != capability.Everyone && (len(out) == 0 || out[len(out)-1] != d.who) {
+			out = append(out, d.who)
+		}
+		return true
+	})
+	return out
+}
+
+// PublicDoc is a document that everyone may find.
+type PublicDoc struct {
+	ID   string
+	By   ca.ID
+	Tree *check.Document
+}
+
+// FollowPublic tells what everyone may find until ctx ends, whose error it returns: all with begin, whatever was told
+// before, then each change. A nil document is one that was not there, or is no more. Calls come from one goroutine.
+func (s *Server) FollowPublic(ctx context.Context, begin func([]PublicDoc), tell func(before, after *PublicDoc)) error {
+	for {
+		sub := newSubscriber(s.cfg.Identity.ID(), public.grants, nil)
+		sub.Watch = index.NewWatch(index.All(), "", nil, sub)
+		if err := s.store.join(sub); err != nil {
+			return err
+		}
+		var all []PublicDoc
+		sub.start.open(public.grants, func(c *index.Class) bool {
+			c.Each(func(d *index.Doc) { all = append(all, *publicDoc(d.Item.(*record))) })
+			return true
+		})
+		sub.start = nil
+		begin(all)
+		lost := false
+		for !lost && ctx.Err() == nil {
+			select {
+			case <-sub.wake:
+			case <-s.store.stopped:
+				return status.Error(codes.Unavailable, "the server is stopping")
+			case <-ctx.Done():
+			}
+			var queue []change
+			queue, _, lost = sub.take()
+			for _, c := range queue {
+				tellPublic(c, tell)
+			}
+		}
+		s.store.leave(sub)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func tellPublic(c change, f func(before, after *PublicDoc)) {
+	var before, after *PublicDoc
+	if c.before != nil && c.closed.visible(public.grants) {
+		before = publicDoc(c.before)
+	}
+	if c.after != nil && c.visible.visible(public.grants) {
+		after = publicDoc(c.after)
+	}
+	if before != nil || after != nil {
+		f(before, after)
+	}
+}
+
+func publicDoc(r *record) *PublicDoc { return &PublicDoc{r.id(), r.owner, r.tree} }
+
+// Load is how many services the server keeps, hidden ones too.
+func (s *Server) Load() int { return int(s.store.stats.services.Load()) }
+
+// Queries is how many questions the server has answered since it was started.
+func (s *Server) Queries() int64 { return s.store.stats.queries.Load() }
+
+// Bodies are the services that the server keeps, as their owners announced them, with what is left of their lives: for
+// another server to take over. Of those of one owner all are told or none, as choose says.
+func (s *Server) Bodies(choose func(owner ca.ID, services int) bool) (out []announce.Body) {
+	_ = s.store.do(func() {
+		now := time.Now()
+		chosen := make(map[ca.ID]bool)
+		for owner, n := range s.store.owned {
+			chosen[owner] = choose(owner, n)
+		}
+		for _, e := range s.store.services {
+			if !chosen[e.owner] {
+				continue
+			}
+			live := e.live.Load()
+			out = append(out, announce.Body{
+				Owner: e.owner, Name: e.name, Version: e.version, Description: []byte(e.tree.Source()), Signature: e.signature,
+				Chain: live.chain, Numbers: live.numbers, Lifetime: max(minLifetime, e.expires.Sub(now)),
+			})
+		}
+	})
+	return out
+}
+
+// Verify checks a service that came by way of others as the client checks all that it finds.
+func (c *Client) Verify(m *sdspb.Found, selected int) (Found, error) {
+	if selected > 0 {
+		return selection(m, selected)
+	}
+	return c.verify(m)
+}
+
+// Marshal is the query as a question for Server.Look.
+func (q Query) Marshal() ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(q.message(false))
+}
+
+// Conn is the client's connection, for other services of the same server.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+
+// Capability is what the client asks with; nil is nothing.
+func (c *Client) Capability(ctx context.Context) ([]byte, error) { return c.capability(ctx) }
+
+// Narrowed reports whether the asker's capability leaves out some of what its grants open; Secret whether it opens more
+// than everyone may find.
+func (a Asker) Narrowed() bool { return a.narrowed != nil }
+func (a Asker) Secret() bool   { return a.secret }
