@@ -151,6 +151,15 @@ func (c *Client) Delete(ctx context.Context, path string) (Info, error) {
 	return infoOf(c.rpc.Delete(ctx, &apcpb.PathRef{Version: wireVersion, Path: path}))
 }
 
+// Renew has a path run under the user's present capability, until that lapses.
+func (c *Client) Renew(ctx context.Context, path string) (Info, error) {
+	token, err := c.narrowed(ctx, path)
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(c.rpc.Renew(ctx, &apcpb.RenewRequest{Version: wireVersion, Path: path, Capability: token}))
+}
+
 func infoOf(w *apcpb.PathInfo, err error) (Info, error) {
 	if err != nil {
 		return Info{}, readable(err)

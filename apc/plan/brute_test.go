@@ -449,6 +449,9 @@ func checkRefusal(t *testing.T, seed int, parts Parts, q Request, no *Refusal) {
 			t.Errorf("seed %d: the nearest request has no plan: %v", seed, no)
 		}
 	}
+	if err := checkCauses(parts, q, no); err != nil {
+		t.Errorf("seed %d: %v: %v", seed, err, no)
+	}
 	if no.Reason == NoTypes {
 		if err := checkConflict(parts, q, no); err != nil {
 			t.Errorf("seed %d: %v: %v", seed, err, no)
@@ -462,6 +465,39 @@ func checkRefusal(t *testing.T, seed int, parts Parts, q Request, no *Refusal) {
 	if open := newBrute(parts, free).run(); (no.Reason == NoBounds) == math.IsInf(open, 1) {
 		t.Errorf("seed %d: refused for %s, unbounded cost %v: %v", seed, no.Reason, open, no)
 	}
+}
+
+// checkCauses: the causes together leave no plan, and any of them left out does. Trying everything says so too.
+func checkCauses(parts Parts, q Request, no *Refusal) error {
+	if no.Reason == BadRequest || no.Reason == UnknownName {
+		return nil
+	}
+	possible := func(r Request) bool {
+		if r.Steps == 0 {
+			r.Steps = 5 // as many as can be tried
+		}
+		return !math.IsInf(newBrute(parts, r).run(), 1)
+	}
+	asks := q.asks()
+	var set []ask
+	for _, c := range no.Causes {
+		at := slices.IndexFunc(asks, func(a ask) bool {
+			return a.kind == c.Kind && (c.Name == "" || c.Kind == CauseBound && resourceNames[a.at] == c.Name || c.Kind == CauseRequirement && q.Include[a.at].Label == c.Name)
+		})
+		if at < 0 {
+			return fmt.Errorf("%+v was not asked", c)
+		}
+		set = append(set, asks[at])
+	}
+	if possible(q.keeping(set)) {
+		return fmt.Errorf("the causes %+v leave a plan", no.Causes)
+	}
+	for i, a := range set {
+		if a.kind != CauseSteps && slices.ContainsFunc(set, func(a ask) bool { return a.kind == CauseSteps }) && !possible(q.keeping(slices.Delete(slices.Clone(set), i, i+1))) {
+			return fmt.Errorf("the causes %+v are not the smallest set: %+v has no part in it", no.Causes, a)
+		}
+	}
+	return nil
 }
 
 // checkConflict: no types meet all of a conflict, and some meet it without any one of what is in it.

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"ninja/ca"
+	"ninja/operators"
 )
 
 // Cache keeps plans, and refusals, by catalogue and request. Catalogues that With made of each other share what the
@@ -170,12 +171,16 @@ func (c *Catalogue) Reprice(r Request, p *Plan) float64 {
 	if err != nil {
 		return math.Inf(1)
 	}
+	c = q.c
+	if !c.fitsStill(p) {
+		return math.Inf(1)
+	}
 	cost, used := 0.0, vector{}
 	last := -1
 	for i, s := range p.Steps {
-		op, ok := c.byName[s.Name]
-		node, also := c.byID[s.Node.ID]
-		if !ok || !also || !slices.Contains(c.places[op], int32(node)) {
+		op := c.byName[s.Name]
+		node, ok := c.byID[s.Node.ID]
+		if !ok || !slices.Contains(c.places[op], int32(node)) {
 			return math.Inf(1)
 		}
 		v := q.stepVector(op, int32(node))
@@ -204,4 +209,26 @@ func (c *Catalogue) Reprice(r Request, p *Plan) float64 {
 		}
 	}
 	return cost
+}
+
+// fitsStill reports whether the operators of a plan are there and their types still make the plan's.
+func (c *Catalogue) fitsStill(p *Plan) bool {
+	var links []operators.Link
+	for _, s := range p.Steps {
+		op, ok := c.byName[s.Name]
+		if !ok {
+			return false
+		}
+		links = append(links, c.ops[op].Spec.Link())
+	}
+	types, err := operators.Unify(links)
+	if err != nil {
+		return false
+	}
+	for i, h := range p.Hops {
+		if h.Type != types[i] {
+			return false
+		}
+	}
+	return true
 }

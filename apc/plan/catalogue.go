@@ -136,6 +136,10 @@ type Catalogue struct {
 	touched    []string
 	worse      bool
 	generation int
+
+	// What attach made: for whom it was, and of what.
+	outer        *Catalogue
+	source, sink *Endpoint
 }
 
 // zone is a set of nodes that hops cannot tell apart: one region, one set of transports.

@@ -3,7 +3,6 @@ package plan
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -286,22 +285,4 @@ func clean(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// Hysteresis says when a running path moves to a better plan.
-type Hysteresis struct {
-	// Moving is what a move costs by itself, in the unit of the objective; zero is nothing.
-	Moving float64
-	// Share is the least share of the present cost that a move must gain; zero is 0.1.
-	Share float64
-}
-
-// Move reports whether the gain beats the cost of moving. The present path must have been priced anew, by Reprice; a
-// path that no longer works has the cost +Inf.
-func (h Hysteresis) Move(present, best float64) bool {
-	share := h.Share
-	if share == 0 {
-		share = 0.1
-	}
-	return !math.IsInf(best, 1) && present-best > h.Moving+share*best
 }

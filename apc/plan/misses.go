@@ -30,7 +30,7 @@ func (p *problem) refuseTypes(ctx context.Context, r Request) error {
 		}
 	}
 	if ref.Subject == "" {
-		ref.Subject = p.req.To
+		ref.Subject = p.req.to()
 		ref.Misses = x.misses(func(op int32) bool { return int(op) == p.to })
 		ref.Text = fmt.Sprintf("nothing makes %s from %s", p.c.ops[p.to].Spec.In, offer)
 		if len(p.req.Include) > 0 {

@@ -26,7 +26,7 @@ func (c *Catalogue) Plan(ctx context.Context, r Request) (*Plan, error) {
 	case out.best != nil:
 		return p.result(&out)
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("plan from %s to %s: %d chains were begun: %w", r.From, r.To, out.examined, ErrBudget)
+		return nil, fmt.Errorf("plan from %s to %s: %d chains were begun: %w", r.from(), r.to(), out.examined, ErrBudget)
 	}
 	return nil, p.refuse(ctx)
 }

@@ -52,6 +52,10 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if err := r.Check(); err != nil {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
+	c, err := c.attach(&r)
+	if err != nil {
+		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
+	}
 	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), best: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
 	p.byZones = make([][]zoneCost, len(c.ops))
 	if p.w == (Weights{}) {
@@ -66,11 +70,10 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 		p.steps = MaxSteps + 2
 	}
 	p.order, p.unpriced = p.w, unpriced
-	var err error
-	if p.from, err = p.endpoint(r.From, true); err != nil {
+	if p.from, err = p.endpoint(r.from(), true); err != nil {
 		return nil, err
 	}
-	if p.to, err = p.endpoint(r.To, false); err != nil {
+	if p.to, err = p.endpoint(r.to(), false); err != nil {
 		return nil, err
 	}
 	if err := p.requirements(); err != nil {
@@ -136,7 +139,7 @@ func (p *problem) limitNodes() {
 	for i := range p.c.nodes {
 		n := &p.c.nodes[i]
 		domains := p.req.Bounds.Domains
-		p.allowed[i] = !without[string(n.ID)] && (len(domains) == 0 || slices.Contains(domains, n.ID.Domain()))
+		p.allowed[i] = !without[string(n.ID)] && (len(domains) == 0 || slices.Contains(domains, n.ID.Domain()) || p.c.outside(n))
 	}
 }
 

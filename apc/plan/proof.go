@@ -85,7 +85,7 @@ func (c *Catalogue) Prove(ctx context.Context, r Request) (*Plan, *Proof, error)
 	case out.best == nil && ctx.Err() == nil:
 		return nil, nil, p.refuse(ctx)
 	case !out.over:
-		return nil, nil, fmt.Errorf("prove a plan from %s to %s: %w", r.From, r.To, ErrBudget)
+		return nil, nil, fmt.Errorf("prove a plan from %s to %s: %w", r.from(), r.to(), ErrBudget)
 	}
 	plan, err := p.result(&out)
 	if err != nil {

@@ -34,12 +34,41 @@ type Refusal struct {
 	// Conflict is a smallest set of what was asked that no types meet together: labels of requirements, ConflictOrder,
 	// ConflictSteps. Empty when types do not even lead from one endpoint to the other.
 	Conflict []string `json:"conflict,omitempty"`
+	// Causes are the smallest set of things asked that cannot hold together, of whatever kind: leave any one of them out, and
+	// there is a path. Empty when there is none even between the bare endpoints.
+	Causes []Cause `json:"causes,omitempty"`
 	// Missing is the conversion with which types would meet.
 	Missing *Conversion `json:"missing,omitempty"`
 	// Nearest is a request like this one that has a plan: one bound is wider, the requirements come in any order, there
 	// are more steps, or one requirement is left out. nil when none of these alone would help.
 	Nearest *Request `json:"nearest,omitempty"`
 }
+
+// Cause is one thing asked that has a part in a conflict.
+type Cause struct {
+	Kind CauseKind `json:"kind"`
+	// Name is the requirement's label, the bound's name (latency, cpu, memory, price, quality), or the excluded node or
+	// operator; "" for kinds that there is one of.
+	Name string `json:"name,omitempty"`
+	// Asked is what was asked, with its number; Needed the least change of it alone with which there would be a path, while
+	// all the other causes hold. "" where nothing but leaving it out would do.
+	Asked  string `json:"asked,omitempty"`
+	Needed string `json:"needed,omitempty"`
+}
+
+// CauseKind is the kind of a cause.
+type CauseKind string
+
+// Kinds of causes.
+const (
+	CauseRequirement CauseKind = "requirement"
+	CauseOrder       CauseKind = "order"   // the order of requirements
+	CauseSteps       CauseKind = "steps"   // the most steps
+	CauseBound       CauseKind = "bound"   // a bound on a resource, or the least quality
+	CauseDomains     CauseKind = "domains" // the domains that data may cross
+	CauseNode        CauseKind = "without-node"
+	CauseOperator    CauseKind = "without-operator"
+)
 
 // Error is the text.
 func (r *Refusal) Error() string { return r.Text }
@@ -62,6 +91,14 @@ type Shortfall struct {
 
 // refuse finds out why there is no plan.
 func (p *problem) refuse(ctx context.Context) error {
+	err := p.reason(ctx)
+	if no, ok := err.(*Refusal); ok {
+		no.Causes = p.causes(ctx)
+	}
+	return err
+}
+
+func (p *problem) reason(ctx context.Context) error {
 	free := p.req
 	free.Bounds = Bounds{Domains: p.req.Bounds.Domains}
 	if !p.feasible(ctx, free) {

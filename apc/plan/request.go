@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -19,6 +20,8 @@ const (
 type Request struct {
 	// From and To are the endpoints: operators of the catalogue by name, From without In, To without Out.
 	From, To string
+	// Source and Sink are endpoints outside the catalogue, in the place of From and To.
+	Source, Sink *Endpoint `json:",omitempty"`
 	// Include are steps that the path must have between its endpoints, each met by a step of its own.
 	Include []Requirement
 	// Bounds must hold. Weights say what is best among what they allow.
@@ -121,9 +124,10 @@ func (w Weights) of(v vector) float64 {
 // Check says what is wrong with a request in itself; Plan checks it too, against the catalogue.
 func (r *Request) Check() error {
 	b, w := r.Bounds, r.Weights
+	if err := errors.Join(r.Source.check("source", r.From), r.Sink.check("sink", r.To)); err != nil {
+		return err
+	}
 	switch {
-	case r.From == "" || r.To == "":
-		return fmt.Errorf("a request wants two endpoints")
 	case len(r.Include) > MaxRequired:
 		return fmt.Errorf("%d required operators: at most %d are allowed", len(r.Include), MaxRequired)
 	case r.Steps < 0 || r.Steps > MaxSteps:

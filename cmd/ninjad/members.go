@@ -37,9 +37,14 @@ func (d *daemon) startProxy(ctx context.Context) error {
 			return err
 		}
 	}
+	guests, err := d.guests(n, node, specs, role)
+	if err != nil {
+		return err
+	}
 	n.serve()
 	d.keep(n.log, "proxy", p.Run)
-	return nil
+	d.keep(n.log, "guests", guests.Run)
+	return d.ownGuests(ctx, n, guests, role)
 }
 
 // prober measures how far the regions of other proxies are.

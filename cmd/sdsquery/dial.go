@@ -16,6 +16,11 @@ func (o *options) dial(ctx context.Context, t terminal) (*sds.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Watch { // it may outlive the certificate
+		if err := h.Stay(ctx); err != nil {
+			return nil, err
+		}
+	}
 	cfg := sds.ClientConfig{
 		Identity: h.Identity, World: h.World, Address: o.Server,
 		Log: slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelWarn})),

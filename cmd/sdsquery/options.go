@@ -12,6 +12,7 @@ import (
 	"ninja/ca"
 	"ninja/sds"
 	"ninja/sds/check"
+	"ninja/sds/terms"
 )
 
 // about is the text of --help.
@@ -122,7 +123,7 @@ func (o *options) query(in io.Reader) (sds.Query, error) {
 			return q, errors.New("terms and --xpath do not go together: write the terms into the expression")
 		}
 		var err error
-		if q.XPath, err = quick(o.Terms); err != nil {
+		if q.XPath, err = terms.XPath(o.Terms); err != nil {
 			return q, err
 		}
 	}
@@ -164,7 +165,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		if err != nil {
 			return failed(t, err)
 		}
-		fmt.Fprintln(t.out, n)
+		if o.Output == "json" {
+			err = jsonWriter{out: t.out}.write(map[string]int{"count": n}, "")
+		} else {
+			_, err = fmt.Fprintln(t.out, n)
+		}
+		if err != nil {
+			return failed(t, err)
+		}
 		return status(n)
 	}
 	if o.Explain {
@@ -172,7 +180,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		if err != nil {
 			return failed(t, err)
 		}
-		explain(t.out, x)
+		if o.Output == "json" {
+			err = jsonWriter{out: t.out}.write(explained(x), "  ")
+		} else {
+			explain(t.out, x)
+		}
+		if err != nil {
+			return failed(t, err)
+		}
 		return status(x.Found)
 	}
 	return o.list(ctx, t, client, q)
@@ -201,6 +216,29 @@ func (o *options) list(ctx context.Context, t terminal, client finder, q sds.Que
 		fmt.Fprintf(t.err, "sdsquery: these are the first %d; there are more: --all tells all, --limit N more of them\n", len(found))
 	}
 	return status(len(found))
+}
+
+// explanation is sds.Explanation in JSON.
+type explanation struct {
+	Classes  int               `json:"classes"`
+	Services int               `json:"services"`
+	Verified int               `json:"verified"`
+	Found    int               `json:"found"`
+	Parts    []explanationPart `json:"parts"`
+}
+
+type explanationPart struct {
+	What   string `json:"what"`
+	Size   int    `json:"size"`
+	Opened int    `json:"opened"`
+}
+
+func explained(x sds.Explanation) explanation {
+	out := explanation{x.Classes, x.Services, x.Verified, x.Found, []explanationPart{}}
+	for _, p := range x.Parts {
+		out.Parts = append(out.Parts, explanationPart{p.What, p.Size, p.Opened})
+	}
+	return out
 }
 
 // explain writes how an answer is found.

@@ -1,5 +1,6 @@
-// Package rtp carries audio in SRTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU,
-// audio/PCMA and audio/opus (whose ADUs are packets of Opus). The hop's TLS session keys the packets and stays as the back channel for events and the end of the stream.
+// Package rtp carries media in RTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU,
+// audio/PCMA, audio/opus (whose ADUs are packets of Opus) and text/t140 (text as it is typed, in UTF-8). The packets are
+// SRTP, keyed by the hop's TLS session, which stays as the back channel for events and the end of the stream.
 //
 // What it promises: order, no duplicates, authenticity; marks and the end of the stream always arrive. What it does not:
 // that every packet arrives (Stats.Lost), and back pressure from the receiver: the sender keeps to the media's own time
@@ -42,13 +43,16 @@ type Config struct {
 	Linger time.Duration
 }
 
+// defaultReorder is how long a missing packet is waited for.
+const defaultReorder = 40 * time.Millisecond
+
 // scheme is how addresses begin.
 const scheme = "rtp"
 
 // New makes the transport.
 func New(cfg Config) connectors.Transport {
 	if cfg.Reorder == 0 {
-		cfg.Reorder = 40 * time.Millisecond
+		cfg.Reorder = defaultReorder
 	}
 	if cfg.Linger == 0 {
 		cfg.Linger = 2 * time.Second
@@ -85,7 +89,8 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	}
 	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
-		Extra: wantsReports,
+		Carrier: t.cfg.Hops.Carrier(),
+		Extra:   wantsReports,
 	})
 	if err != nil {
 		return nil, err
@@ -109,13 +114,13 @@ type pending struct {
 
 // Accept implements connectors.Pending.
 func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
-	s, conn, err := p.PacketPending.Accept(ctx)
+	s, in, err := p.PacketPending.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, conn, p.format, p.typ, p.cfg)
+	r, err := newReader(s, in, p.format, p.typ, p.cfg)
 	if err != nil {
-		conn.Close()
+		in.Close()
 		s.Abandon(err)
 		return nil, err
 	}

@@ -126,7 +126,8 @@ func hopFrom(s *hostpb.HopStats) connectors.Stats {
 
 func assignmentToWire(a Assignment) *hostpb.Prepare {
 	w := &hostpb.Prepare{
-		Path: a.Path, Epoch: a.Epoch, LeaseNanos: int64(a.Lease), Capability: a.Capability, Data: make(map[string]*hostpb.DataSource),
+		Path: a.Path, Epoch: a.Epoch, Beside: a.Beside, LeaseNanos: int64(a.Lease), Capability: a.Capability,
+		Data: make(map[string]*hostpb.DataSource),
 	}
 	for ref, d := range a.Data {
 		w.Data[ref] = &hostpb.DataSource{Address: d.Address, Peer: string(d.Peer)}
@@ -154,7 +155,7 @@ func endToWire(e *HopEnd) *hostpb.HopEnd {
 // assignmentFrom reads what a creator sent; check judges the rest.
 func assignmentFrom(w *hostpb.Prepare) (Assignment, error) {
 	a := Assignment{
-		Path: w.Path, Epoch: w.Epoch, Lease: time.Duration(w.LeaseNanos), Capability: w.Capability,
+		Path: w.Path, Epoch: w.Epoch, Beside: w.Beside, Lease: time.Duration(w.LeaseNanos), Capability: w.Capability,
 		Data: make(map[string]DataSource),
 	}
 	for ref, d := range w.Data {

@@ -145,6 +145,17 @@ func TestFixedServerByUnicast(t *testing.T) {
 		if server.live() != 1 {
 			t.Fatalf("after a restart; refused %v", server.receiver.Stats().Refused)
 		}
+		// A client finds the server the same way; one that asks where nobody is says where it asked.
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		client := ListenConfig{Identity: identity(t, domain, ca.KindUser, "ann"), World: w, Log: quiet(), Server: testUDP}
+		if info, err := Listen(ctx, client); err != nil || info.ID != id.ID() {
+			t.Errorf("%+v, %v", info, err)
+		}
+		client.Server = netip.MustParseAddrPort("127.0.0.1:9")
+		if _, err := Listen(ctx, client); err == nil || !strings.Contains(err.Error(), "127.0.0.1:9") {
+			t.Error(err)
+		}
 	})
 }
 

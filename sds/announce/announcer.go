@@ -23,7 +23,8 @@ type Config struct {
 	Log      *slog.Logger // nil: slog.Default
 	// Servers is the channel to find a server on; zero: DefaultServers.
 	Servers netip.AddrPort
-	// Via is the address of the interface to use, and the place for which the most specific server is chosen; zero: Loopback.
+	// Via is the address of the interface to use, and the place for which the most specific server is chosen; zero:
+	// Loopback, or any where a Server is asked without multicast.
 	Via netip.Addr
 	// NoMulticast listens to no channel. Then Server is asked, or nobody and only the Stream is used.
 	NoMulticast bool
@@ -62,7 +63,9 @@ func New(cfg Config) (*Announcer, error) {
 	}
 	cfg.Log = orDefaultLog(cfg.Log)
 	setDefault(&cfg.Servers, DefaultServers)
-	setDefault(&cfg.Via, Loopback)
+	if !cfg.NoMulticast {
+		setDefault(&cfg.Via, Loopback)
+	}
 	setDefault(&cfg.Period, DefaultPeriod)
 	setDefault(&cfg.EpochLife, KeyLife)
 	return &Announcer{
@@ -175,7 +178,7 @@ func (a *Announcer) open(ctx context.Context) (channel, unicast net.PacketConn, 
 	if a.cfg.NoMulticast && !a.cfg.Server.IsValid() {
 		return nil, nil, nil
 	}
-	if unicast, err = a.cfg.World.Net.ListenPacket(ctx, "udp", netip.AddrPortFrom(a.cfg.Via, 0).String()); err != nil {
+	if unicast, err = a.cfg.World.Net.ListenPacket(ctx, "udp", anyPort(a.cfg.Via)); err != nil {
 		return nil, nil, err
 	}
 	if a.cfg.NoMulticast {

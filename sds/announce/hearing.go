@@ -106,6 +106,9 @@ func (h *hearing) succeed(before *heardEpoch, k keyBlock, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if h.id.Banned(before.owner) {
+		return refuse(ReasonIdentity, "%s is banned by its authority", before.owner)
+	}
 	if !before.sender.Equal(e.sender) {
 		return refuse(ReasonIdentity, "%s vouches for an epoch of another key", before.owner)
 	}
@@ -229,6 +232,9 @@ func (h *hearing) sealed(d []byte, from netip.AddrPort, now time.Time) (out answ
 	defer e.mu.Unlock()
 	if now.After(e.until) {
 		return answer{}, false, refuse(ReasonReplay, "the epoch or the certificate of %s has ended", e.owner)
+	}
+	if h.id.Banned(e.owner) {
+		return answer{}, false, refuse(ReasonIdentity, "%s is banned by its authority", e.owner)
 	}
 	payload, _, err := e.open.Open(nil, d)
 	switch {

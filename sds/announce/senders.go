@@ -97,7 +97,7 @@ func (h *hearing) sweep(now time.Time) int {
 	defer h.mu.Unlock()
 	for _, e := range h.epochs {
 		e.mu.Lock()
-		ended := now.After(e.until)
+		ended := now.After(e.until) || h.id.Banned(e.owner)
 		e.mu.Unlock()
 		if ended {
 			h.drop(e, now)
