@@ -2,6 +2,7 @@ package sds
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -182,7 +183,7 @@ func (s *Server) Bodies(choose func(owner ca.ID, services int) bool) (out []anno
 		now := time.Now()
 		chosen := make(map[ca.ID]bool)
 		for owner, n := range s.store.owned {
-			chosen[owner] = choose(owner, n)
+			chosen[owner] = choose(owner, n.services)
 		}
 		for _, e := range s.store.services {
 			if !chosen[e.owner] {
@@ -191,19 +192,34 @@ func (s *Server) Bodies(choose func(owner ca.ID, services int) bool) (out []anno
 			live := e.live.Load()
 			out = append(out, announce.Body{
 				Owner: e.owner, Name: e.name, Version: e.version, Description: []byte(e.tree.Source()), Signature: e.signature,
-				Chain: live.chain, Numbers: live.numbers, Lifetime: max(minLifetime, e.expires.Sub(now)),
+				Chain: certificates(live.chain), Numbers: live.numbers, Lifetime: max(minLifetime, e.expires.Sub(now)),
 			})
 		}
 	})
 	return out
 }
 
-// Verify checks a service that came by way of others as the client checks all that it finds.
+// Verify checks a service that came by way of others as the client checks all that it finds. When values of some paths
+// were selected, there is nothing signed to check.
 func (c *Client) Verify(m *sdspb.Found, selected int) (Found, error) {
-	if selected > 0 {
-		return selection(m, selected)
+	if selected == 0 {
+		return c.verify(m)
 	}
-	return c.verify(m)
+	owner, err := ca.ParseID(m.GetOwner())
+	if err != nil {
+		return Found{}, err
+	}
+	if len(m.GetValues()) != selected {
+		return Found{}, fmt.Errorf("values of %d paths, want %d", len(m.GetValues()), selected)
+	}
+	f := Found{
+		ID: m.GetOwner() + "#" + m.GetName(), Owner: owner, Name: m.GetName(), Version: m.GetVersion(), Numbers: m.GetNumbers(),
+		Age: time.Duration(min(m.GetAgeMs(), maxAge)) * time.Millisecond,
+	}
+	for _, v := range m.GetValues() {
+		f.Values = append(f.Values, v.GetValue())
+	}
+	return f, nil
 }
 
 // Marshal is the query as a question for Server.Look.
