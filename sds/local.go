@@ -237,3 +237,26 @@ func (c *Client) Capability(ctx context.Context) ([]byte, error) { return c.capa
 // than everyone may find.
 func (a Asker) Narrowed() bool { return a.narrowed != nil }
 func (a Asker) Secret() bool   { return a.secret }
+
+// WatchAs is Server.Watch for a peer that did not come over the server's own door, with a capability of its own or none.
+// send gets every event from one goroutine; its error ends the watch, as ctx does.
+func (s *Server) WatchAs(ctx context.Context, peer ca.Peer, token []byte, q *Question, send func(*sdspb.WatchEvent) error) error {
+	w := &watcher{Server: s, query: q.q.query, by: q.q.by, steps: q.q.steps, stream: sender{send: send, ctx: ctx}, holder: holder{peer: peer, token: token}}
+	w.rights, w.expires, _ = s.rights(&w.holder)
+	if w.rights.extra != nil {
+		w.query = index.And(w.query, w.rights.extra)
+	}
+	s.store.stats.watches.Add(1)
+	defer s.store.stats.watches.Add(-1)
+	return w.run(ctx)
+}
+
+// sender is a stream of events that goes to a function.
+type sender struct {
+	grpc.ServerStream
+	send func(*sdspb.WatchEvent) error
+	ctx  context.Context
+}
+
+func (s sender) Send(m *sdspb.WatchEvent) error { return s.send(m) }
+func (s sender) Context() context.Context       { return s.ctx }

@@ -104,6 +104,9 @@ type sdsRole struct {
 	// beside the administrator, may register more over the network.
 	Schemas    []string `yaml:"schemas"`
 	Registrars []string `yaml:"registrars"`
+	// Parents are where the server joins hierarchies, Children who may join below it.
+	Parents  []parentConfig   `yaml:"parents"`
+	Children []childrenConfig `yaml:"children"`
 }
 
 type proxyRole struct {
@@ -381,6 +384,11 @@ func (c *config) check() error {
 			if _, err := parseACL(s.ACL); err != nil {
 				return err
 			}
+		}
+	}
+	if c.Roles.SDS != nil {
+		if err := c.Roles.SDS.checkHierarchies(); err != nil {
+			return err
 		}
 	}
 	return c.checkFiles()

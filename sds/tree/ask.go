@@ -56,6 +56,9 @@ func (n *Node) answer(ctx context.Context, from origin, a *treepb.Ask, tell emit
 	if err != nil {
 		return err
 	}
+	if a.GetWatch() {
+		return status.Error(codes.InvalidArgument, "a question that stands goes by another way")
+	}
 	if len(a.GetWay()) > 0 {
 		return q.pass(ctx)
 	}
@@ -151,20 +154,27 @@ func (n *Node) tokens(a sds.Asker) []summary.Term {
 
 // arrival is the question as package route sees it.
 func (q *inquiry) arrival(ctx context.Context) route.Arrival {
+	left := timeoutOf(q.ask)
+	if end, ok := ctx.Deadline(); ok {
+		left = time.Until(end)
+	}
+	out := q.arrivalOf(left)
+	out.Seen = q.seen.before([16]byte(q.ask.GetQuery()))
+	return out
+}
+
+// arrivalOf is arrival with so much time left, of a question that was not here before.
+func (q *inquiry) arrivalOf(left time.Duration) route.Arrival {
 	a := q.ask
 	out := route.Arrival{
 		Question: q.routed, Scope: route.Scope(a.GetScope()), Want: q.want, Hierarchy: a.GetHierarchy(), Domain: a.GetDomain(),
-		Hops: int(min(a.GetHops(), route.HopsMost)), Left: timeoutOf(a), Fanout: int(min(a.GetFanout(), route.FanoutMost)),
-	}
-	if end, ok := ctx.Deadline(); ok {
-		out.Left = time.Until(end)
+		Hops: int(min(a.GetHops(), route.HopsMost)), Left: left, Fanout: int(min(a.GetFanout(), route.FanoutMost)),
 	}
 	if q.from.client != nil {
 		out.Domain, out.Hops, out.Hierarchy = q.self.Domain(), route.HopsMost, ""
 	} else {
 		out.From, out.FromUp = q.from.id, q.from.up
 	}
-	out.Seen = q.seen.before([16]byte(a.GetQuery()))
 	return out
 }
 
@@ -338,11 +348,7 @@ func (q *inquiry) relay(ctx context.Context, nb *neighbour, a *treepb.Ask) (hits
 			code, text := m.GetCode(), m.GetError()
 			hits += len(m.GetHits()) + len(m.GetSealed())
 			q.count(len(m.GetHits()))
-			for _, o := range m.GetOutcomes() {
-				if h := o.GetHidden(); h != nil && len(h.Way) < route.HopsMost {
-					h.Way = append([]string{string(nb.id)}, h.Way...)
-				}
-			}
+			q.attribute(nb, m.GetOutcomes())
 			if len(m.GetHits())+len(m.GetOutcomes())+len(m.GetSealed())+len(m.GetGone())+len(m.GetSynced()) > 0 {
 				m.Last, m.Code, m.Error = false, 0, ""
 				if err := q.tell(m); err != nil {
@@ -362,6 +368,19 @@ func (q *inquiry) relay(ctx context.Context, nb *neighbour, a *treepb.Ask) (hits
 			return hits, ctx.Err()
 		case <-nb.stream.ctx.Done():
 			return hits, errLinkLost
+		}
+	}
+}
+
+// attribute says of what a neighbour did itself how it was reached, and how old the summary was that led there.
+func (q *inquiry) attribute(nb *neighbour, outcomes []*treepb.Outcome) {
+	for _, o := range outcomes {
+		if o.GetServer() == string(nb.id) && o.GetVia() == o.GetServer() {
+			o.Via, o.Up, o.Hierarchy = string(q.self), nb.up, nb.hierarchy
+			o.AgeMs = uint64(max(0, time.Since(time.Unix(0, nb.heard.Load())).Milliseconds()))
+		}
+		if h := o.GetHidden(); h != nil && len(h.Way) < route.HopsMost {
+			h.Way = append([]string{string(nb.id)}, h.Way...)
 		}
 	}
 }

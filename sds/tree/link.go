@@ -210,7 +210,12 @@ func (h *hierarchy) both(s *stream, nb *neighbour, f *treepb.Frame) error {
 			return s.refuse(a, status.Errorf(codes.InvalidArgument, "a question of the hierarchy %s on a link of %s", a.GetHierarchy(), h.name))
 		}
 		from := origin{id: nb.id, up: nb.up}
-		return s.serve(a, &h.parts, func(ctx context.Context) error { return h.answer(ctx, from, a, s.emit(a)) })
+		return s.serve(a, &h.parts, func(ctx context.Context) error {
+			if a.GetWatch() {
+				return h.watch(ctx, from, a, s.emit(a))
+			}
+			return h.answer(ctx, from, a, s.emit(a))
+		})
 	case *treepb.Frame_Answer:
 		s.take(k.Answer)
 	case *treepb.Frame_Cancel:

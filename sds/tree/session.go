@@ -61,6 +61,9 @@ func (n *Node) first(ctx context.Context, from origin, a *treepb.Ask, tell emit)
 	if err != nil {
 		return err
 	}
+	if a.GetWatch() {
+		return n.watch(ctx, from, a, tell)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	want := route.Want(min(a.GetWant(), uint32(route.Best)))

@@ -23,6 +23,7 @@ type stream struct {
 	urgent chan *treepb.Frame // beats, questions, answers
 	bulk   chan *treepb.Frame // summaries
 	slots  chan struct{}      // questions of the other side that are being answered
+	stand  chan struct{}      // and those that stand
 
 	mu      sync.Mutex
 	last    uint64
@@ -42,6 +43,7 @@ const (
 	bulkQueue   = 512
 	asksAtOnce  = 512 // of one neighbour
 	asksClient  = 64  // of one client
+	standTimes  = 8   // times as many may stand
 	answerQueue = 16  // answers to one question that nobody has taken yet
 	slowAnswer  = time.Second
 )
@@ -52,7 +54,7 @@ var errClosed = errors.New("the link is closed")
 func newStream(ctx context.Context, peer ca.Peer, raw rawStream, asks int) *stream {
 	s := &stream{
 		peer: peer, raw: raw, urgent: make(chan *treepb.Frame, urgentQueue), bulk: make(chan *treepb.Frame, bulkQueue),
-		slots: make(chan struct{}, asks), pending: make(map[uint64]chan *treepb.Answer), running: make(map[uint64]context.CancelFunc),
+		slots: make(chan struct{}, asks), stand: make(chan struct{}, standTimes*asks), pending: make(map[uint64]chan *treepb.Answer), running: make(map[uint64]context.CancelFunc),
 	}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	return s
@@ -150,10 +152,14 @@ func (s *stream) take(a *treepb.Answer) {
 // serve answers a question of the other side in the background. f's context ends with the stream, the question's own
 // time, or when the other side has no more use for it.
 func (s *stream) serve(a *treepb.Ask, parts *sync.WaitGroup, f func(context.Context) error) error {
+	slots := s.slots
+	if a.GetWatch() {
+		slots = s.stand
+	}
 	select {
-	case s.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
-		return s.refuse(a, status.Errorf(codes.ResourceExhausted, "%d questions at a time: ask again later", cap(s.slots)))
+		return s.refuse(a, status.Errorf(codes.ResourceExhausted, "%d questions at a time: ask again later", cap(slots)))
 	}
 	ctx, cancel := s.lifeOf(a)
 	s.mu.Lock()
@@ -164,7 +170,7 @@ func (s *stream) serve(a *treepb.Ask, parts *sync.WaitGroup, f func(context.Cont
 	s.mu.Unlock()
 	if twice || a.GetId() == 0 {
 		cancel()
-		<-s.slots
+		<-slots
 		return status.Errorf(codes.InvalidArgument, "question %d is in use or 0: choose another id", a.GetId())
 	}
 	parts.Go(func() {
@@ -173,7 +179,7 @@ func (s *stream) serve(a *treepb.Ask, parts *sync.WaitGroup, f func(context.Cont
 		s.mu.Lock()
 		delete(s.running, a.GetId())
 		s.mu.Unlock()
-		<-s.slots
+		<-slots
 		if err != nil {
 			_ = s.refuse(a, err)
 		}

@@ -59,14 +59,16 @@ type Config struct {
 // Node is a server's place in its hierarchies.
 type Node struct {
 	treepb.UnimplementedTreeServer
-	cfg     Config
-	self    ca.ID
-	boxes   *boxes
-	seen    *seen
-	known   *questions
-	rootCtx context.Context // of Run; streams end with it
-	end     context.CancelFunc
-	parts   sync.WaitGroup
+	cfg   Config
+	self  ca.ID
+	boxes *boxes
+	seen  *seen
+	known *questions
+	// standing are the questions that stand here, by their 16 bytes.
+	standing sync.Map
+	rootCtx  context.Context // of Run; streams end with it
+	end      context.CancelFunc
+	parts    sync.WaitGroup
 
 	mu          sync.Mutex
 	hierarchies map[string]*hierarchy

@@ -904,8 +904,10 @@ type Answer struct {
 	Code          uint32                 `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
 	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
 	Sealed        []*Sealed              `protobuf:"bytes,7,rep,name=sealed,proto3" json:"sealed,omitempty"`
-	Gone          []*Gone                `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`     // of a watch
-	Synced        []string               `protobuf:"bytes,9,rep,name=synced,proto3" json:"synced,omitempty"` // of a watch: servers all of whose matches have been told
+	Gone          []*Gone                `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`         // of a watch
+	Synced        []string               `protobuf:"bytes,9,rep,name=synced,proto3" json:"synced,omitempty"`     // of a watch: servers all of whose matches have been told
+	Begun         []string               `protobuf:"bytes,10,rep,name=begun,proto3" json:"begun,omitempty"`      // of a watch: servers that begin again; what they told and do not tell again is void
+	Settled       bool                   `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"` // of a watch: all that match have been told, as far as they are known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1001,6 +1003,20 @@ func (x *Answer) GetSynced() []string {
 		return x.Synced
 	}
 	return nil
+}
+
+func (x *Answer) GetBegun() []string {
+	if x != nil {
+		return x.Begun
+	}
+	return nil
+}
+
+func (x *Answer) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
 }
 
 type Hit struct {
@@ -1891,7 +1907,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05Shown\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x16\n" +
 	"\x06handle\x18\x02 \x01(\fR\x06handle\x12\x10\n" +
-	"\x03mac\x18\x03 \x01(\fR\x03mac\"\xb2\x02\n" +
+	"\x03mac\x18\x03 \x01(\fR\x03mac\"\xe2\x02\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04hits\x18\x02 \x03(\v2\x16.ninja.sds.tree.v1.HitR\x04hits\x126\n" +
@@ -1901,7 +1917,10 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x121\n" +
 	"\x06sealed\x18\a \x03(\v2\x19.ninja.sds.tree.v1.SealedR\x06sealed\x12+\n" +
 	"\x04gone\x18\b \x03(\v2\x17.ninja.sds.tree.v1.GoneR\x04gone\x12\x16\n" +
-	"\x06synced\x18\t \x03(\tR\x06synced\"\x86\x01\n" +
+	"\x06synced\x18\t \x03(\tR\x06synced\x12\x14\n" +
+	"\x05begun\x18\n" +
+	" \x03(\tR\x05begun\x12\x18\n" +
+	"\asettled\x18\v \x01(\bR\asettled\"\x86\x01\n" +
 	"\x03Hit\x12)\n" +
 	"\x05found\x18\x01 \x01(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x12\n" +
 	"\x04rank\x18\x02 \x01(\rR\x04rank\x12\x14\n" +
