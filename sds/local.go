@@ -27,19 +27,58 @@ type Asker struct {
 	// Principal and Grants are what a verified capability says; without one, see Anyone.
 	Principal ca.ID
 	Grants    []capability.Who
+	// Templates are what the capability is narrowed to.
+	Templates [][]byte
 	narrowed  *index.Query
-	secret    bool // finds more than anyone does
 }
 
 // Anyone asks for what everyone may find.
 func Anyone(payer ca.ID) Asker { return Asker{Payer: payer, Grants: public.grants} }
 
+// Narrowed is Anyone, and finds only what meets the templates too.
+func Narrowed(payer ca.ID, templates [][]byte) (Asker, error) {
+	a := Anyone(payer)
+	if len(templates) == 0 {
+		return a, nil
+	}
+	if len(templates) > narrowedMost {
+		return a, status.Errorf(codes.InvalidArgument, "a capability narrowed by %d templates, at most %d", len(templates), narrowedMost)
+	}
+	var parts []*index.Query
+	for _, t := range templates {
+		q, err := index.Template(t)
+		if err != nil {
+			return a, status.Errorf(codes.InvalidArgument, "narrowed to what cannot be read: %v", err)
+		}
+		parts = append(parts, q)
+	}
+	a.Templates, a.narrowed = templates, index.And(parts...)
+	return a, nil
+}
+
+// narrowedMost bounds the templates of a narrowed capability: it has no more blocks.
+const narrowedMost = 8
+
 // Asks says what a peer may find with a capability. With an error it is what everyone may find.
 func (s *Server) Asks(peer ca.Peer, token []byte) (Asker, error) {
 	h := holder{peer: peer, token: token}
 	r, _, err := s.rights(&h)
-	secret := slices.ContainsFunc(r.grants, func(w capability.Who) bool { return w != capability.Everyone })
-	return Asker{peer.ID, r.principal, r.grants, r.extra, secret}, err
+	a := Asker{Payer: peer.ID, Principal: r.principal, Grants: r.grants, narrowed: r.extra}
+	if r.extra != nil {
+		claims, verr := s.cfg.Verifier.Verify(token, peer.Key)
+		if verr != nil {
+			return Anyone(peer.ID), verr
+		}
+		a.Templates = claims.Templates
+	}
+	return a, err
+}
+
+// Nothing reports whether the asker may find nothing at all: its capability is not for finding. Secret reports whether
+// it may find more than everyone.
+func (a Asker) Nothing() bool { return len(a.Grants) == 0 }
+func (a Asker) Secret() bool {
+	return slices.ContainsFunc(a.Grants, func(w capability.Who) bool { return w != capability.Everyone })
 }
 
 // Question is a compiled question of a client, for Look.
@@ -232,11 +271,6 @@ func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Capability is what the client asks with; nil is nothing.
 func (c *Client) Capability(ctx context.Context) ([]byte, error) { return c.capability(ctx) }
-
-// Narrowed reports whether the asker's capability leaves out some of what its grants open; Secret whether it opens more
-// than everyone may find.
-func (a Asker) Narrowed() bool { return a.narrowed != nil }
-func (a Asker) Secret() bool   { return a.secret }
 
 // WatchAs is Server.Watch for a peer that did not come over the server's own door, with a capability of its own or none.
 // send gets every event from one goroutine; its error ends the watch, as ctx does.

@@ -37,6 +37,7 @@ func (s *stream) emit(a *treepb.Ask) emit {
 // inquiry is one question as it is being answered here.
 type inquiry struct {
 	*Node
+	ctx      context.Context // of the question, for the searches that it makes
 	ask      *treepb.Ask
 	question *question
 	routed   *summary.Question // with the asker's narrowing and tokens
@@ -52,7 +53,7 @@ type inquiry struct {
 // answer answers a question: here, and by those that it goes on to. What is found is told as it comes; the last answer
 // says what became of the branches.
 func (n *Node) answer(ctx context.Context, from origin, a *treepb.Ask, tell emit) error {
-	q, err := n.inquiry(from, a, tell)
+	q, err := n.inquiry(ctx, from, a, tell)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (n *Node) answer(ctx context.Context, from origin, a *treepb.Ask, tell emit
 }
 
 // inquiry reads a question.
-func (n *Node) inquiry(from origin, a *treepb.Ask, tell emit) (*inquiry, error) {
+func (n *Node) inquiry(ctx context.Context, from origin, a *treepb.Ask, tell emit) (*inquiry, error) {
 	question, err := n.known.of(a.GetQuestion())
 	if err != nil {
 		return nil, err
@@ -96,46 +97,60 @@ func (n *Node) inquiry(from origin, a *treepb.Ask, tell emit) (*inquiry, error) 
 	if len(a.GetQuery()) != 16 || a.GetScope() > uint32(route.All) || a.GetWant() > uint32(route.Best) || len(a.GetTokens()) > tokensMost || len(a.GetWay()) > route.HopsMost {
 		return nil, status.Error(codes.InvalidArgument, "a question without a name of 16 bytes, or of an unknown scope, or of too many tokens or servers on its way")
 	}
-	q := &inquiry{Node: n, ask: a, question: question, routed: question.routed, from: from, want: route.Want(a.GetWant()), tell: tell}
-	if from.client == nil {
-		q.asker = sds.Anyone(from.id)
-		q.presented(a.GetTokens())
+	q := &inquiry{Node: n, ctx: ctx, ask: a, question: question, routed: question.routed, from: from, want: route.Want(a.GetWant()), tell: tell}
+	if from.client != nil {
+		q.askedBy(*from.client)
 		return q, nil
 	}
+	if q.asker, err = sds.Narrowed(from.id, a.GetNarrowed()); err != nil {
+		return nil, err
+	}
+	if len(a.GetTokens()) > 0 || len(a.GetNarrowed()) > 0 {
+		tokens := make([]summary.Term, len(a.GetTokens()))
+		for i, t := range a.GetTokens() {
+			tokens[i] = summary.Term(t)
+		}
+		q.route(tokens)
+	}
+	return q, nil
+}
+
+// askedBy has the question be answered on behalf of a client, whose first server this is.
+func (q *inquiry) askedBy(client ca.Peer) {
 	var narrow error
-	if q.asker, narrow = n.cfg.Local.Asks(*from.client, a.GetCapability()); narrow != nil {
-		n.cfg.Log.Debug("asks as anyone", "client", from.id, "error", narrow)
+	if q.asker, narrow = q.cfg.Local.Asks(client, q.ask.GetCapability()); narrow != nil {
+		q.cfg.Log.Debug("asks as anyone", "client", client.ID, "error", narrow)
 	}
-	a.Tokens = nil
-	for _, t := range n.tokens(q.asker) {
-		a.Tokens = append(a.Tokens, uint64(t))
+	q.ask.Tokens, q.ask.Narrowed = nil, q.asker.Templates
+	tokens := q.tokens(q.asker)
+	for _, t := range tokens {
+		q.ask.Tokens = append(q.ask.Tokens, uint64(t))
 	}
-	if len(a.Tokens) > 0 || q.asker.Narrowed() {
-		q.routed = summary.Ask(question.local.Needs(q.asker), n.tokens(q.asker)...)
+	if len(tokens) > 0 || len(q.asker.Templates) > 0 {
+		q.route(tokens)
 	}
-	for _, h := range n.all() {
+	if q.asker.Nothing() { // there is nothing to ask others for
+		q.ask.Scope = uint32(route.Local)
+	}
+	for _, h := range q.all() {
 		select {
 		case h.wishes <- q.routed:
 		default: // a sample will do
 		}
 	}
-	return q, nil
+}
+
+// route has the question be routed by what the asker may find.
+func (q *inquiry) route(tokens []summary.Term) {
+	if len(q.asker.Templates) == 0 {
+		q.routed = q.routed.With(tokens)
+		return
+	}
+	q.routed = summary.Ask(q.question.local.Needs(q.asker), tokens...)
 }
 
 // tokensMost bounds the tokens of a question.
 const tokensMost = 256
-
-// presented has the question routed by the tokens that it brings.
-func (q *inquiry) presented(tokens []uint64) {
-	if len(tokens) == 0 {
-		return
-	}
-	all := make([]summary.Term, len(tokens))
-	for i, t := range tokens {
-		all[i] = summary.Term(t)
-	}
-	q.routed = q.routed.With(all)
-}
 
 // tokens are those that the asker's grants entitle to.
 func (n *Node) tokens(a sds.Asker) []summary.Term {
@@ -190,8 +205,20 @@ func (q *inquiry) search(ctx context.Context) (*treepb.Outcome, error) {
 	}
 	o := &treepb.Outcome{
 		Server: string(q.self), Via: string(q.self), Hierarchy: q.ask.GetHierarchy(), Status: uint32(route.Searched), Found: uint32(len(hits)),
-		TookUs: uint64(time.Since(begun).Microseconds()),
 	}
+	if q.from.client == nil {
+		sealed, hidden, err := q.secrets(hits)
+		if err != nil {
+			return nil, status.Error(codes.PermissionDenied, err.Error())
+		}
+		for _, s := range sealed {
+			if err := q.tell(&treepb.Answer{Sealed: []*treepb.Sealed{s}}); err != nil {
+				return nil, err
+			}
+		}
+		o.Hidden = hidden
+	}
+	o.TookUs = uint64(time.Since(begun).Microseconds())
 	return o, nil
 }
 
@@ -324,7 +351,7 @@ func (q *inquiry) onwardAsk(s route.Step, nb *neighbour) *treepb.Ask {
 	}
 	return &treepb.Ask{
 		Query: a.GetQuery(), Question: a.GetQuestion(), Scope: a.GetScope(), Want: a.GetWant(), Hierarchy: nb.hierarchy, Domain: domain,
-		Hops: uint32(s.Hops), TimeoutMs: uint32(max(1, s.Left.Milliseconds())), Fanout: a.GetFanout(), Tokens: a.GetTokens(), Proof: a.GetProof(),
+		Hops: uint32(s.Hops), TimeoutMs: uint32(max(1, s.Left.Milliseconds())), Fanout: a.GetFanout(), Tokens: a.GetTokens(), Proof: a.GetProof(), Narrowed: a.GetNarrowed(),
 	}
 }
 

@@ -1,11 +1,9 @@
 package tree
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -68,7 +66,7 @@ func Dial(cfg sds.ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Client{Client: c, cfg: cfg, keys: newKeyring(cfg.Identity)}
+	out := &Client{Client: c, cfg: cfg, keys: newKeyring(cfg.Identity, cfg.World)}
 	out.life, out.end = context.WithCancel(context.Background())
 	return out, nil
 }
@@ -98,7 +96,7 @@ func (c *Client) Ask(ctx context.Context, q sds.Query, o Options) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	w := &wide{Client: c, query: q, options: o, question: question, by: make(map[string]int)}
+	w := &wide{Client: c, query: q, options: o, question: question}
 	begun := time.Now()
 	wait := backoffLeast
 	for {
@@ -124,26 +122,40 @@ type wide struct {
 	query    sds.Query
 	options  Options
 	question []byte
-	answer   Answer
-	by       map[string]int // where a service stands in the answer
+
+	mu     sync.Mutex
+	answer Answer
+	all    *route.Gather
+	hidden []*treepb.Outcome // of servers that have something for the capability, once it is presented
 }
 
 // once asks on the present stream.
 func (w *wide) once(ctx context.Context) error {
-	w.answer, w.by = Answer{}, make(map[string]int)
+	want := route.Every
+	switch {
+	case w.query.OrderBy != "":
+		want = route.Best
+	case w.options.First:
+		want = route.First
+	}
+	limit := w.query.Limit
+	if limit <= 0 || limit > sds.MaxResults {
+		limit = sds.MaxResults
+	}
+	w.answer, w.hidden, w.all = Answer{}, nil, route.NewGather(want, limit, w.query.Descending)
 	token, err := w.Capability(ctx)
 	if err != nil {
 		return err
 	}
-	a := &treepb.Ask{Question: w.question, Scope: uint32(w.options.Scope), Fanout: uint32(max(0, w.options.Fanout)), Capability: token}
-	if w.options.First {
-		a.Want = uint32(route.First)
-	}
+	a := &treepb.Ask{Question: w.question, Scope: uint32(w.options.Scope), Fanout: uint32(max(0, w.options.Fanout)), Capability: token, Want: uint32(want)}
 	if err := w.exchange(ctx, a); err != nil {
 		return err
 	}
-	if w.query.OrderBy == "" {
-		slices.SortFunc(w.answer.Found, func(a, b Found) int { return cmp.Compare(a.ID, b.ID) })
+	if len(w.hidden) > 0 {
+		w.reveal(ctx, token)
+	}
+	for _, m := range w.all.Result() {
+		w.answer.Found = append(w.answer.Found, m.Item.(Found))
 	}
 	return nil
 }
@@ -156,6 +168,9 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 	}
 	a.Query = make([]byte, 16)
 	w.cfg.World.Fill(a.Query)
+	if a.Proof == nil && len(a.Capability) > 0 {
+		a.Proof = w.keys.handles(a.Capability, a.Query, a.Question)
+	}
 	if end, ok := ctx.Deadline(); ok {
 		a.TimeoutMs = uint32(max(1, time.Until(end).Milliseconds()))
 	}
@@ -170,7 +185,7 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 			if !ok {
 				return errLinkLost
 			}
-			w.take(m)
+			w.take(a.Query, m)
 			if m.GetLast() && m.GetCode() != 0 {
 				return status.Error(codes.Code(m.GetCode()), m.GetError())
 			}
@@ -195,18 +210,36 @@ func broken(s *stream) error {
 }
 
 // take puts an answer with those before.
-func (w *wide) take(m *treepb.Answer) {
-	for _, h := range m.GetHits() {
+func (w *wide) take(query []byte, m *treepb.Answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hits(m.GetHits())
+	w.unseal(query, m.GetSealed())
+	for _, o := range m.GetOutcomes() {
+		if o.GetHidden() != nil {
+			w.hidden = append(w.hidden, o)
+		}
+		if len(w.answer.Outcomes) < outcomesMost {
+			w.answer.Outcomes = append(w.answer.Outcomes, outcomeFrom(o))
+		}
+	}
+}
+
+// hits checks what was found, and keeps it.
+func (w *wide) hits(all []*treepb.Hit) {
+	for _, h := range all {
 		f, err := w.Verify(h.GetFound(), len(w.query.Select))
 		if err != nil {
 			w.warn(h, err)
 			continue
 		}
-		w.add(Found{f, ca.ID(h.GetServer())})
-	}
-	for _, o := range m.GetOutcomes() {
-		if len(w.answer.Outcomes) < outcomesMost {
-			w.answer.Outcomes = append(w.answer.Outcomes, outcomeFrom(o))
+		out := Found{f, ca.ID(h.GetServer())}
+		fresh := w.all.Add(route.Match{
+			ID: f.ID, Version: f.Version, Item: out,
+			Place: route.Place{Rank: int(h.GetRank()), Value: h.GetValue(), Text: h.GetText()},
+		})
+		if fresh && w.options.Each != nil {
+			w.options.Each(out)
 		}
 	}
 }
@@ -214,21 +247,6 @@ func (w *wide) take(m *treepb.Answer) {
 func (w *wide) warn(h *treepb.Hit, err error) {
 	if w.cfg.Log != nil {
 		w.cfg.Log.Warn("left out of the answer", "server", h.GetServer(), "owner", h.GetFound().GetOwner(), "name", h.GetFound().GetName(), "error", err)
-	}
-}
-
-// add puts a service into the answer, or a newer version in the place of an older one.
-func (w *wide) add(f Found) {
-	if i, known := w.by[f.ID]; known {
-		if w.answer.Found[i].Version < f.Version {
-			w.answer.Found[i] = f
-		}
-		return
-	}
-	w.by[f.ID] = len(w.answer.Found)
-	w.answer.Found = append(w.answer.Found, f)
-	if w.options.Each != nil {
-		w.options.Each(f)
 	}
 }
 
@@ -246,7 +264,7 @@ func (c *Client) stream(ctx context.Context) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStream(c.life, ca.Peer{}, raw, 1)
+	s := newStream(c.life, ca.Peer{}, raw, 1) // servers do not ask clients
 	c.present = s
 	c.all.Go(s.sending)
 	c.all.Go(func() {

@@ -243,6 +243,10 @@ func (tokens) Verify(token []byte, holder ed25519.PublicKey) (capability.Claims,
 	lines := strings.Split(string(token), "\n")
 	c := capability.Claims{Principal: ca.ID(lines[0]), Ops: capability.Find, Expires: time.Now().Add(time.Hour), Holder: holder}
 	for _, l := range lines {
+		if template, ok := strings.CutPrefix(l, "narrow "); ok {
+			c.Templates = append(c.Templates, []byte(template))
+			continue
+		}
 		c.Grants = append(c.Grants, capability.Who(l))
 	}
 	c.Grants = append(c.Grants, capability.Everyone)

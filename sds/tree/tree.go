@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -66,6 +67,7 @@ type Node struct {
 	known *questions
 	// standing are the questions that stand here, by their 16 bytes.
 	standing sync.Map
+	mine     atomic.Pointer[mine]
 	rootCtx  context.Context // of Run; streams end with it
 	end      context.CancelFunc
 	parts    sync.WaitGroup

@@ -63,7 +63,7 @@ const doubt = 5 // periods
 
 // watch lets a question stand until ctx ends.
 func (n *Node) watch(ctx context.Context, from origin, a *treepb.Ask, tell emit) error {
-	q, err := n.inquiry(from, a, tell)
+	q, err := n.inquiry(ctx, from, a, tell)
 	if err != nil {
 		return err
 	}

@@ -625,8 +625,9 @@ type Ask struct {
 	Tokens        []uint64               `protobuf:"fixed64,11,rep,packed,name=tokens,proto3" json:"tokens,omitempty"` // of the asker's grants; what the first server knows of them
 	Capability    []byte                 `protobuf:"bytes,12,opt,name=capability,proto3" json:"capability,omitempty"`  // to the first server only
 	Proof         *Proof                 `protobuf:"bytes,13,opt,name=proof,proto3" json:"proof,omitempty"`
-	Way           []string               `protobuf:"bytes,14,rep,name=way,proto3" json:"way,omitempty"`      // servers to be passed on the way to the one that is meant alone; empty: wherever it matches
-	Watch         bool                   `protobuf:"varint,15,opt,name=watch,proto3" json:"watch,omitempty"` // stand: tell what comes and goes until cancelled
+	Way           []string               `protobuf:"bytes,14,rep,name=way,proto3" json:"way,omitempty"`           // servers to be passed on the way to the one that is meant alone; empty: wherever it matches
+	Watch         bool                   `protobuf:"varint,15,opt,name=watch,proto3" json:"watch,omitempty"`      // stand: tell what comes and goes until cancelled
+	Narrowed      [][]byte               `protobuf:"bytes,16,rep,name=narrowed,proto3" json:"narrowed,omitempty"` // templates that the asker's capability is narrowed to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -766,13 +767,18 @@ func (x *Ask) GetWatch() bool {
 	return false
 }
 
+func (x *Ask) GetNarrowed() [][]byte {
+	if x != nil {
+		return x.Narrowed
+	}
+	return nil
+}
+
 // Proof is what a client shows beyond its first server. Those on the way learn that it is there.
 type Proof struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sealed        []byte                 `protobuf:"bytes,1,opt,name=sealed,proto3" json:"sealed,omitempty"` // to the server at the end of way: capability and proof (see present.go)
-	Handle        []byte                 `protobuf:"bytes,2,opt,name=handle,proto3" json:"handle,omitempty"` // of what was shown before
-	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`       // over query and question, under the key that was shown before
-	Shown         []*Shown               `protobuf:"bytes,4,rep,name=shown,proto3" json:"shown,omitempty"`   // the same for other servers
+	Sealed        []byte                 `protobuf:"bytes,1,opt,name=sealed,proto3" json:"sealed,omitempty"` // a Presentation, to the server at the end of way, under the HPKE key that it told
+	Shown         []*Shown               `protobuf:"bytes,2,rep,name=shown,proto3" json:"shown,omitempty"`   // to servers that it was presented to before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,20 +820,6 @@ func (x *Proof) GetSealed() []byte {
 	return nil
 }
 
-func (x *Proof) GetHandle() []byte {
-	if x != nil {
-		return x.Handle
-	}
-	return nil
-}
-
-func (x *Proof) GetMac() []byte {
-	if x != nil {
-		return x.Mac
-	}
-	return nil
-}
-
 func (x *Proof) GetShown() []*Shown {
 	if x != nil {
 		return x.Shown
@@ -835,11 +827,11 @@ func (x *Proof) GetShown() []*Shown {
 	return nil
 }
 
+// Shown stands for a capability that was presented before.
 type Shown struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	Handle        []byte                 `protobuf:"bytes,2,opt,name=handle,proto3" json:"handle,omitempty"`
-	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	Handle        []byte                 `protobuf:"bytes,1,opt,name=handle,proto3" json:"handle,omitempty"` // 16 bytes
+	Mac           []byte                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`       // of the query and the question, under the key that was presented
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -874,13 +866,6 @@ func (*Shown) Descriptor() ([]byte, []int) {
 	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *Shown) GetServer() string {
-	if x != nil {
-		return x.Server
-	}
-	return ""
-}
-
 func (x *Shown) GetHandle() []byte {
 	if x != nil {
 		return x.Handle
@@ -891,6 +876,99 @@ func (x *Shown) GetHandle() []byte {
 func (x *Shown) GetMac() []byte {
 	if x != nil {
 		return x.Mac
+	}
+	return nil
+}
+
+// Presentation is a client's proof: its capability, signed for one server, one question and a minute.
+type Presentation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"` // the client's certificates, leaf first
+	Capability    []byte                 `protobuf:"bytes,2,opt,name=capability,proto3" json:"capability,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // 32 bytes: for the MACs of later questions, and for what is answered for the client's eyes
+	UnixMs        int64                  `protobuf:"varint,4,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
+	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`       // the client's first server
+	Nonce         []byte                 `protobuf:"bytes,6,opt,name=nonce,proto3" json:"nonce,omitempty"`         // 16 bytes
+	Signature     []byte                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"` // see present.go
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Presentation) Reset() {
+	*x = Presentation{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Presentation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Presentation) ProtoMessage() {}
+
+func (x *Presentation) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Presentation.ProtoReflect.Descriptor instead.
+func (*Presentation) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Presentation) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Presentation) GetCapability() []byte {
+	if x != nil {
+		return x.Capability
+	}
+	return nil
+}
+
+func (x *Presentation) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Presentation) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+func (x *Presentation) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Presentation) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *Presentation) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -914,7 +992,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1004,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1017,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{10}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1032,7 +1110,7 @@ type Hit struct {
 
 func (x *Hit) Reset() {
 	*x = Hit{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1122,7 @@ func (x *Hit) String() string {
 func (*Hit) ProtoMessage() {}
 
 func (x *Hit) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1135,7 @@ func (x *Hit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hit.ProtoReflect.Descriptor instead.
 func (*Hit) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{11}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hit) GetFound() *sdspb.Found {
@@ -1106,7 +1184,7 @@ type Sealed struct {
 
 func (x *Sealed) Reset() {
 	*x = Sealed{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1196,7 @@ func (x *Sealed) String() string {
 func (*Sealed) ProtoMessage() {}
 
 func (x *Sealed) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1209,7 @@ func (x *Sealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
 func (*Sealed) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{12}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Sealed) GetServer() string {
@@ -1159,7 +1237,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1249,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1262,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{13}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Gone) GetServer() string {
@@ -1227,7 +1305,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1317,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1330,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{14}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Outcome) GetServer() string {
@@ -1332,10 +1410,10 @@ func (x *Outcome) GetDetail() string {
 	return ""
 }
 
-// Hidden says that the server has something for a holder of the tokens, and how to show it a capability.
+// Hidden says that the server has something for a holder of the tokens, and how to present a capability to it.
 type Hidden struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // HPKE public key, the server's own and of this start
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // HPKE public key of this hour
 	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
 	Way           []string               `protobuf:"bytes,4,rep,name=way,proto3" json:"way,omitempty"` // servers to be passed
@@ -1345,7 +1423,7 @@ type Hidden struct {
 
 func (x *Hidden) Reset() {
 	*x = Hidden{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1435,7 @@ func (x *Hidden) String() string {
 func (*Hidden) ProtoMessage() {}
 
 func (x *Hidden) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1448,7 @@ func (x *Hidden) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hidden.ProtoReflect.Descriptor instead.
 func (*Hidden) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{15}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hidden) GetKey() []byte {
@@ -1410,7 +1488,7 @@ type LinksRequest struct {
 
 func (x *LinksRequest) Reset() {
 	*x = LinksRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1500,7 @@ func (x *LinksRequest) String() string {
 func (*LinksRequest) ProtoMessage() {}
 
 func (x *LinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1513,7 @@ func (x *LinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinksRequest.ProtoReflect.Descriptor instead.
 func (*LinksRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{16}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LinksRequest) GetVersion() uint32 {
@@ -1458,7 +1536,7 @@ type LinksResponse struct {
 
 func (x *LinksResponse) Reset() {
 	*x = LinksResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1548,7 @@ func (x *LinksResponse) String() string {
 func (*LinksResponse) ProtoMessage() {}
 
 func (x *LinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1561,7 @@ func (x *LinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinksResponse.ProtoReflect.Descriptor instead.
 func (*LinksResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{17}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LinksResponse) GetServer() string {
@@ -1544,7 +1622,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1634,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1647,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{18}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Link) GetHierarchy() string {
@@ -1687,7 +1765,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1777,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1790,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{19}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HandOverRequest) GetVersion() uint32 {
@@ -1741,7 +1819,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1831,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1844,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Service) GetOwner() string {
@@ -1799,7 +1877,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1889,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1902,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -1878,7 +1956,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x82\x03\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x9e\x03\n" +
 	"\x03Ask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\fR\x05query\x12\x1a\n" +
@@ -1898,16 +1976,24 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"capability\x12.\n" +
 	"\x05proof\x18\r \x01(\v2\x18.ninja.sds.tree.v1.ProofR\x05proof\x12\x10\n" +
 	"\x03way\x18\x0e \x03(\tR\x03way\x12\x14\n" +
-	"\x05watch\x18\x0f \x01(\bR\x05watch\"y\n" +
+	"\x05watch\x18\x0f \x01(\bR\x05watch\x12\x1a\n" +
+	"\bnarrowed\x18\x10 \x03(\fR\bnarrowed\"O\n" +
 	"\x05Proof\x12\x16\n" +
-	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12\x16\n" +
-	"\x06handle\x18\x02 \x01(\fR\x06handle\x12\x10\n" +
-	"\x03mac\x18\x03 \x01(\fR\x03mac\x12.\n" +
-	"\x05shown\x18\x04 \x03(\v2\x18.ninja.sds.tree.v1.ShownR\x05shown\"I\n" +
+	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12.\n" +
+	"\x05shown\x18\x02 \x03(\v2\x18.ninja.sds.tree.v1.ShownR\x05shown\"1\n" +
 	"\x05Shown\x12\x16\n" +
-	"\x06server\x18\x01 \x01(\tR\x06server\x12\x16\n" +
-	"\x06handle\x18\x02 \x01(\fR\x06handle\x12\x10\n" +
-	"\x03mac\x18\x03 \x01(\fR\x03mac\"\xe2\x02\n" +
+	"\x06handle\x18\x01 \x01(\fR\x06handle\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\fR\x03mac\"\xbb\x01\n" +
+	"\fPresentation\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1e\n" +
+	"\n" +
+	"capability\x18\x02 \x01(\fR\n" +
+	"capability\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x17\n" +
+	"\aunix_ms\x18\x04 \x01(\x03R\x06unixMs\x12\x16\n" +
+	"\x06origin\x18\x05 \x01(\tR\x06origin\x12\x14\n" +
+	"\x05nonce\x18\x06 \x01(\fR\x05nonce\x12\x1c\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\"\xe2\x02\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04hits\x18\x02 \x03(\v2\x16.ninja.sds.tree.v1.HitR\x04hits\x126\n" +
@@ -2005,7 +2091,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Hello)(nil),            // 1: ninja.sds.tree.v1.Hello
@@ -2017,20 +2103,21 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Ask)(nil),              // 7: ninja.sds.tree.v1.Ask
 	(*Proof)(nil),            // 8: ninja.sds.tree.v1.Proof
 	(*Shown)(nil),            // 9: ninja.sds.tree.v1.Shown
-	(*Answer)(nil),           // 10: ninja.sds.tree.v1.Answer
-	(*Hit)(nil),              // 11: ninja.sds.tree.v1.Hit
-	(*Sealed)(nil),           // 12: ninja.sds.tree.v1.Sealed
-	(*Gone)(nil),             // 13: ninja.sds.tree.v1.Gone
-	(*Outcome)(nil),          // 14: ninja.sds.tree.v1.Outcome
-	(*Hidden)(nil),           // 15: ninja.sds.tree.v1.Hidden
-	(*LinksRequest)(nil),     // 16: ninja.sds.tree.v1.LinksRequest
-	(*LinksResponse)(nil),    // 17: ninja.sds.tree.v1.LinksResponse
-	(*Link)(nil),             // 18: ninja.sds.tree.v1.Link
-	(*HandOverRequest)(nil),  // 19: ninja.sds.tree.v1.HandOverRequest
-	(*Service)(nil),          // 20: ninja.sds.tree.v1.Service
-	(*HandOverResponse)(nil), // 21: ninja.sds.tree.v1.HandOverResponse
-	(*sdspb.Found)(nil),      // 22: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 23: ninja.sds.v1.Body
+	(*Presentation)(nil),     // 10: ninja.sds.tree.v1.Presentation
+	(*Answer)(nil),           // 11: ninja.sds.tree.v1.Answer
+	(*Hit)(nil),              // 12: ninja.sds.tree.v1.Hit
+	(*Sealed)(nil),           // 13: ninja.sds.tree.v1.Sealed
+	(*Gone)(nil),             // 14: ninja.sds.tree.v1.Gone
+	(*Outcome)(nil),          // 15: ninja.sds.tree.v1.Outcome
+	(*Hidden)(nil),           // 16: ninja.sds.tree.v1.Hidden
+	(*LinksRequest)(nil),     // 17: ninja.sds.tree.v1.LinksRequest
+	(*LinksResponse)(nil),    // 18: ninja.sds.tree.v1.LinksResponse
+	(*Link)(nil),             // 19: ninja.sds.tree.v1.Link
+	(*HandOverRequest)(nil),  // 20: ninja.sds.tree.v1.HandOverRequest
+	(*Service)(nil),          // 21: ninja.sds.tree.v1.Service
+	(*HandOverResponse)(nil), // 22: ninja.sds.tree.v1.HandOverResponse
+	(*sdspb.Found)(nil),      // 23: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 24: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	1,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2038,29 +2125,29 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	4,  // 2: ninja.sds.tree.v1.Frame.beat:type_name -> ninja.sds.tree.v1.Beat
 	6,  // 3: ninja.sds.tree.v1.Frame.part:type_name -> ninja.sds.tree.v1.Part
 	7,  // 4: ninja.sds.tree.v1.Frame.ask:type_name -> ninja.sds.tree.v1.Ask
-	10, // 5: ninja.sds.tree.v1.Frame.answer:type_name -> ninja.sds.tree.v1.Answer
+	11, // 5: ninja.sds.tree.v1.Frame.answer:type_name -> ninja.sds.tree.v1.Answer
 	5,  // 6: ninja.sds.tree.v1.Beat.wishes:type_name -> ninja.sds.tree.v1.Wish
 	3,  // 7: ninja.sds.tree.v1.Beat.plan:type_name -> ninja.sds.tree.v1.Plan
 	8,  // 8: ninja.sds.tree.v1.Ask.proof:type_name -> ninja.sds.tree.v1.Proof
 	9,  // 9: ninja.sds.tree.v1.Proof.shown:type_name -> ninja.sds.tree.v1.Shown
-	11, // 10: ninja.sds.tree.v1.Answer.hits:type_name -> ninja.sds.tree.v1.Hit
-	14, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
-	12, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
-	13, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	22, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
-	15, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
-	18, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
+	12, // 10: ninja.sds.tree.v1.Answer.hits:type_name -> ninja.sds.tree.v1.Hit
+	15, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
+	13, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
+	14, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
+	23, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	16, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
+	19, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	3,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
-	20, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	23, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	21, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
+	24, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
 	0,  // 20: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
 	0,  // 21: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
-	16, // 22: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
-	19, // 23: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
+	17, // 22: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
+	20, // 23: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
 	0,  // 24: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
 	0,  // 25: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	17, // 26: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	21, // 27: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	18, // 26: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	22, // 27: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
 	24, // [24:28] is the sub-list for method output_type
 	20, // [20:24] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
@@ -2090,7 +2177,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
