@@ -73,19 +73,19 @@ func (n *Node) answer(ctx context.Context, from origin, a *treepb.Ask, tell emit
 		}
 		steps = append(steps, s)
 	}
-	outcomes := make([]*treepb.Outcome, 0, len(d.Outcomes)+1)
+	last := &treepb.Answer{Last: true}
 	for _, o := range d.Outcomes {
-		outcomes = append(outcomes, outcomeMessage(o))
+		last.Outcomes = append(last.Outcomes, outcomeMessage(o))
 	}
 	if d.Search {
-		o, err := q.search(ctx)
+		o, err := q.search(len(steps) == 0, last)
 		if err != nil {
 			return err
 		}
-		outcomes = append(outcomes, o)
+		last.Outcomes = append(last.Outcomes, o)
 	}
-	outcomes = append(outcomes, q.onward(ctx, steps, who)...)
-	return tell(&treepb.Answer{Outcomes: outcomes, Last: true})
+	q.onward(ctx, steps, who, last)
+	return tell(last)
 }
 
 // inquiry reads a question.
@@ -193,14 +193,14 @@ func (q *inquiry) arrivalOf(left time.Duration) route.Arrival {
 	return out
 }
 
-// search answers from what this server has.
-func (q *inquiry) search(ctx context.Context) (*treepb.Outcome, error) {
+// search answers from what this server has. What fits goes with the last answer when that comes at once.
+func (q *inquiry) search(atOnce bool, last *treepb.Answer) (*treepb.Outcome, error) {
 	begun := time.Now()
-	hits, err := q.cfg.Local.Look(ctx, q.asker, q.question.local)
+	hits, err := q.cfg.Local.Look(q.ctx, q.asker, q.question.local)
 	if err != nil {
 		return nil, err
 	}
-	if err := q.tellHits(hits); err != nil {
+	if err := q.tellHits(hits, atOnce, last); err != nil {
 		return nil, err
 	}
 	o := &treepb.Outcome{
@@ -225,7 +225,7 @@ func (q *inquiry) search(ctx context.Context) (*treepb.Outcome, error) {
 // answerSize is how many bytes of hits travel in one frame.
 const answerSize = 256 << 10
 
-func (q *inquiry) tellHits(hits []sds.Hit) error {
+func (q *inquiry) tellHits(hits []sds.Hit, atOnce bool, last *treepb.Answer) error {
 	m, size := &treepb.Answer{}, 0
 	for _, x := range hits {
 		if size += len(x.Found.GetDescription()) + 1024; size > answerSize {
@@ -238,6 +238,10 @@ func (q *inquiry) tellHits(hits []sds.Hit) error {
 	}
 	q.count(len(hits))
 	if len(m.Hits) == 0 {
+		return nil
+	}
+	if atOnce {
+		last.Hits = m.Hits
 		return nil
 	}
 	return q.tell(m)
@@ -260,9 +264,9 @@ func (q *inquiry) enough() bool {
 	return q.want == route.First && q.found >= q.question.local.Limit
 }
 
-// onward asks the branches, phase by phase while something is wanted still, and returns what became of those that did
-// not answer.
-func (q *inquiry) onward(ctx context.Context, steps []route.Step, who []*neighbour) (outcomes []*treepb.Outcome) {
+// onward asks the branches, phase by phase while something is wanted still. last gets what became of those that did not
+// answer, and what a branch told last that nobody else is waited for with.
+func (q *inquiry) onward(ctx context.Context, steps []route.Step, who []*neighbour, last *treepb.Answer) {
 	for phase := 0; len(steps) > 0; phase++ {
 		var now, later []route.Step
 		for _, s := range steps {
@@ -273,32 +277,29 @@ func (q *inquiry) onward(ctx context.Context, steps []route.Step, who []*neighbo
 			}
 		}
 		steps = later
-		if q.enough() {
+		switch {
+		case q.enough():
 			for _, s := range now {
-				outcomes = append(outcomes, outcomeMessage(q.outcome(who[s.Branch], route.Unneeded)))
+				last.Outcomes = append(last.Outcomes, outcomeMessage(q.outcome(who[s.Branch], route.Unneeded)))
 			}
-			continue
+		case len(now) == 1 && len(later) == 0: // nobody else to wait for: no goroutine, and one frame less
+			if o := q.forward(ctx, now[0], who[now[0].Branch], last); o != nil {
+				last.Outcomes = append(last.Outcomes, o)
+			}
+		default:
+			last.Outcomes = append(last.Outcomes, q.together(ctx, now, who)...)
 		}
-		outcomes = append(outcomes, q.together(ctx, now, who)...)
 	}
-	return outcomes
 }
 
 // together asks branches at the same time.
-func (q *inquiry) together(ctx context.Context, steps []route.Step, who []*neighbour) []*treepb.Outcome {
-	if len(steps) == 1 { // nobody to wait for: no goroutine
-		if o := q.forward(ctx, steps[0], who[steps[0].Branch]); o != nil {
-			return []*treepb.Outcome{o}
-		}
-		return nil
-	}
+func (q *inquiry) together(ctx context.Context, steps []route.Step, who []*neighbour) (failed []*treepb.Outcome) {
 	out := make([]*treepb.Outcome, len(steps))
 	var all sync.WaitGroup
 	for i, s := range steps {
-		all.Go(func() { out[i] = q.forward(ctx, s, who[s.Branch]) })
+		all.Go(func() { out[i] = q.forward(ctx, s, who[s.Branch], nil) })
 	}
 	all.Wait()
-	var failed []*treepb.Outcome
 	for _, o := range out {
 		if o != nil {
 			failed = append(failed, o)
@@ -307,12 +308,13 @@ func (q *inquiry) together(ctx context.Context, steps []route.Step, who []*neigh
 	return failed
 }
 
-// forward asks one branch and passes on what it answers; it returns what went wrong, if anything.
-func (q *inquiry) forward(ctx context.Context, s route.Step, nb *neighbour) *treepb.Outcome {
+// forward asks one branch and passes on what it answers, its last answer into last unless that is nil; it returns what
+// went wrong, if anything.
+func (q *inquiry) forward(ctx context.Context, s route.Step, nb *neighbour, last *treepb.Answer) *treepb.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, s.Left)
 	defer cancel()
 	begun := time.Now()
-	hits, err := q.relay(ctx, nb, q.onwardAsk(s, nb))
+	hits, err := q.relay(ctx, nb, q.onwardAsk(s, nb), last)
 	if !nb.up && (err == nil || hits > 0) {
 		nb.account.note(hits > 0, nb.table.AnswersFor(q.routed))
 	}
@@ -358,8 +360,8 @@ func (q *inquiry) onwardAsk(s route.Step, nb *neighbour) *treepb.Ask {
 // errEnough is a branch whose answer was not waited for.
 var errEnough = errors.New("enough was found")
 
-// relay asks a neighbour and passes on what it answers but the last.
-func (q *inquiry) relay(ctx context.Context, nb *neighbour, a *treepb.Ask) (hits int, err error) {
+// relay asks a neighbour and passes on what it answers; what it answers last goes into last unless that is nil.
+func (q *inquiry) relay(ctx context.Context, nb *neighbour, a *treepb.Ask, last *treepb.Answer) (hits int, err error) {
 	answers, done, err := nb.stream.ask(ctx, a)
 	if err != nil {
 		return 0, errLinkLost
@@ -371,24 +373,14 @@ func (q *inquiry) relay(ctx context.Context, nb *neighbour, a *treepb.Ask) (hits
 			if !ok {
 				return hits, context.DeadlineExceeded
 			}
-			last := m.GetLast()
-			code, text := m.GetCode(), m.GetError()
 			hits += len(m.GetHits()) + len(m.GetSealed())
 			q.count(len(m.GetHits()))
 			q.attribute(nb, m.GetOutcomes())
-			if len(m.GetHits())+len(m.GetOutcomes())+len(m.GetSealed())+len(m.GetGone())+len(m.GetSynced()) > 0 {
-				m.Last, m.Code, m.Error = false, 0, ""
-				if err := q.tell(m); err != nil {
-					return hits, err
-				}
-			}
-			if last && code != 0 {
-				return hits, status.Error(codes.Code(code), text)
-			}
-			if last {
-				return hits, nil
-			}
-			if q.enough() {
+			ended, err := q.passOn(m, last)
+			switch {
+			case ended || err != nil:
+				return hits, err
+			case q.enough():
 				return hits, errEnough
 			}
 		case <-ctx.Done():
@@ -397,6 +389,32 @@ func (q *inquiry) relay(ctx context.Context, nb *neighbour, a *treepb.Ask) (hits
 			return hits, errLinkLost
 		}
 	}
+}
+
+// passOn passes on one answer of a neighbour, and reports whether it was the last.
+func (q *inquiry) passOn(m, last *treepb.Answer) (ended bool, err error) {
+	ended = m.GetLast()
+	if ended && m.GetCode() != 0 {
+		err = status.Error(codes.Code(m.GetCode()), m.GetError())
+	}
+	if ended && last != nil {
+		last.Hits, last.Sealed = append(last.Hits, m.GetHits()...), append(last.Sealed, m.GetSealed()...)
+		last.Outcomes = append(last.Outcomes, m.GetOutcomes()...)
+		return true, err
+	}
+	if empty(m) {
+		return ended, err
+	}
+	m.Last, m.Code, m.Error = false, 0, ""
+	if told := q.tell(m); told != nil {
+		return ended, told
+	}
+	return ended, err
+}
+
+// empty reports whether an answer says nothing.
+func empty(m *treepb.Answer) bool {
+	return len(m.GetHits())+len(m.GetOutcomes())+len(m.GetSealed())+len(m.GetGone())+len(m.GetSynced())+len(m.GetBegun()) == 0
 }
 
 // attribute says of what a neighbour did itself how it was reached, and how old the summary was that led there.
@@ -425,10 +443,11 @@ func (q *inquiry) pass(ctx context.Context) error {
 		if a.Way = q.ask.GetWay()[1:]; len(a.Way) == 0 {
 			a.Scope = uint32(route.Local)
 		}
-		if _, err := q.relay(ctx, nb, a); err != nil {
+		last := &treepb.Answer{Last: true}
+		if _, err := q.relay(ctx, nb, a, last); err != nil {
 			return err
 		}
-		return q.tell(&treepb.Answer{Last: true})
+		return q.tell(last)
 	}
 	return status.Errorf(codes.Unavailable, "%s is no neighbour of %s now", next, q.self)
 }

@@ -36,7 +36,7 @@ func (g *gathering) take(m *treepb.Answer) error {
 		g.last = m
 		return nil
 	}
-	if len(m.Hits)+len(m.GetOutcomes())+len(m.GetSealed())+len(m.GetGone())+len(m.GetSynced()) == 0 {
+	if empty(m) {
 		return nil
 	}
 	return g.tell(m)

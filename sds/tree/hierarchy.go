@@ -249,7 +249,7 @@ func (h *hierarchy) beatDown(c *child) {
 	for _, id := range h.line {
 		b.Line = append(b.Line, string(id))
 	}
-	_ = c.stream.tryPut(&treepb.Frame{Kind: &treepb.Frame_Beat{Beat: b}})
+	c.stream.mention(&treepb.Frame{Kind: &treepb.Frame_Beat{Beat: b}})
 }
 
 // tellParent sends a summary when something has changed and the one before is on its way, then a beat.
@@ -362,16 +362,6 @@ func planFrom(m *treepb.Plan) (summary.Plan, error) {
 		p.Triples = append(p.Triples, summary.Key(k))
 	}
 	return p, p.Check()
-}
-
-// tryPut queues a frame unless the queue is full.
-func (s *stream) tryPut(f *treepb.Frame) bool {
-	select {
-	case s.urgent <- f:
-		return true
-	default:
-		return false
-	}
 }
 
 // changes wakes those who wait for the next one.

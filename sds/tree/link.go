@@ -394,7 +394,7 @@ func (h *hierarchy) beat(s *stream, nb *neighbour, b *treepb.Beat) {
 	}
 	if c.lagging++; c.lagging >= 2 {
 		c.lagging = 0
-		s.tryPut(&treepb.Frame{Kind: &treepb.Frame_Resync{Resync: true}})
+		s.mention(&treepb.Frame{Kind: &treepb.Frame_Resync{Resync: true}})
 	}
 }
 
@@ -424,7 +424,7 @@ func (h *hierarchy) part(s *stream, nb *neighbour, p *treepb.Part) error {
 	next, err := old.Apply(m)
 	if err != nil {
 		h.cfg.Log.Debug("summary out of step", "hierarchy", h.name, "child", nb.id, "error", err)
-		s.tryPut(&treepb.Frame{Kind: &treepb.Frame_Resync{Resync: true}})
+		s.mention(&treepb.Frame{Kind: &treepb.Frame_Resync{Resync: true}})
 		return nil
 	}
 	c.table = next

@@ -13,17 +13,18 @@ import (
 	"ninja/sds/tree/treepb"
 )
 
-// stream is one side of a link or of a client's session. Its sender goroutine owns the writing half; whoever runs it
-// reads. Questions of both sides travel on it, each side numbering its own.
+// stream is one side of a link or of a client's session. Who has something to say writes it, one at a time; a goroutine
+// writes what is bulky; whoever runs the stream reads. Questions of both sides travel on it, each side numbering its own.
 type stream struct {
-	peer   ca.Peer
-	raw    rawStream
-	ctx    context.Context
-	end    context.CancelCauseFunc
-	urgent chan *treepb.Frame // beats, questions, answers
-	bulk   chan *treepb.Frame // summaries
-	slots  chan struct{}      // questions of the other side that are being answered
-	stand  chan struct{}      // and those that stand
+	peer  ca.Peer
+	raw   rawStream
+	ctx   context.Context
+	end   context.CancelCauseFunc
+	bulk  chan *treepb.Frame // summaries
+	slots chan struct{}      // questions of the other side that are being answered
+	stand chan struct{}      // and those that stand
+
+	writing sync.Mutex // held over a write
 
 	mu      sync.Mutex
 	last    uint64
@@ -39,7 +40,6 @@ type rawStream interface {
 
 // Bounds of a stream.
 const (
-	urgentQueue = 256
 	bulkQueue   = 512
 	asksAtOnce  = 512 // of one neighbour
 	asksClient  = 64  // of one client
@@ -53,42 +53,48 @@ var errClosed = errors.New("the link is closed")
 
 func newStream(ctx context.Context, peer ca.Peer, raw rawStream, asks int) *stream {
 	s := &stream{
-		peer: peer, raw: raw, urgent: make(chan *treepb.Frame, urgentQueue), bulk: make(chan *treepb.Frame, bulkQueue),
+		peer: peer, raw: raw, bulk: make(chan *treepb.Frame, bulkQueue),
 		slots: make(chan struct{}, asks), stand: make(chan struct{}, standTimes*asks), pending: make(map[uint64]chan *treepb.Answer), running: make(map[uint64]context.CancelFunc),
 	}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	return s
 }
 
-// sending writes what is queued until the stream ends; what is urgent goes before what is bulky.
+// sending writes what is bulky until the stream ends, piece by piece, so that what is urgent goes between.
 func (s *stream) sending() {
 	for {
-		var f *treepb.Frame
 		select {
-		case f = <-s.urgent:
-		default:
-			select {
-			case f = <-s.urgent:
-			case f = <-s.bulk:
-			case <-s.ctx.Done():
+		case f := <-s.bulk:
+			if s.put(f) != nil {
 				return
 			}
-		}
-		f.Version = 1
-		if err := s.raw.Send(f); err != nil {
-			s.end(err)
+		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-// put queues a frame.
+// put writes a frame. It waits while the other side does not read; a link whose other side reads nothing dies of its
+// silence.
 func (s *stream) put(f *treepb.Frame) error {
-	select {
-	case s.urgent <- f:
-		return nil
-	case <-s.ctx.Done():
+	f.Version = 1
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
+	}
+	if err := s.raw.Send(f); err != nil {
+		s.end(err)
+		return err
+	}
+	return nil
+}
+
+// mention queues a frame behind what is bulky, unless there is too much of that: for beats, which come again.
+func (s *stream) mention(f *treepb.Frame) {
+	select {
+	case s.bulk <- f:
+	default:
 	}
 }
 
@@ -106,10 +112,7 @@ func (s *stream) ask(ctx context.Context, a *treepb.Ask) (answers <-chan *treepb
 		delete(s.pending, a.Id)
 		s.mu.Unlock()
 		if waiting { // no last answer came: it is not wanted any more
-			select {
-			case s.urgent <- &treepb.Frame{Kind: &treepb.Frame_Cancel{Cancel: a.Id}}:
-			default: // too busy to say so; the other side's deadline ends it
-			}
+			_ = s.put(&treepb.Frame{Kind: &treepb.Frame_Cancel{Cancel: a.Id}})
 		}
 	}
 	if err := s.put(&treepb.Frame{Kind: &treepb.Frame_Ask{Ask: a}}); err != nil {
