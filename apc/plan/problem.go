@@ -38,7 +38,6 @@ type problem struct {
 	minCost   []float64 // by operator: least cost over places, +Inf where there is no place
 	opMask    []uint32  // by operator: transports
 	bounds    *bounds
-	unpriced  int                      // chains that are taken before the bounds get prices
 	proving   bool                     // a proof is wanted
 	keep      []bool                   // nodes worth trying, when not all are allowed; made when first asked for
 	byZones   [][]zoneCost             // by operator, likewise
@@ -70,7 +69,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if p.steps = r.Steps + 2; r.Steps == 0 {
 		p.steps = MaxSteps + 2
 	}
-	p.order, p.unpriced = p.w, unpriced
+	p.order = p.w
 	if p.from, err = p.endpoint(r.from(), true); err != nil {
 		return nil, err
 	}

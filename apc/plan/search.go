@@ -56,7 +56,6 @@ type search struct {
 	seen     map[frontKey]*frontier
 	examined int
 	upper    float64 // the cost of the best plan known
-	most     int     // chains to take; 0 is any number
 	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
 	// factor times what no plan is below is assumed to be dearer than the best plan; assumed says that upper is that, and
@@ -67,13 +66,6 @@ type search struct {
 	start    open
 	expanded []*entry // for a proof
 }
-
-// easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
-// done by then, and do not need them.
-const easy = 256
-
-// unpriced is how many chains are taken before the bounds get prices.
-const unpriced = 512
 
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
@@ -92,44 +84,35 @@ func (p *problem) solve(ctx context.Context) outcome {
 	p.a = p.c.borrow()
 	defer func() { p.c.give(p.a) }()
 	total := outcome{cost: math.Inf(1)}
-	if len(p.dims) > 0 {
+	if len(p.dims) == 0 {
 		p.makeBounds()
-		if total = p.rounds(ctx, total, p.unpriced); (total.over || ctx.Err() != nil) && !p.proving {
-			return total
-		}
-		r := p.relax(ctx)
-		total.examined += r.work
-		if r.cost < total.cost {
-			total.cost, total.best = r.cost, r.best
-		}
-		switch {
-		case r.none:
-			total.bound = math.Inf(1)
-			return total
-		case p.proving && ctx.Err() == nil:
-		case total.best != nil && total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil:
-			total.bound = min(total.cost, max(total.bound, r.bound))
-			return total
-		}
-		p.prices, p.order = r.prices, p.w.at(r.prices)
-		total.prices = r.prices
-		p.weighOperators()
-		defer func() { p.prices, p.order = vector{}, p.w }()
-		p.makeBounds()
-		out := p.rounds(ctx, total, 0)
-		out.bound = max(out.bound, min(out.cost, r.bound)) // when the time ran out
-		return out
+		return p.rounds(ctx, total)
 	}
+	r := p.relax(ctx)
+	total.examined, total.cost, total.best, total.prices = r.work, r.cost, r.best, r.prices
+	switch {
+	case r.none:
+		total.bound = math.Inf(1)
+		return total
+	case p.proving && ctx.Err() == nil:
+	case total.best != nil && (total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil):
+		total.bound = min(total.cost, r.bound)
+		return total
+	}
+	p.prices, p.order = r.prices, p.w.at(r.prices)
+	p.weighOperators()
+	defer func() { p.prices, p.order = vector{}, p.w }()
 	p.makeBounds()
-	return p.rounds(ctx, total, 0)
+	out := p.rounds(ctx, total)
+	out.bound = max(out.bound, min(out.cost, r.bound)) // when the time ran out
+	return out
 }
 
-// rounds searches until the plan does not crowd any node, from the best that is known, but takes at most some chains;
-// zero is no such limit.
-func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
+// rounds searches until the plan does not crowd any node, from the best that is known.
+func (p *problem) rounds(ctx context.Context, total outcome) outcome {
 	refund := p.refund(p.prices)
 	for try := 0; ; {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most, factor: factors[try]}
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, factor: factors[try]}
 		crowded := s.run(ctx)
 		total.examined += s.examined
 		if !s.assumed {
@@ -141,9 +124,7 @@ func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 			continue
 		}
 		if s.assumed && len(s.q) == 0 {
-			if try++; most > 0 {
-				most = max(most-s.examined, 1)
-			}
+			try++
 			continue
 		}
 		total.expanded = s.expanded
@@ -167,17 +148,11 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 	p := s.p
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least-s.refund < s.upper {
-		if s.most > 0 && s.examined >= s.most {
-			return nil
-		}
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
 			if s.best == nil {
 				s.dive()
 			}
 			return nil
-		}
-		if s.examined == easy {
-			s.bindDims()
 		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
@@ -251,7 +226,9 @@ func (s *search) begin() {
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.a.opens[o]
 	if p.proving {
-		p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
+		for m := range p.metrics() {
+			p.bounds.settle(m, t.shape, t.about, 0, math.Inf(1))
+		}
 		e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	} else {
 		e.left = s.aim()
@@ -265,7 +242,7 @@ func (s *search) begin() {
 	}
 	s.least = p.leastFrom(e.labels)
 	if !p.proving {
-		if guess := e.least*s.factor - s.refund; guess < s.upper {
+		if guess := (e.least - s.refund) * s.factor; guess > 0 && guess < s.upper {
 			s.upper, s.assumed = guess, true
 		}
 		p.bounds.narrow(0, s.upper+s.refund-e.net)
@@ -274,6 +251,7 @@ func (s *search) begin() {
 		if e.least = e.net + e.left; e.least-s.refund >= s.upper {
 			return
 		}
+		s.bindDims()
 	}
 	s.push(e)
 }
@@ -304,9 +282,8 @@ func (p *problem) leastFrom(l *labels) []float64 {
 func (s *search) bindDims() {
 	p := s.p
 	for i := range p.dims {
-		if p.proving || p.bounds.ops[1+i].past != nil {
-			p.bounds.settle(1+i, s.start.shape, s.start.about, 0, math.Inf(1))
-			continue
+		if p.bounds.ops[1+i].past != nil {
+			continue // from an earlier round
 		}
 		p.bounds.meet(1+i, s.start.shape, s.start.about)
 		p.bounds.narrow(1+i, slack(p.lim[p.dims[i]])-s.least[i])
