@@ -141,8 +141,10 @@ func (r *relaxation) reach(ctx context.Context, p *problem, first *pricedPlan, c
 		if kept {
 			continue
 		}
+		mark := p.a.taken
 		q := p.unbound(Weights{}.at(unit(d)))
 		out := q.rounds(ctx, outcome{cost: math.Inf(1)})
+		p.a.release(mark)
 		p.tracked = q.tracked
 		r.work += out.examined
 		if out.bound > slack(p.lim[d]) {
@@ -170,6 +172,8 @@ func unit(d int) (v vector) { v[d] = 1; return v }
 
 // try finds the best plan at some prices; nil when there is none, or none in time.
 func (r *relaxation) try(ctx context.Context, p *problem, prices vector) *pricedPlan {
+	mark := p.a.taken
+	defer func() { p.a.release(mark) }()
 	q := p.unbound(p.w.at(prices))
 	known := outcome{cost: math.Inf(1)}
 	for _, c := range r.cuts { // the best of the plans found before

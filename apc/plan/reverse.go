@@ -25,12 +25,12 @@ type reverser struct {
 	// While it grows towards a forward search, the least at which the two have met.
 	other *forward
 	met   float64
-	// live are the shapes that lead to the end; nil while more may be found.
+	// live are the shapes from which a way to the end is known.
 	live []bool
 }
 
 func (p *problem) reverse(metric int) *reverser {
-	r := &reverser{metric: metric, least: p.leastBySig(metric), dist: newAbsTable(p), limit: math.Inf(1), met: math.Inf(1)}
+	r := &reverser{metric: metric, least: p.leastBySig(metric), dist: newAbsTable(p), limit: math.Inf(1), met: math.Inf(1), live: make([]bool, len(p.t.shapes))}
 	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric)+p.bounds.any[metric])
 	return r
 }
@@ -135,19 +135,17 @@ func (r *reverser) into(a *absSig, about int32, mask uint32, dist float64) {
 }
 
 func (r *reverser) relax(shape, about int32, mask uint32, dist float64) {
-	at := r.dist.at(shape, about, mask)
 	x := absState{dist, shape, about, mask}
-	if *at <= dist || r.beyond(x) {
+	if r.dist.get(shape, about, mask) <= dist || r.beyond(x) {
 		return
 	}
-	*at = dist
+	r.dist.lower(shape, about, mask, dist)
 	if r.other != nil {
 		r.met = min(r.met, dist+r.other.settled(shape, about, mask))
 	}
+	r.live[shape] = true
 	if about != absFree {
-		if some := r.dist.at(shape, absSome, mask); *some > dist {
-			*some = dist
-		}
+		r.dist.lower(shape, absSome, mask, dist)
 	}
 	r.heap.push(x)
 }

@@ -400,10 +400,10 @@ func (s *search) expand(e *entry) {
 			}
 		}
 	}
-	live := p.bounds.ops[0].live
+	live, more := p.bounds.ops[0].live, len(p.bounds.ops[0].heap) > 0
 	takes, outs := p.t.takes[from.shape], p.t.takesOut[from.shape]
 	for i, out := range outs {
-		if out < 0 || live != nil && !live[out] {
+		if out < 0 || !live[out] && !more {
 			continue
 		}
 		x.over(takes[i], from.about)
