@@ -318,21 +318,11 @@ func (s *search) bound(e *entry) bool {
 func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
-	var shape, about int32
 	if e.open < 0 && !s.unify(e) {
 		return false
 	}
-	if !e.done {
-		shape, about = p.a.opens[e.open].shape, p.a.opens[e.open].about
-	}
-	left := func(metric int, node int32) float64 {
-		if e.done {
-			return 0
-		}
-		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
-	}
 	p.ceiling = s.upper + s.refund
-	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), left)
+	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), p.restBehind(e))
 	return s.bound(e)
 }
 
