@@ -85,7 +85,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 }
 
 func (p *problem) endpoint(name string, source bool) (int, error) {
-	i, ok := p.c.byName[name]
+	i, ok := p.c.byName.get(name)
 	if !ok {
 		return 0, &Refusal{Reason: UnknownName, Subject: name, Text: fmt.Sprintf("there is no %s", name)}
 	}
@@ -110,7 +110,7 @@ func (p *problem) requirements() error {
 		p.after = append(p.after, after)
 		found := false
 		for _, name := range q.Any {
-			if o, ok := p.c.byName[name]; ok && o != p.from && o != p.to {
+			if o, ok := p.c.byName.get(name); ok && o != p.from && o != p.to {
 				p.meets[int32(o)] |= 1 << i
 				found = true
 			}
@@ -128,7 +128,7 @@ func (p *problem) limitNodes() {
 	p.unlimited = len(p.req.Without)+len(p.req.Bounds.Domains) == 0
 	p.banned = make([]bool, len(p.c.ops))
 	for _, name := range p.req.WithoutOperators {
-		if i, ok := p.c.byName[name]; ok {
+		if i, ok := p.c.byName.get(name); ok {
 			p.banned[i] = true
 		}
 	}
