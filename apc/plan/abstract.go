@@ -98,6 +98,17 @@ func (t *absTable) get(shape, about int32, mask uint32) float64 {
 	return math.Inf(1)
 }
 
+// least is the least of a reverser's numbers for a type of which the meaning is known as well as about says.
+func (t *absTable) least(shape, about int32, mask uint32) float64 {
+	switch about {
+	case aboutNone, aboutAny, aboutFree:
+		return t.get(shape, about, mask)
+	case aboutUnknown:
+		return min(t.get(shape, absSome, mask), t.get(shape, absFree, mask))
+	}
+	return min(t.get(shape, absEvery, mask), t.get(shape, about, mask))
+}
+
 // lower puts a number unless there is one that is no higher; it reports whether it did.
 func (t *absTable) lower(shape, about int32, mask uint32, x float64) bool {
 	k := t.key(shape, about, mask)

@@ -14,16 +14,17 @@ type forward struct {
 	dist   absTable
 	floors absTable // the same for the states of a reverser, once they are settled
 	heap   absHeap
+	fence  *absTable // states that it may go to; nil for all
 }
 
 func (p *problem) ahead(r *reverser, shape, about int32) *forward {
-	f := &forward{metric: r.metric, least: r.least, dist: newAbsTable(p), floors: newAbsTable(p)}
+	f := &forward{metric: r.metric, least: r.least, dist: newAbsTable(p), floors: newAbsTable(p), fence: p.fence}
 	f.relax(shape, about, 0, 0)
 	return f
 }
 
 func (f *forward) relax(shape, about int32, mask uint32, dist float64) {
-	if math.IsInf(dist, 1) {
+	if math.IsInf(dist, 1) || f.fence != nil && math.IsInf(f.fence.least(shape, about, mask), 1) {
 		return
 	}
 	if f.dist.lower(shape, about, mask, dist) {

@@ -57,7 +57,7 @@ func (p *problem) refund(prices vector) (sum float64) {
 // unbound is the problem without bounds on resources, with other weights. What does not depend on them is shared.
 func (p *problem) unbound(w Weights) *problem {
 	q := *p
-	q.dims, q.w, q.order, q.prices, q.proving = nil, w, w, vector{}, false
+	q.dims, q.w, q.order, q.prices, q.proving, q.limit = nil, w, w, vector{}, false, 0
 	q.hops = make(map[*Transport][]float64)
 	q.byZones = make([][]zoneCost, len(p.c.ops))
 	q.weighOperators()
@@ -88,21 +88,16 @@ func (p *problem) keeps(used vector) bool {
 	return true
 }
 
-// relax tries prices until they do not get better. The bounds need no prices when the best plan of all keeps them.
-func (p *problem) relax(ctx context.Context) *relaxation {
-	r := &relaxation{bound: math.Inf(-1), cost: math.Inf(1)}
-	first := r.try(ctx, p, vector{})
-	if first == nil || r.best != nil {
-		return r
-	}
+// relax tries prices until they do not get better, from the best plan of all on.
+func (r *relaxation) relax(ctx context.Context, p *problem, first *pricedPlan) {
 	caps := vector{}
 	for _, d := range p.dims {
 		if first.used[d] > slack(p.lim[d]) {
-			caps[d] = 32 * max(first.cost, 1e-3) / first.used[d]
+			caps[d] = dearest * max(first.cost, 1e-3) / first.used[d]
 		}
 	}
 	if !r.reach(ctx, p, first, caps) {
-		return r
+		return
 	}
 	for range maxPrices {
 		prices, top := r.dual(p, caps)
@@ -115,12 +110,14 @@ func (p *problem) relax(ctx context.Context) *relaxation {
 		}
 		for _, d := range p.dims {
 			if caps[d] == 0 && x.used[d] > slack(p.lim[d]) {
-				caps[d] = 32 * max(first.cost, 1e-3) / x.used[d]
+				caps[d] = dearest * max(first.cost, 1e-3) / x.used[d]
 			}
 		}
 	}
-	return r
 }
+
+// dearest bounds prices: at the highest, a bound's use in the first plan costs that many times what the plan costs.
+const dearest = 32
 
 // reach makes a cut for each bound that is broken, of a plan that keeps it or breaks it least; it reports whether all can be
 // kept, each by itself. Low prices are tried first: the higher they are, the more alike plans become and the longer it takes.
@@ -173,7 +170,6 @@ func unit(d int) (v vector) { v[d] = 1; return v }
 // try finds the best plan at some prices; nil when there is none, or none in time.
 func (r *relaxation) try(ctx context.Context, p *problem, prices vector) *pricedPlan {
 	mark := p.a.taken
-	defer func() { p.a.release(mark) }()
 	q := p.unbound(p.w.at(prices))
 	known := outcome{cost: math.Inf(1)}
 	for _, c := range r.cuts { // the best of the plans found before
@@ -187,6 +183,7 @@ func (r *relaxation) try(ctx context.Context, p *problem, prices vector) *priced
 	}
 	out := q.rounds(ctx, known)
 	p.tracked = q.tracked // what competes for a node does so at all prices
+	p.a.release(mark)
 	r.work += out.examined
 	if b := out.bound - p.refund(prices); b > r.bound {
 		r.bound, r.prices = b, prices

@@ -20,7 +20,7 @@ type problem struct {
 	w         Weights
 	order     Weights // of the search: w and what the bounds are priced at, see relax
 	prices    vector
-	ceiling   float64 // what a label may not come to: a plan is known that is as good
+	ceiling   float64 // what a label may not come to: a plan is known, or assumed, that is as good
 	lim       vector
 	dims      []int // the resources that are bound
 	from, to  int
@@ -39,6 +39,8 @@ type problem struct {
 	opMask    []uint32  // by operator: transports
 	bounds    *bounds
 	proving   bool                     // a proof is wanted
+	fence     *absTable                // states that plans may come to; nil for all
+	limit     float64                  // of the plans that these may be part of
 	keep      []bool                   // nodes worth trying, when not all are allowed; made when first asked for
 	byZones   [][]zoneCost             // by operator, likewise
 	hops      map[*Transport][]float64 // by transport, see hopTable

@@ -88,24 +88,7 @@ func (p *problem) solve(ctx context.Context) outcome {
 		p.makeBounds()
 		return p.rounds(ctx, total)
 	}
-	r := p.relax(ctx)
-	total.examined, total.cost, total.best, total.prices = r.work, r.cost, r.best, r.prices
-	switch {
-	case r.none:
-		total.bound = math.Inf(1)
-		return total
-	case p.proving && ctx.Err() == nil:
-	case total.best != nil && (total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil):
-		total.bound = min(total.cost, r.bound)
-		return total
-	}
-	p.prices, p.order = r.prices, p.w.at(r.prices)
-	p.weighOperators()
-	defer func() { p.prices, p.order = vector{}, p.w }()
-	p.makeBounds()
-	out := p.rounds(ctx, total)
-	out.bound = max(out.bound, min(out.cost, r.bound)) // when the time ran out
-	return out
+	return p.solveBound(ctx)
 }
 
 // rounds searches until the plan does not crowd any node, from the best that is known.
@@ -123,7 +106,7 @@ func (p *problem) rounds(ctx context.Context, total outcome) outcome {
 			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
-		if s.assumed && len(s.q) == 0 {
+		if s.assumed && len(s.q) == 0 && s.upper < p.assumed() {
 			try++
 			continue
 		}
@@ -133,7 +116,7 @@ func (p *problem) rounds(ctx context.Context, total outcome) outcome {
 			total.bound = min(total.cost, s.q[0].least-refund)
 		}
 		if s.assumed {
-			total.bound = min(total.bound, s.upper)
+			total.bound, total.over = min(total.bound, s.upper), false
 		}
 		return total
 	}
@@ -242,7 +225,11 @@ func (s *search) begin() {
 	}
 	s.least = p.leastFrom(e.labels)
 	if !p.proving {
-		if guess := (e.least - s.refund) * s.factor; guess > 0 && guess < s.upper {
+		guess := p.assumed()
+		if g := (e.least - s.refund) * s.factor; g > 0 {
+			guess = min(guess, g)
+		}
+		if guess < s.upper {
 			s.upper, s.assumed = guess, true
 		}
 		p.bounds.narrow(0, s.upper+s.refund-e.net)
