@@ -66,6 +66,7 @@ func (p *path) adopt(f *flow, m *Move) {
 	if m == nil {
 		return
 	}
+	i.Outlook = nil
 	i.Repairs, i.Moved = i.Repairs+m.repairs(), i.Moved+1-m.repairs()
 	if i.Moves = append(i.Moves, *m); len(i.Moves) > rememberedMoves {
 		i.Moves = i.Moves[1:]
