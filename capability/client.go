@@ -217,7 +217,7 @@ func (c *Client) GetGroup(ctx context.Context, name string) ([]ca.ID, error) {
 }
 
 // RevokePrincipal ends every capability that the principal holds; only user/admin may. The principal can get a new one:
-// to shut it out, take it from its groups and ACLs too.
+// to shut it out, ban it (ca.Client.Ban).
 func (c *Client) RevokePrincipal(ctx context.Context, principal ca.ID) error {
 	_, err := c.rpc.RevokePrincipal(ctx, &pb.RevokePrincipalRequest{Version: 1, Principal: string(principal)})
 	return err

@@ -270,11 +270,16 @@ func (m *Manager) SetGroup(ctx context.Context, r *pb.SetGroupRequest) (*pb.Grou
 	if err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.setGroup(ctx, peer, r)
+}
+
+// setGroup replaces the members of a group. It is called with the lock held.
+func (m *Manager) setGroup(ctx context.Context, peer ca.Peer, r *pb.SetGroupRequest) (*pb.Group, error) {
 	if err := checkMembers(r); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	members := ids(r.Members)
 	for _, id := range members {
 		if len(m.state.member[id]) >= maxGroupsOf && !slices.Contains(m.state.groups[r.Name], id) {

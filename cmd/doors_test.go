@@ -47,6 +47,21 @@ func (s *system) publishing(who, name, description string, args ...string) (file
 	return file, said
 }
 
+// page gets a page.
+func (s *system) page(url string) string {
+	s.t.Helper()
+	r, err := (&http.Client{Timeout: 10 * time.Second}).Get(url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil || r.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: status %d, %v: %s", url, r.StatusCode, err, b)
+	}
+	return string(b)
+}
+
 // Prometheus asks the door, and is told of what the door's own principal may find.
 func TestPrometheusFindsTargets(t *testing.T) {
 	s := newSystem(t)
@@ -56,18 +71,7 @@ func TestPrometheusFindsTargets(t *testing.T) {
 	if err != nil || json.Unmarshal(b, &ready) != nil {
 		t.Fatal(err, string(b))
 	}
-	targets := func() string {
-		r, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://" + ready["httpsd"] + "/targets")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		b, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
-		if err != nil || r.StatusCode != http.StatusOK || r.Header.Get("Content-Type") != "application/json" {
-			t.Fatalf("status %d, %v: %s", r.StatusCode, err, b)
-		}
-		return string(b)
-	}
+	targets := func() string { return s.page("http://" + ready["httpsd"] + "/targets") }
 	ann := s.user("server/admin", "ann")
 	s.publishing(ann, "shop", `<service xmlns="urn:ninja:service:1" kind="web" name="shop"><metrics address="10.1.2.3:9100" path="/m"/></service>`)
 	if got := targets(); got != "[]" {
@@ -148,6 +152,42 @@ func TestSchemasByHand(t *testing.T) {
 	if list := s.must(ann, "ninjactl", "schema", "list", "--output", "json"); !strings.Contains(list, `"version":2`) {
 		t.Errorf("after a restart: %s", list)
 	}
+}
+
+// Groups and named numbers by hand: what is granted to a group its members have, for as long as they are.
+func TestGroupsAndNumbers(t *testing.T) {
+	s := newSystem(t)
+	serving(s, "")
+	admin := "server/admin"
+	ann, bob := s.user(admin, "ann"), s.user(admin, "bob")
+	numbers := filepath.Join(s.dir, "numbers")
+	write(t, numbers, "queue=3\n")
+	s.publishing(ann, "laser", `<service kind="printer"/>`, "--numbers", numbers)
+	found := func(args ...string) bool {
+		return s.tool(bob, append([]string{"sdsquery", "kind=printer"}, args...)...).code == 0
+	}
+	s.must(ann, "ninjactl", "acl", "grant", "laser", "group:staff", "find")
+	if list := s.must(ann, "ninjactl", "acl", "list"); !strings.Contains(list, "#laser\n  group:staff  find") {
+		t.Errorf("acl list:\n%s", list)
+	}
+	s.must(admin, "ninjactl", "group", "add", "staff", "spiffe://test.ninja/user/cy", "spiffe://test.ninja/user/bob")
+	s.eventually("bob finds it as one of the staff", func() bool { return found() })
+	if list := s.must(admin, "ninjactl", "group", "list", "--output", "json"); !strings.Contains(list, `{"name":"staff","members":2}`) {
+		t.Errorf("group list: %s", list)
+	}
+	s.must(admin, "ninjactl", "group", "remove", "staff", "spiffe://test.ninja/user/bob")
+	s.eventually("bob is no longer one of the staff", func() bool { return !found() })
+	s.must(ann, "ninjactl", "acl", "grant", "laser", "spiffe://test.ninja/user/bob", "find")
+	s.eventually("bob finds it himself", func() bool { return found() })
+
+	queue := func(want string) func() bool {
+		return func() bool {
+			return strings.Contains(s.tool(bob, "sdsquery", "-c", "queue", "kind=printer").out, "queue="+want)
+		}
+	}
+	s.eventually("the queue is told", queue("3"))
+	write(t, numbers, "queue=7\n")
+	s.eventually("another queue is told", queue("7"))
 }
 
 // Where there is no multicast the same is said by unicast: daemons and tools ask the server for what it announces.

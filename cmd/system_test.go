@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if bin = os.Getenv(insideAvahi); bin != "" { // built already
 		os.Exit(m.Run())
 	}
+	if how := os.Getenv(flooder); how != "" {
+		os.Exit(floodMain(how))
+	}
 	root, err := filepath.Abs("..")
 	if err != nil {
 		panic(err)

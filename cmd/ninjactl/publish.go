@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,8 @@ type publishCommand struct {
 	File  string `arg:"" type:"existingfile" help:"The description, one XML document."`
 	Name  string `help:"Name of the service; the default is the document's name attribute, or the file's name."`
 	Watch bool   `help:"Publish again whenever the file changes."`
+	// Numbers are read again whenever the file changes, also without Watch: they are there to change.
+	Numbers string `type:"existingfile" placeholder:"FILE" help:"Named numbers that queries can sort and compare by: lines NAME=NUMBER, as in queue=3; told again whenever the file changes."`
 }
 
 // Run announces the description until it is interrupted, then withdraws it.
@@ -56,6 +59,10 @@ func (p *publishCommand) Run(ctx context.Context, c *commands) error {
 		return err
 	}
 	if err := a.Publish(name, description); err != nil {
+		return err
+	}
+	var last string
+	if err := p.tellNumbers(a, name, &last); err != nil {
 		return err
 	}
 	// The announcer outlives the interrupt for as long as the withdrawal takes.
@@ -126,7 +133,7 @@ func (p publication) accepted(ctx context.Context, description []byte) error {
 func (p *publishCommand) follow(ctx context.Context, a *announce.Announcer, to publication, before []byte, ended <-chan error) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	var complaint string
+	var complaint, last string
 	for {
 		select {
 		case <-ctx.Done():
@@ -135,23 +142,80 @@ func (p *publishCommand) follow(ctx context.Context, a *announce.Announcer, to p
 			return err
 		case <-tick.C:
 		}
-		if !p.Watch {
-			continue
-		}
-		now, _, err := p.read()
-		if err == nil && !bytes.Equal(now, before) {
-			before = now
-			if err = p.again(ctx, a, to, now); err == nil {
-				fmt.Printf("%s: published again (%d bytes)\n", to.name, len(now))
-			}
+		err := p.tellNumbers(a, to.name, &last)
+		if p.Watch && err == nil {
+			before, err = p.changed(ctx, a, to, before)
 		}
 		if err == nil {
 			complaint = ""
 		} else if ctx.Err() == nil && err.Error() != complaint { // once, not twice a second
 			complaint = err.Error()
-			fmt.Fprintln(os.Stderr, "ninjactl: the file is not published as it is now:", err)
+			fmt.Fprintln(os.Stderr, "ninjactl: not published as it is now:", err)
 		}
 	}
+}
+
+// changed publishes the file if it is another than before, and returns what was tried last.
+func (p *publishCommand) changed(ctx context.Context, a *announce.Announcer, to publication, before []byte) ([]byte, error) {
+	now, _, err := p.read()
+	if err != nil || bytes.Equal(now, before) {
+		return before, err
+	}
+	if err := p.again(ctx, a, to, now); err != nil {
+		return now, err
+	}
+	fmt.Printf("%s: published again (%d bytes)\n", to.name, len(now))
+	return now, nil
+}
+
+// tellNumbers sets the named numbers of the file, if there is one and it says something else than last.
+func (p *publishCommand) tellNumbers(a *announce.Announcer, name string, last *string) error {
+	if p.Numbers == "" {
+		return nil
+	}
+	b, err := readAtMost(p.Numbers, maxNumbers)
+	if err != nil || string(b) == *last {
+		return err
+	}
+	numbers, err := parseNumbers(string(b))
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Numbers, err)
+	}
+	a.SetNumbers(name, numbers)
+	*last = string(b)
+	return nil
+}
+
+// maxNumbers bounds a file of named numbers.
+const maxNumbers = 64 << 10
+
+// parseNumbers reads lines NAME=NUMBER.
+func parseNumbers(text string) (map[string]float64, error) {
+	numbers := make(map[string]float64)
+	line := 0
+	for s := range strings.Lines(text) {
+		line++
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(s, "=")
+		n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if !ok || err != nil {
+			return nil, fmt.Errorf("line %d: %.40q: want NAME=NUMBER, as in queue=3", line, s)
+		}
+		numbers[strings.TrimSpace(name)] = n
+	}
+	return numbers, announce.CheckNumbers(numbers)
+}
+
+// readAtMost reads a file, of which no more than a bound is wanted.
+func readAtMost(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // again publishes a changed description and waits until the server has it.
@@ -186,12 +250,7 @@ func (p *publishCommand) read() (description []byte, name string, err error) {
 
 // readDescription reads a file as a server would.
 func readDescription(file string) (*check.Document, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, announce.MaxDescription+1))
+	b, err := readAtMost(file, announce.MaxDescription+1)
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,8 @@ import (
 	"ninja/operators"
 )
 
-// reach is what a proxy may reach outside the system, as it is published.
-func (r *proxyRole) reach() (string, error) {
+// outside is what a proxy may reach outside the system, as it is published.
+func (r *proxyRole) outside() (string, error) {
 	var all []string
 	for _, line := range r.External {
 		e, err := operators.ParseExternal(line)

@@ -165,7 +165,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		if err != nil {
 			return failed(t, err)
 		}
-		fmt.Fprintln(t.out, n)
+		if o.Output == "json" {
+			err = jsonWriter{out: t.out}.write(map[string]int{"count": n}, "")
+		} else {
+			_, err = fmt.Fprintln(t.out, n)
+		}
+		if err != nil {
+			return failed(t, err)
+		}
 		return status(n)
 	}
 	if o.Explain {
@@ -173,7 +180,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		if err != nil {
 			return failed(t, err)
 		}
-		explain(t.out, x)
+		if o.Output == "json" {
+			err = jsonWriter{out: t.out}.write(explained(x), "  ")
+		} else {
+			explain(t.out, x)
+		}
+		if err != nil {
+			return failed(t, err)
+		}
 		return status(x.Found)
 	}
 	return o.list(ctx, t, client, q)
@@ -202,6 +216,29 @@ func (o *options) list(ctx context.Context, t terminal, client finder, q sds.Que
 		fmt.Fprintf(t.err, "sdsquery: these are the first %d; there are more: --all tells all, --limit N more of them\n", len(found))
 	}
 	return status(len(found))
+}
+
+// explanation is sds.Explanation in JSON.
+type explanation struct {
+	Classes  int               `json:"classes"`
+	Services int               `json:"services"`
+	Verified int               `json:"verified"`
+	Found    int               `json:"found"`
+	Parts    []explanationPart `json:"parts"`
+}
+
+type explanationPart struct {
+	What   string `json:"what"`
+	Size   int    `json:"size"`
+	Opened int    `json:"opened"`
+}
+
+func explained(x sds.Explanation) explanation {
+	out := explanation{x.Classes, x.Services, x.Verified, x.Found, []explanationPart{}}
+	for _, p := range x.Parts {
+		out.Parts = append(out.Parts, explanationPart{p.What, p.Size, p.Opened})
+	}
+	return out
 }
 
 // explain writes how an answer is found.

@@ -23,6 +23,8 @@ type Ends struct {
 	// Type is what flows; ADU makes the n-th ADU of it, from 0. Payloads differ and fit one packet.
 	Type connectors.Type
 	ADU  func(n int) connectors.ADU
+	// Other is another type that the transport carries; zero is audio/L16 of two channels.
+	Other connectors.Type
 	// Media is for transports that keep to the media's time and let a slow receiver lose rather than wait.
 	Media bool
 }
