@@ -82,3 +82,17 @@ func (l *learned) since(seen int) (names []string, now int, all bool) {
 	}
 	return append(names, l.log[seen-l.begun:]...), now, false
 }
+
+// of lists what was learned of some operators at their places.
+func (l *learned) of(operators []plan.Operator) (all []Learned) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range operators {
+		for _, p := range o.Places {
+			if got, ok := l.costs.Get(o.Name, p.Node); ok {
+				all = append(all, Learned{o.Name, p.Node, got.P50, got.P99, got.CPU, got.Reports})
+			}
+		}
+	}
+	return all
+}
