@@ -440,7 +440,8 @@ func TestSparesAndReports(t *testing.T) {
 		s := made.Steps[1]
 		for n := range 6 {
 			stats := host.StageStats{ID: s.Stage, Process: time.Second, ProcessP99: time.Second, CPU: 0.3}
-			if stats.In.ADUs = uint64(n / 2); n == 1 { // every other one says nothing new
+			stats.Out.ADUs = uint64(n / 2)
+			if stats.In.ADUs = uint64(n); n == 1 { // every other one says nothing new
 				stats.Process = time.Hour
 			}
 			town.nodes[s.Node].tell(host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}})
@@ -452,7 +453,7 @@ func TestSparesAndReports(t *testing.T) {
 		}
 		for n := range 6 {
 			stats := host.StageStats{ID: s.Stage, Process: time.Second, ProcessP99: time.Second, CPU: 0.3}
-			stats.In.ADUs = uint64(10 + n)
+			stats.In.ADUs, stats.Out.ADUs = uint64(10+n), uint64(10+n)
 			town.nodes[s.Node].tell(host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}})
 		}
 		synctest.Wait()

@@ -87,7 +87,7 @@ func (p *path) measured(from *node, r host.Report) {
 			if step.Stage != s.ID || step.Node != from.id { // nobody speaks for another's stage
 				continue
 			}
-			if s.In.ADUs != step.In && s.ProcessP99 > 0 { // it has worked since its last report
+			if s.In.ADUs != step.In && s.Out.ADUs != step.Out && s.ProcessP99 > 0 { // it has worked since its last report
 				p.learn.report(step.name, step.Node, s, step.described)
 			}
 			step.In, step.Out, step.ProcessP50, step.ProcessP99 = s.In.ADUs, s.Out.ADUs, s.Process, s.ProcessP99
