@@ -131,7 +131,7 @@ func (r *dataReader) Read(ctx context.Context) (connectors.ADU, error) {
 			return a, err
 		}
 		select {
-		case a := <-r.queue:
+		case a := <-r.waiting():
 			if r.count(a) {
 				return a, nil
 			}
@@ -148,12 +148,23 @@ func (r *dataReader) Read(ctx context.Context) (connectors.ADU, error) {
 	}
 }
 
-// count says whether an ADU that was taken from the queue is delivered; a flush drops it.
+// waiting is the queue; nil between a flush and its answer, which says what is to be dropped: what was written after it
+// may come first, because the channel and the session are two ways.
+func (r *dataReader) waiting() <-chan connectors.ADU {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.flushing {
+		return nil
+	}
+	return r.queue
+}
+
+// count says whether an ADU that was taken from the queue is delivered; a flush drops those before its position.
 func (r *dataReader) count(a connectors.ADU) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next++
-	if r.flushing || r.next <= r.resume {
+	if r.next <= r.resume {
 		return false
 	}
 	r.adus.Add(1)
@@ -170,7 +181,7 @@ func (r *dataReader) decide() (a connectors.ADU, err error, ready bool) {
 		return a, connectors.ErrClosed, true
 	default:
 	}
-	if len(r.queue) > 0 {
+	if len(r.queue) > 0 && !r.flushing {
 		return a, nil, false
 	}
 	if r.ended && r.next >= r.end {
@@ -183,7 +194,7 @@ func (r *dataReader) decide() (a connectors.ADU, err error, ready bool) {
 		default:
 		}
 	}
-	if r.broken != nil && len(r.queue) == 0 {
+	if r.broken != nil {
 		return a, r.cause(), true
 	}
 	return a, nil, false
