@@ -107,6 +107,22 @@ func TestAKilledNodeIsReplaced(t *testing.T) {
 	})
 }
 
+// A node that comes back is better than none: what it was blamed for earlier counts only while there is something else.
+func TestANodeThatCameBack(t *testing.T) {
+	inTown(t, time.Hour, nil, func(ctx context.Context, w *town, c *Creator) {
+		w.kill(dom+"proxy/p1", dom+"unit/lobby")
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		delete(w.away, dom+"proxy/p1")
+		w.mu.Unlock()
+		w.kill(dom+"proxy/p2", dom+"unit/lobby")
+		time.Sleep(time.Second)
+		if info := show(t, c); info.State != Running || info.at(1) != "p1" || info.Epoch != 3 || info.Repairs != 2 {
+			t.Errorf("%s in epoch %d: %s; %v", info.State, info.Epoch, info.Why, info.Steps)
+		}
+	})
+}
+
 // A hop that breaks between living nodes is made again as it was: a liar moves nobody else. Who says so again is done
 // without.
 func TestABrokenHopIsMadeAgain(t *testing.T) {
