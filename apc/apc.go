@@ -57,6 +57,8 @@ type Config struct {
 	Self *ca.Identity
 	Find Finder
 	Open Opener
+	// Audit is told of each path that was made or could not be; nil is nowhere.
+	Audit *ca.AuditLog
 	// Claims checks a capability held by the creator.
 	Claims func(token []byte) (capability.Claims, error)
 	// MaxPaths bounds the paths of all owners, zero is 1,000; MaxPerOwner those of one owner, zero is 100.
@@ -153,6 +155,23 @@ func (c *Creator) Plan(ctx context.Context, asker ca.Peer, r Request) (Info, err
 
 // Create makes a path and starts the flow.
 func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, error) {
+	info, err := c.create(ctx, asker, r)
+	record := ca.Record{Time: c.cfg.World.Now(), Event: "path", By: asker.ID, About: clip(r.Path, 16), Detail: clip(r.Line, maxRecorded)}
+	if err != nil {
+		record.Denied = err.Error()
+	}
+	if err := c.cfg.Audit.Write(record); err != nil {
+		c.cfg.Log.Error("cannot write the audit log", "error", err)
+	}
+	return info, err
+}
+
+// maxRecorded is how many bytes of a request, and of the name that a bad one gives its path, an audit record holds.
+const maxRecorded = 512
+
+func clip(s string, most int) string { return s[:min(len(s), most)] }
+
+func (c *Creator) create(ctx context.Context, asker ca.Peer, r Request) (Info, error) {
 	begun := c.cfg.World.Now()
 	if b, err := hex.DecodeString(r.Path); err != nil || len(b) != 8 || r.Path != strings.ToLower(r.Path) {
 		return Info{}, fmt.Errorf("%w: path %q: want 16 lower-case hexadecimal digits", ErrBadRequest, r.Path)

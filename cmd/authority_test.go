@@ -95,7 +95,18 @@ func TestTheRootChangesAndTheBannedGo(t *testing.T) {
 	if log := s.must(admin, "ninjactl", "ca", "audit"); !strings.Contains(log, `"event":"ban"`) || !strings.Contains(log, `"event":"rotate"`) {
 		t.Errorf("the audit log lacks the ban or the rotation:\n%s", log)
 	}
-	s.must(admin, "ninjactl", "ca", "audit", "--verify", filepath.Join(s.dir, "server", "ca", "audit.jsonl"))
+	// Every role that grants keeps a log of its own; each line follows the one before.
+	s.must(ann, "ninjactl", "acl", "grant", "lamp", "everyone", "find")
+	s.tool(ann, "ninjactl", "acl", "grant", "spiffe://town.test/user/eve#trap", "everyone", "find")
+	for file, want := range map[string]string{
+		"ca": `"event":"ban"`, "audit-capability": `"denied":"only spiffe://town.test/user/eve may`,
+	} {
+		name := filepath.Join(s.dir, "server", file, "audit.jsonl")
+		s.must(admin, "ninjactl", "ca", "audit", "--verify", name)
+		if b, err := os.ReadFile(name); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s lacks %s: %v\n%s", name, want, err, b)
+		}
+	}
 }
 
 // authorityStatus is what `ninjactl ca status --output json` prints.

@@ -30,20 +30,30 @@ func BenchmarkHop(b *testing.B) {
 		compare(b, "x-handoff", handOff(b), hop(b, w, r, 0), 0)
 	})
 	b.Run("tcp", func(b *testing.B) {
-		w, r := relayed(b, "application/octet-stream", overTCP)
+		w, r := relayed(b, connectorstest.Processes, "application/octet-stream", overTCP)
 		compare(b, "x-bare-relay", bareTCP(b), hop(b, w, r, 0), 100*time.Microsecond)
 	})
-	b.Run("udp", func(b *testing.B) {
-		w, r := relayed(b, "application/octet-stream", func(p connectorstest.Process) connectors.Transport {
-			return udp.New(udp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+	for _, ends := range []struct {
+		name string
+		make processes
+	}{{"", connectorstest.Trunked}, {"-own-socket", connectorstest.Processes}} {
+		b.Run("udp"+ends.name, func(b *testing.B) {
+			w, r := relayed(b, ends.make, "application/octet-stream", overUDP)
+			compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, 0), 100*time.Microsecond)
 		})
-		compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, 0), 100*time.Microsecond)
-	})
-	b.Run("rtp", func(b *testing.B) {
-		// The media time of the ADUs is that of the turns, so that pacing never waits.
-		w, r := relayed(b, "audio/L16;channels=8;rate=192000", overRTP)
-		compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, time.Second*adu/16/192_000), 300*time.Microsecond)
-	})
+		b.Run("rtp"+ends.name, func(b *testing.B) {
+			// The media time of the ADUs is that of the turns, so that pacing never waits.
+			w, r := relayed(b, ends.make, "audio/L16;channels=8;rate=192000", overRTP)
+			compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, time.Second*adu/16/192_000), 300*time.Microsecond)
+		})
+	}
+}
+
+// processes makes processes with trunks or without.
+type processes func(testing.TB, string, ...world.World) []connectorstest.Process
+
+func overUDP(p connectorstest.Process) connectors.Transport {
+	return udp.New(udp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
 }
 
 func overTCP(p connectorstest.Process) connectors.Transport {
@@ -55,8 +65,8 @@ func overRTP(p connectorstest.Process) connectors.Transport {
 }
 
 // relayed makes two hops and what reads from the first and writes to the second.
-func relayed(b *testing.B, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
-	p := connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real())
+func relayed(b *testing.B, ends processes, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
+	p := ends(b, "127.0.0.1:0", world.Real(), world.Real())
 	w, in := join(b, p, typ, make)
 	out, r := join(b, p, typ, make)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -27,7 +27,7 @@ func BenchmarkStreams(b *testing.B) {
 
 func streams(b *testing.B, n int) {
 	const typ = "audio/L16;channels=1;rate=8000"
-	p := connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real())
+	p := connectorstest.Trunked(b, "127.0.0.1:0", world.Real(), world.Real())
 	all := make([]*stream, n)
 	for i := range all {
 		all[i] = &stream{}

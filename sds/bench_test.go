@@ -17,6 +17,9 @@ import (
 	"ninja/sds/sdspb"
 )
 
+// signedMost is how many services of a catalogue are really signed.
+const signedMost = 20_000
+
 // catalogue fills a town with n services of about 9 attributes and 300 bytes, all visible to group:staff.
 func (w *town) catalogue(b *testing.B, n int) {
 	b.Helper()
@@ -45,7 +48,7 @@ func (w *town) catalogue(b *testing.B, n int) {
 				}
 				next := body
 				next.Name, next.Description, next.Lifetime = fmt.Sprint("s", i), d, time.Hour
-				if i < 100 { // only what is found has to carry its signature
+				if i < signedMost { // only what is found has to carry its signature
 					next = announce.Sign(owner, next.Name, 1, d)
 					next.Lifetime = time.Hour
 				}
@@ -87,7 +90,7 @@ func BenchmarkManyClasses(b *testing.B) {
 			}
 			r := rights{grants: grants[:min(n, 50)]}
 			look := func() *result {
-				res, _, err := w.server.look(context.Background(), r, q)
+				res, _, err := w.server.look(context.Background(), r, q, index.Fuel)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -233,7 +236,7 @@ func BenchmarkQueryUnderChange(b *testing.B) {
 		laps := make([]time.Duration, b.N)
 		for i := range laps {
 			at := time.Now()
-			if _, _, err := w.server.look(context.Background(), r, q); err != nil {
+			if _, _, err := w.server.look(context.Background(), r, q, index.Fuel); err != nil {
 				b.Fatal(err)
 			}
 			laps[i] = time.Since(at)

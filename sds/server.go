@@ -352,7 +352,7 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 		out.Found = append(out.Found, m)
 	}
 	if n := len(out.Found); out.More && n > 0 {
-		out.Cursor = s.cursors.seal(q.subject, &res.hits[n-1])
+		out.Cursor = s.cursors.seal(q.subject(), &res.hits[n-1])
 	}
 	return out, nil
 }

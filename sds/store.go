@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"ninja/ca"
 	"ninja/sds/announce"
@@ -17,6 +20,7 @@ import (
 // record is one version of a service. What refreshes change is behind live; all else never changes.
 type record struct {
 	key       string // its id
+	serial    uint64 // no other record of the server has it
 	owner     ca.ID
 	name      string
 	version   uint64
@@ -28,8 +32,24 @@ type record struct {
 // liveness is what a refresh renews; it is replaced whole.
 type liveness struct {
 	numbers map[string]float64
-	chain   [][]byte
+	chain   chain
 	heard   time.Time // monotonic
+}
+
+// chain is an owner's certificate chain, packed as it travels; one copy serves all the services that came with it.
+type chain = unique.Handle[string]
+
+func makeChain(certificates [][]byte) chain {
+	return unique.Make(string(appendChain(nil, certificates)))
+}
+
+// certificates unpacks a chain.
+func certificates(c chain) (out [][]byte) {
+	_ = fields([]byte(c.Value()), func(_ protowire.Number, v field) error {
+		out = append(out, v.bytes)
+		return nil
+	})
+	return out
 }
 
 func (r *record) id() string { return r.key }
@@ -63,12 +83,14 @@ type store struct {
 	gone     map[string]tombstone
 	expiry   deadlines
 	serial   uint64 // of the last service that was new
+	records  uint64 // that were made
 	editors  map[string]*editing
 	changes  []change
 	open     bool // the ACLs were fresh when last looked at
 	stats    counters
 	watches  *watches
 	views    *views
+	stamps   *stamps
 	viewed   bool // a view came or went in this batch
 	builders sync.WaitGroup
 
@@ -108,8 +130,9 @@ const (
 func newStore(cfg Config) *store {
 	s := &store{
 		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]owner), gone: make(map[string]tombstone),
-		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), views: newViews(), stopped: make(chan struct{}),
+		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), stamps: new(stamps), stopped: make(chan struct{}),
 	}
+	s.views = newViews(s.stamps)
 	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
 	s.snapshot.Store(emptySnapshot())
 	return s
@@ -203,7 +226,7 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 	if t, ok := s.gone[id]; ok && now.Before(t.until) && b.Version <= t.version {
 		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d was withdrawn: announce a newer version", id, t.version)}
 	}
-	live := &liveness{numbers: b.Numbers, chain: b.Chain, heard: now}
+	live := &liveness{numbers: b.Numbers, chain: makeChain(b.Chain), heard: now}
 	switch {
 	case old == nil:
 		if len(s.services) >= s.cfg.MaxServices || s.owned[b.Owner].services >= s.cfg.MaxPerOwner {
@@ -221,7 +244,8 @@ func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) e
 		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
 		return nil
 	}
-	r := &record{key: id, owner: b.Owner, name: b.Name, version: b.Version, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
+	s.records++
+	r := &record{key: id, serial: s.records, owner: b.Owner, name: b.Name, version: b.Version, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
 	r.live.Store(live)
 	next := &entry{record: r, expires: now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))}
 	next.class = s.classOf(r)
@@ -336,7 +360,7 @@ func (s *store) editor(c *class) *editing {
 func (s *store) publish() {
 	next := s.snapshot.Load()
 	if len(s.changes) > 0 {
-		next = next.with(s.editors)
+		next = next.with(s.editors, s.stamps)
 		clear(s.editors)
 		s.stats.services.Store(int64(len(s.services)))
 	}

@@ -41,12 +41,14 @@ func (*exampleCommand) Run() error {
 }
 
 type devCommand struct {
-	State string `help:"State directory; the default is one in the user's cache." type:"path"`
-	HTTP  string `default:"127.0.0.1:7780" help:"Where /healthz and /metrics are served; none for nowhere."`
-	Map   string `type:"existingfile" help:"Also run the map service, on this OpenStreetMap extract (.osm.pbf)."`
-	Ready string `type:"path" help:"File that is written when every role is ready, with their addresses."`
-	Group string `help:"Channel of server announcements; another one keeps two systems on one machine apart." placeholder:"239.255.77.1:7701"`
-	Debug bool   `help:"Log more."`
+	State    string   `help:"State directory; the default is one in the user's cache." type:"path"`
+	HTTP     string   `default:"127.0.0.1:7780" help:"Where /healthz and /metrics are served; none for nowhere."`
+	Map      string   `type:"existingfile" help:"Also run the map service, on this OpenStreetMap extract (.osm.pbf)."`
+	Ready    string   `type:"path" help:"File that is written when every role is ready, with their addresses."`
+	Programs []string `help:"A list of programs that operators may name, as ninjactl operator init writes it (program.yaml); may be repeated." type:"existingfile" placeholder:"FILE"`
+	Samples  string   `help:"Folder of samples that operators are examined with." type:"existingdir" placeholder:"DIR"`
+	Group    string   `help:"Channel of server announcements; another one keeps two systems on one machine apart." placeholder:"239.255.77.1:7701"`
+	Debug    bool     `help:"Log more."`
 }
 
 // Run plays every role with open rights: whoever is of the domain may find and use everything.
@@ -79,7 +81,7 @@ func (r *devCommand) Run(ctx context.Context) error {
 	c.Roles = roles{
 		CA: &caRole{Domain: "dev.ninja"}, Capability: &serviceRole{}, APC: &serviceRole{},
 		SDS:   &sdsRole{Period: time.Second, Channel: channel},
-		Proxy: &proxyRole{ACL: everyone},
+		Proxy: &proxyRole{ACL: everyone, guestConfig: guestConfig{Publishers: []string{"everyone"}, Samples: r.Samples, ProgramFiles: r.Programs}},
 		Base: &baseRole{Services: []serviceConfig{
 			{Component: "time-of-day", Name: "clock", ACL: everyone},
 		}},
@@ -140,7 +142,24 @@ roles:
     cores: 1                   # what paths may use
     memory: 1073741824
     without: [text-upper]      # built-in operators that it does not offer
+    external: ["192.0.2.0/24:5004-5100"]  # addresses outside the system that paths may end at, through this proxy
     acl: ["everyone: find, use"]
+    programs:                  # programs that descriptions of operators may name, by key; nothing else is ever started
+      sort:
+        command: [/usr/bin/sort, -u]   # an absolute path and arguments; ./ is beside this file; no shell
+        mode: document         # document: one process a request; lines, framed: one process for all
+        memory: 67108864       # bounds: bytes of memory and of each file written, processor time, processes, open files
+        file-size: 1048576
+        cpu: 5s
+        processes: 4
+        files: 32
+        network: false         # without it, it has no network at all
+        user: 65534            # who it runs as when the daemon is root
+    reach: [10.1.0.0/16]       # addresses that wrapped services may have, beside public ones
+    operators: ""              # folder of descriptions (*.xml) of operators that wrap, published by this proxy
+    samples: ""                # folder of samples (*.xml) that operators are examined with, before and in service
+    publishers: ["spiffe://example.org/user/ann"] # who may offer operators (ninjactl operator publish), or everyone
+    examine: 10m               # mean time between examinations in service
   base:                        # a base node: long-lived services
     name: b1
     region: ""
@@ -155,6 +174,11 @@ roles:
     microphone: ""             # a WAV file that it says; none is silence
     speaker: ""                # a WAV file that what it hears is written to
     hang-up: after-answer      # never, after-answer, at-first-sample
+    # kind: browser serves a page instead: STATE/browser-link holds the link to open. It has, in place of the three above,
+    page: 127.0.0.1:7790       # where the page is served; a page for other machines wants the certificate and the key
+    certificate: ""            # PEM files
+    key: ""
+    call: "?map-directions"    # what is asked when the user talks; without it, paths are made by others
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]
   dnssd:                       # a door to multicast DNS (Bonjour, Avahi) on one link

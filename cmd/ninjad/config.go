@@ -113,7 +113,10 @@ type proxyRole struct {
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
 	Without []string `yaml:"without"`
-	ACL     []string `yaml:"acl"`
+	// External lists what paths may send to and hear from outside the system through this proxy: NETWORK or NETWORK:PORTS.
+	External    []string `yaml:"external"`
+	ACL         []string `yaml:"acl"`
+	guestConfig `yaml:",inline"`
 }
 
 type baseRole struct {
@@ -131,7 +134,14 @@ type serviceConfig struct {
 
 type unitRole struct {
 	serviceRole `yaml:",inline"`
-	Kind        string `yaml:"kind" allowed:"phone"`
+	Kind        string `yaml:"kind" allowed:"phone,browser"`
+	// Page is where a browser unit serves its page; Certificate and Key are PEM files for HTTPS, which a page that is
+	// not on this machine needs. Call is what stands between the page's microphone and loudspeaker when the user talks,
+	// as in "?map-directions".
+	Page        string `yaml:"page"`
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	Call        string `yaml:"call"`
 	// Microphone is the WAV file that the unit says, Speaker the one it writes what it hears to.
 	Microphone string          `yaml:"microphone"`
 	Speaker    string          `yaml:"speaker"`
@@ -174,6 +184,9 @@ func loadConfig(path string) (config, error) {
 		return config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
 	}
 	c, err := parseConfig(b)
+	if c.Roles.Proxy != nil {
+		c.Roles.Proxy.beside = filepath.Dir(path)
+	}
 	if err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -253,6 +266,9 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" || name == "" && option == "" { // no key of the file
+			continue
+		}
 		if option == "inline" {
 			for k, v := range fieldsOf(f.Type) {
 				fields[k] = v
@@ -322,6 +338,9 @@ func (c *config) fillDefaults() {
 		if r.Unit.Kind == "" {
 			r.Unit.Kind = "phone"
 		}
+		if r.Unit.Page == "" {
+			r.Unit.Page = net.JoinHostPort(c.Host, "0")
+		}
 		if r.Unit.HangUp == "" {
 			r.Unit.HangUp = "after-answer"
 		}
@@ -351,6 +370,11 @@ func (c *config) check() error {
 	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {
 		return fmt.Errorf("discovery.via: %q is not the address of a network interface", c.Discovery.Via)
 	}
+	if c.Roles.Proxy != nil {
+		if err := c.Roles.Proxy.guestConfig.check(); err != nil {
+			return err
+		}
+	}
 	for _, acl := range [][]string{c.proxyACL(), c.unitACL()} {
 		if _, err := parseACL(acl); err != nil {
 			return err
@@ -371,11 +395,19 @@ func (c *config) check() error {
 			}
 		}
 	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
+		}
+	}
 	return c.checkFiles()
 }
 
 func (c *config) checkFiles() error {
 	if u := c.Roles.Unit; u != nil {
+		if err := u.checkPage(); err != nil {
+			return err
+		}
 		if u.Microphone != "" {
 			if _, err := os.Stat(u.Microphone); err != nil {
 				return fmt.Errorf("roles.unit.microphone: %w", err)

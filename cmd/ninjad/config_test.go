@@ -18,7 +18,7 @@ func TestExampleLoads(t *testing.T) {
 // An error in a configuration names the line and what is allowed there.
 func TestMistakesAreNamed(t *testing.T) {
 	for _, tc := range []struct{ file, want string }{
-		{"state: x\nroles:\n  proxy: {nam: p}", `line 3: unknown key "nam" in roles.proxy; allowed: acl, cores, join, listen, memory, name, region, without`},
+		{"state: x\nroles:\n  proxy: {nam: p}", `line 3: unknown key "nam" in roles.proxy; allowed: acl, cores, examine, external, join, listen, memory, name, operators, programs, publishers, reach, region, samples, without`},
 		{"state: x\nlog: {level: loud}\nroles: {proxy: {}}", `line 2: log.level: "loud" is not one of debug, info, warn, error`},
 		{"state: x\nroles: proxy", `line 2: roles: want keys and values in place of "proxy"`},
 		{"state: x", "roles: name at least one of ca, capability, sds, apc, proxy, base, unit, dnssd, httpsd"},
@@ -29,6 +29,15 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"state: x\nroles:\n  proxy: {acl: ['everyone: fnd']}", `operation "fnd"`},
 		{"state: x\ndiscovery: {group: '10.0.0.1:1'}\nroles: {proxy: {}}", "discovery.group"},
 		{"state: x\nroles:\n  proxy: {cores: many}", "line 3"},
+		{"state: x\nroles:\n  proxy:\n    programs:\n      sort: {comand: [/usr/bin/sort]}", `line 5: unknown key "comand" of a program; allowed: command, cpu,`},
+		{"state: x\nroles:\n  proxy:\n    programs:\n      sort:\n        command: [sort]", `line 6: program: command: "sort" is neither an absolute path`},
+		{"state: x\nroles:\n  proxy:\n    programs:\n      sort:\n        command: [/usr/bin/sort]\n        mode: shell", `line 7: program: mode: "shell" is not one of document, lines, framed`},
+		{"state: x\nroles:\n  proxy: {programs: {sort: {command: [/usr/bin/sort], memory: 1000}}}", `line 3: program: memory: 1000 bytes are too few`},
+		{"state: x\nroles:\n  proxy: {programs: {sort: }}", `roles.proxy.programs: program "sort": it has no command`},
+		{"state: x\nroles:\n  proxy: {programs: {sort: /usr/bin/sort}}", `line 3: a program wants keys and values`},
+		{"state: x\nroles:\n  proxy: {reach: [10.1.0.0]}", `roles.proxy.reach: "10.1.0.0" is not a network such as 10.1.0.0/16`},
+		{"state: x\nroles:\n  proxy: {publishers: [ann]}", `roles.proxy.publishers`},
+		{"state: x\nroles:\n  proxy: {samples: /no/such}", `roles.proxy.samples: "/no/such" is not a folder`},
 		{"state: x\nroles:\n  dnssd:\n    import:\n      - {type: _ipp._tcp}\n      - {type: ipp}", "line 6: roles.dnssd.import: service type \"ipp\": want _NAME._tcp"},
 		{"state: x\nroles:\n  dnssd:\n    export:\n      - {type: _http._tcp, address: http/@address}", "line 5: roles.dnssd.export: choose services by find, xpath or by"},
 		{"state: x\nroles:\n  dnssd:\n    export: [{type: _http._tcp, find: ['=x'], address: a}]", `line 4: roles.dnssd.export: term "=x" begins with no name`},

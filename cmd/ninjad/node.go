@@ -20,6 +20,7 @@ import (
 	"ninja/connectors/hop"
 	"ninja/connectors/rtp"
 	"ninja/connectors/tcp"
+	"ninja/connectors/trunk"
 	"ninja/connectors/udp"
 	"ninja/internal/world"
 	"ninja/operators"
@@ -166,11 +167,19 @@ func (n *node) join(ctx context.Context) error {
 
 // carry makes the node a host of paths: the hop listener, the transports, and the path runtime.
 func (n *node) carry() error {
-	var err error
-	n.hops, err = hop.NewServer(hop.Config{
+	hops := hop.Config{
 		Identity: n.id, World: n.d.world, Address: net.JoinHostPort(n.d.cfg.Host, "0"), Log: n.log,
-	})
-	if err != nil {
+	}
+	if n.id.ID().Kind() != ca.KindUnit { // SRTP is spoken at the edges
+		trunks := trunk.NewPool(trunk.Config{Identity: n.id, World: n.d.world, Log: n.log})
+		hops.Carrier = trunks
+		n.d.keep(n.log, "trunks", func(ctx context.Context) error {
+			<-ctx.Done()
+			return trunks.Close()
+		})
+	}
+	var err error
+	if n.hops, err = hop.NewServer(hops); err != nil {
 		return err
 	}
 	n.d.keep(n.log, "hops", n.hops.Run)

@@ -31,7 +31,11 @@ func (d *daemon) startCapability(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manager, err := capability.NewManager(ctx, capability.ManagerConfig{Identity: id, Store: tables, Log: n.log})
+	audit, err := d.audit("capability")
+	if err != nil {
+		return errors.Join(err, tables.Close())
+	}
+	manager, err := capability.NewManager(ctx, capability.ManagerConfig{Identity: id, Store: tables, Audit: audit, Log: n.log})
 	if err != nil {
 		return errors.Join(err, tables.Close())
 	}
@@ -42,6 +46,19 @@ func (d *daemon) startCapability(ctx context.Context) error {
 		return tables.Close()
 	})
 	return nil
+}
+
+// audit opens the append-only log of what a role granted and denied, in a directory of its own within the state.
+func (d *daemon) audit(role string) (*ca.AuditLog, error) {
+	audit, err := ca.OpenAuditLog(d.dir("audit-" + role))
+	if err != nil {
+		return nil, err
+	}
+	d.keep(d.log, "audit log", func(ctx context.Context) error {
+		<-ctx.Done()
+		return audit.Close()
+	})
+	return audit, nil
 }
 
 // startSDS plays an SDS server: the store, what fills it, and what announces it.
@@ -146,8 +163,12 @@ func (d *daemon) startAPC(ctx context.Context) error {
 		return err
 	}
 	dialer := host.NewDialer(id, d.world, n.log)
+	audit, err := d.audit("apc")
+	if err != nil {
+		return err
+	}
 	creator, err := apc.New(apc.Config{
-		World: d.world, Log: n.log, Self: id, Find: finder,
+		World: d.world, Log: n.log, Self: id, Find: finder, Audit: audit,
 		// Each view has a connection of its own: it connects with the capability of those who ask for it.
 		Follow: func(ctx context.Context, token func(context.Context) ([]byte, error), q sds.Query, f func(sds.WatchEvent)) error {
 			client, err := sds.Dial(sds.ClientConfig{Identity: id, World: d.world, Address: info.Addresses[0], Capability: token, Log: n.log})

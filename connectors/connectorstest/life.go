@@ -165,7 +165,9 @@ func testRefused(t *testing.T, e Ends) {
 	other.Stream[5] ^= 1
 	old, wrong := e.dialing(), e.dialing()
 	old.Epoch--
-	wrong.Type = connectors.MustType("audio/L16;channels=2;rate=8000")
+	if wrong.Type = e.Other; wrong.Type.IsZero() {
+		wrong.Type = connectors.MustType("audio/L16;channels=2;rate=8000")
+	}
 	for name, try := range map[string]struct {
 		address string
 		hop     connectors.Hop

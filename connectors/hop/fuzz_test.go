@@ -12,6 +12,7 @@ import (
 // FuzzFrame reads any bytes as a session would; what is understood is said back in the same bytes.
 func FuzzFrame(f *testing.F) {
 	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeHop, epoch: 3, scheme: "tcp", path: "p", name: "a->b", typ: "text/plain"}.append))
+	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeTrunk, epoch: 3}.append))
 	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeData, max: 4 << 20}.append))
 	f.Add(appendFrame(nil, kindWelcome, welcome{status: WrongEpoch, text: "no"}.append))
 	f.Add(appendADU(nil, connectors.ADU{Payload: []byte("hello"), Seq: 9, Mark: connectors.EndOfUtterance}))

@@ -63,6 +63,7 @@ type Session struct {
 	stream connectors.StreamID
 	epoch  uint32
 	extra  string
+	trunk  bool // the hop's datagrams ride on a trunk
 	world  world.World
 	start  time.Time
 	expiry *time.Timer
@@ -109,6 +110,12 @@ func (s *Session) Begin(h Handler) {
 	})
 	s.loops.Go(s.speak)
 }
+
+// Trunked reports whether the hop's datagrams ride on a trunk, which seals them, instead of a socket of the hop's own.
+func (s *Session) Trunked() bool { return s.trunk }
+
+// Peer is who is at the other end.
+func (s *Session) Peer() ca.ID { return s.peer.ID }
 
 // Extra are the parameters that the other end gave.
 func (s *Session) Extra() string { return s.extra }
@@ -205,6 +212,9 @@ func (s *Session) write(fill func([]byte) []byte) error {
 		s.out = b
 	}
 	if _, err := s.conn.Write(b); err != nil {
+		if s.leaving.Load() { // the other end has heard the farewell and is gone
+			s.fail(connectors.ErrClosed)
+		}
 		s.fail(fmt.Errorf("write to %s: %w", s.peer.ID, err))
 		return s.cause
 	}

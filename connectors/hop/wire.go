@@ -25,6 +25,7 @@ import (
 //
 //	purpose hop:   stream(128) epoch(32) scheme path name type extra
 //	purpose data:  sha256(256) greatest size wanted(32)
+//	purpose trunk: stream(128) epoch(32)                   only where the handshake agreed on ninja-hop/2
 //
 // welcome  receiver   status(8) text extra size(32)        status 0 is a welcome, anything else a refusal
 // adu      sender     mark(8) sequence(64) media time in ns(64) payload
@@ -170,12 +171,14 @@ type purpose uint8
 const (
 	purposeHop  purpose = 1
 	purposeData purpose = 2
+	// purposeTrunk is for a Carrier, which one stream and epoch of its own bind the keys to.
+	purposeTrunk purpose = 3
 )
 
 // hello is what the dialing end says first.
 type hello struct {
 	purpose purpose
-	// For a hop.
+	// For a hop; the first two for a trunk too.
 	stream                         connectors.StreamID
 	epoch                          uint32
 	scheme, path, name, typ, extra string
@@ -192,6 +195,9 @@ func (h hello) append(b []byte) []byte {
 	}
 	b = append(b, h.stream[:]...)
 	b = binary.BigEndian.AppendUint32(b, h.epoch)
+	if h.purpose == purposeTrunk {
+		return b
+	}
 	for _, s := range []string{h.scheme, h.path, h.name, h.typ, h.extra} {
 		b = appendString(b, s)
 	}
@@ -210,6 +216,9 @@ func parseHello(b []byte) (hello, error) {
 		h.epoch = c.uint32()
 		h.scheme, h.path, h.name = c.text(16), c.text(maxText), c.text(maxText)
 		h.typ, h.extra = c.text(connectors.MaxTypeLength), c.text(maxExtra)
+	case purposeTrunk:
+		copy(h.stream[:], c.bytes(len(h.stream)))
+		h.epoch = c.uint32()
 	case purposeData:
 		copy(h.hash[:], c.bytes(len(h.hash)))
 		h.max = c.uint32()

@@ -43,7 +43,7 @@ const (
 
 // keys is what both ends derive.
 type keys struct {
-	context   *srtp.Context
+	context   *srtp.Context // nil on a trunk, which seals: there the packets are plain RTP
 	ssrc      uint32
 	timestamp uint32
 	// sequence is below 2^15, so that the first packets cannot wrap before the receiver has seen one (RFC 3711, 3.3.1).
@@ -55,7 +55,11 @@ func deriveKeys(s *hop.Session) (keys, error) {
 	if err != nil {
 		return keys{}, fmt.Errorf("derive SRTP keys: %w", err)
 	}
-	return makeKeys(b)
+	k, err := makeKeys(b)
+	if s.Trunked() {
+		k.context = nil
+	}
+	return k, err
 }
 
 func makeKeys(b []byte) (keys, error) {
@@ -89,6 +93,9 @@ type sealer struct {
 // seal packs p; the result is valid until the next call. No memory is allocated.
 func (s *sealer) seal(p packet) ([]byte, error) {
 	b := s.appendPlain(s.buffer[:0], p)
+	if s.context == nil {
+		return b, nil
+	}
 	out, err := s.context.EncryptRTP(s.buffer[:0], b, &s.header)
 	if err != nil {
 		return nil, fmt.Errorf("seal packet %d: %w", p.position, err)
@@ -128,14 +135,19 @@ var errNotOurs = errors.New("not a packet of this hop")
 // open authenticates and decrypts a datagram in place; the payload is part of it. Nothing changes unless it is genuine
 // and new.
 func (o *opener) open(datagram []byte) (packet, error) {
-	if len(datagram) < headerSize+tagSize || binary.BigEndian.Uint32(datagram[8:]) != o.ssrc {
+	if len(datagram) < headerSize || binary.BigEndian.Uint32(datagram[8:]) != o.ssrc {
 		return packet{}, errNotOurs
 	}
-	plain, err := o.context.DecryptRTP(datagram, datagram, &o.header)
+	h, plain := &o.header, datagram
+	var err error
+	if o.context != nil {
+		plain, err = o.context.DecryptRTP(datagram, datagram, h)
+	} else {
+		_, err = h.Unmarshal(plain)
+	}
 	if err != nil {
 		return packet{}, fmt.Errorf("%w: %w", errNotOurs, err)
 	}
-	h := &o.header
 	if h.PayloadType != o.format.payloadType || h.Padding {
 		return packet{}, errNotOurs
 	}

@@ -3,7 +3,6 @@ package rtp
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +15,10 @@ import (
 type reader struct {
 	session *hop.Session
 	inbox   *hop.Inbox
-	opener  opener // Read alone uses it, and the two below
+	opener  opener // Read alone uses it, and those to slab
 	clock   jitter
 	reports reporter
+	slab    connectors.Slab
 	once    sync.Once
 
 	adus, bytes atomic.Uint64
@@ -29,12 +29,12 @@ type reader struct {
 	closed bool
 }
 
-func newReader(s *hop.Session, conn net.PacketConn, f format, t connectors.Type, cfg Config) (*reader, error) {
+func newReader(s *hop.Session, in *hop.Inbox, f format, t connectors.Type, cfg Config) (*reader, error) {
 	k, err := deriveKeys(s)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{session: s, inbox: hop.NewInbox(conn), opener: opener{keys: k, format: f}}
+	r := &reader{session: s, inbox: in, opener: opener{keys: k, format: f}}
 	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
 	if c := cfg.Conceal; c != nil {
 		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
@@ -110,7 +110,9 @@ func (r *reader) take() {
 	r.inbox.Genuine()
 	now := time.Now()
 	r.jitter.Store(int64(r.clock.sample(now, r.opener.format.span(p.time))))
-	p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
+	if !r.session.Trunked() { // there it is ours already
+		p.payload = r.slab.Copy(p.payload)
+	}
 	r.inbox.Lock()
 	if !r.opener.format.text {
 		r.buffer.put(p, now)

@@ -89,7 +89,8 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	}
 	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
-		Extra: wantsReports,
+		Carrier: t.cfg.Hops.Carrier(),
+		Extra:   wantsReports,
 	})
 	if err != nil {
 		return nil, err
@@ -113,13 +114,13 @@ type pending struct {
 
 // Accept implements connectors.Pending.
 func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
-	s, conn, err := p.PacketPending.Accept(ctx)
+	s, in, err := p.PacketPending.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, conn, p.format, p.typ, p.cfg)
+	r, err := newReader(s, in, p.format, p.typ, p.cfg)
 	if err != nil {
-		conn.Close()
+		in.Close()
 		s.Abandon(err)
 		return nil, err
 	}

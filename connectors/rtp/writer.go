@@ -3,7 +3,7 @@ package rtp
 import (
 	"context"
 	"fmt"
-	"net"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +16,7 @@ import (
 // nothing is left to drop or to send at Close, and a flush has only the ADU being written to drop.
 type writer struct {
 	session *hop.Session
-	conn    net.Conn
+	conn    io.WriteCloser
 	linger  time.Duration
 	events  *connectors.EventQueue
 	timer   *time.Timer
@@ -36,7 +36,7 @@ type writer struct {
 	repeat   *time.Timer // sends the text that waits to be repeated; nil for audio
 }
 
-func newWriter(s *hop.Session, conn net.Conn, f format, linger time.Duration) (*writer, error) {
+func newWriter(s *hop.Session, conn io.WriteCloser, f format, linger time.Duration) (*writer, error) {
 	k, err := deriveKeys(s)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ type In struct {
 	ended   chan struct{} // the sending end has ended it
 	endOnce sync.Once
 	source  netip.AddrPort // of the first genuine datagram
-	plain   []byte
+	slab    []byte         // what was opened last is at its end
 
 	packets, strange atomic.Uint64
 }
@@ -40,7 +40,6 @@ func newIn(s *hop.Session, conn net.PacketConn) (*In, error) {
 	}
 	i := &In{
 		session: s, conn: conn, kernel: udp(conn), opener: opener, ended: make(chan struct{}),
-		plain: make([]byte, 0, seal.MaxDatagram),
 	}
 	if i.kernel != nil {
 		coalesce(i.kernel) // where the kernel cannot, datagrams come one by one
@@ -65,8 +64,8 @@ const drain = 50 * time.Millisecond
 func (i *In) wake(within time.Duration) { i.conn.SetReadDeadline(time.Now().Add(within)) }
 
 // Run takes datagrams until the sending end closes, which returns nil, or the trunk breaks, or ctx ends, whose error it
-// returns; then it releases the trunk. deliver is called by this goroutine and must not block; the payload is valid until
-// it returns. What is not genuine, or came before, is counted and dropped.
+// returns; then it releases the trunk. deliver is called by this goroutine and must not block; the payload is the callee's.
+// What is not genuine, or came before, is counted and dropped.
 func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, payload []byte)) error {
 	defer i.conn.Close()
 	defer i.session.Leave()
@@ -121,20 +120,34 @@ func (i *In) take(d []byte, from netip.AddrPort, deliver func(uint64, uint32, []
 		i.strange.Add(1)
 		return
 	}
-	plain, h, err := i.opener.Open(i.plain[:0], d)
-	if err != nil || h.Kind != kindTrunk {
-		i.strange.Add(1)
-		return
+	if cap(i.slab)-len(i.slab) < seal.MaxDatagram {
+		i.slab = make([]byte, 0, slabSize)
 	}
-	stream, epoch, payload, err := parse(plain)
-	if err != nil {
+	used := len(i.slab)
+	plain, h, err := i.opener.Open(i.slab[used:used:cap(i.slab)], d)
+	if err != nil || h.Kind != kindBundle {
 		i.strange.Add(1)
 		return
 	}
 	i.source = from
-	i.packets.Add(1)
-	deliver(stream, epoch, payload)
+	i.slab = i.slab[:used+len(plain)]
+	for ok := true; ok; {
+		var stream uint64
+		var epoch uint32
+		var payload []byte
+		if stream, epoch, payload, plain, ok, err = parseFrame(plain); ok {
+			i.packets.Add(1)
+			deliver(stream, epoch, payload)
+		}
+	}
+	if err != nil {
+		i.strange.Add(1)
+	}
 }
+
+// slabSize is how much is allocated at once for what comes: an allocation for many payloads, which hold it until the last
+// of them is gone.
+const slabSize = 64 << 10
 
 // Stats counts the datagrams delivered, and those that were not the sending end's or came before.
 func (i *In) Stats() (packets, strange uint64) { return i.packets.Load(), i.strange.Load() }

@@ -9,6 +9,7 @@ import (
 	"ninja/ca/seal"
 	"ninja/connectors"
 	"ninja/connectors/hop"
+	"ninja/connectors/trunk"
 )
 
 // A datagram is sealed (package seal); its payload is a fragment of an ADU:
@@ -30,10 +31,15 @@ import (
 // All fragments but the last are full. The seal's counter is the number of the datagram, from 1, that credit is counted
 // in. Key and handle come from the TLS exporter, bound to the stream and the epoch: nothing is negotiated, no two senders
 // share a key.
+//
+// On a trunk, which seals, the fragment stands in the clear behind that number (64).
 const (
-	headerSize   = 29
+	headerSize = 29
+	numberSize = 8
+	// chunk and trunkChunk are full fragments.
 	chunk        = seal.MaxPayload - headerSize
-	maxFragments = (connectors.MaxPayload + chunk - 1) / chunk
+	trunkChunk   = trunk.MaxPayload - numberSize - headerSize
+	maxFragments = (connectors.MaxPayload + trunkChunk - 1) / trunkChunk
 	exportLabel  = "EXPORTER-ninja-hop-udp"
 	// kindFragment is the kind of the sealed datagram.
 	kindFragment = 1
@@ -70,8 +76,8 @@ func (f fragment) append(b []byte) []byte {
 
 var errFragment = errors.New("malformed fragment")
 
-// parse reads a fragment; the payload is part of b.
-func parse(b []byte) (fragment, error) {
+// parse reads a fragment, of which full ones have chunk bytes; the payload is part of b.
+func parse(b []byte, chunk int) (fragment, error) {
 	if len(b) < headerSize {
 		return fragment{}, fmt.Errorf("%w of %d bytes", errFragment, len(b))
 	}
@@ -82,12 +88,80 @@ func parse(b []byte) (fragment, error) {
 		mark: connectors.Mark(b[28]), payload: b[headerSize:],
 	}
 	n, last := len(f.payload), f.index == f.fragments-1
-	if f.fragments < 1 || f.fragments > maxFragments || f.index >= f.fragments || f.number >= 1<<62 || n > chunk ||
+	if f.fragments < 1 || f.fragments > fragments(connectors.MaxPayload, chunk) || f.index >= f.fragments || f.number >= 1<<62 || n > chunk ||
 		!last && n != chunk || last && n == 0 && f.fragments > 1 {
 		return fragment{}, fmt.Errorf("%w: %d of %d, %d bytes", errFragment, f.index, f.fragments, n)
 	}
 	return f, nil
 }
 
-// fragments is how many fragments an ADU of n bytes takes.
-func fragments(n int) int { return max((n+chunk-1)/chunk, 1) }
+// fragments is how many fragments of chunk bytes an ADU of n bytes takes.
+func fragments(n, chunk int) int { return max((n+chunk-1)/chunk, 1) }
+
+// sealer makes the datagrams of a hop. It is not safe for use by many goroutines.
+type sealer struct {
+	seal   *seal.Sealer // nil on a trunk
+	chunk  int
+	number uint64 // of the last datagram on a trunk
+	plain  []byte
+	sealed []byte
+}
+
+func newSealer(s *hop.Session) (sealer, error) {
+	if s.Trunked() {
+		return sealer{chunk: trunkChunk}, nil
+	}
+	key, handle, err := secrets(s)
+	if err != nil {
+		return sealer{}, err
+	}
+	k, err := seal.NewSealer(key, handle)
+	return sealer{seal: k, chunk: chunk}, err
+}
+
+// datagram packs a fragment; the result is valid until the next call. No memory is allocated.
+func (s *sealer) datagram(f fragment) ([]byte, error) {
+	if s.seal == nil {
+		s.number++
+		s.plain = f.append(binary.BigEndian.AppendUint64(s.plain[:0], s.number))
+		return s.plain, nil
+	}
+	s.plain = f.append(s.plain[:0])
+	var err error
+	s.sealed, err = s.seal.Seal(s.sealed[:0], kindFragment, s.plain)
+	return s.sealed, err
+}
+
+// opener reads the datagrams of a hop. It is not safe for use by many goroutines.
+type opener struct {
+	seal  *seal.Opener // nil on a trunk
+	chunk int
+	slab  connectors.Slab
+}
+
+func newOpener(s *hop.Session) (opener, error) {
+	if s.Trunked() {
+		return opener{chunk: trunkChunk}, nil
+	}
+	key, handle, err := secrets(s)
+	if err != nil {
+		return opener{}, err
+	}
+	k, err := seal.NewOpener(key, handle)
+	return opener{seal: k, chunk: chunk}, err
+}
+
+// open returns what a genuine datagram holds, and its number. The result is the caller's.
+func (o *opener) open(d []byte) (plain []byte, number uint64, err error) {
+	if o.seal == nil {
+		if len(d) < numberSize {
+			return nil, 0, errFragment
+		}
+		return d[numberSize:], binary.BigEndian.Uint64(d), nil
+	}
+	plain, h, err := o.seal.Open(o.slab.Free(seal.MaxDatagram), d)
+	if err == nil && h.Kind != kindFragment {
+		err = errFragment
+	}
+	return o.slab.Take(plain), h.Counter, err
+}

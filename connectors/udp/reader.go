@@ -3,12 +3,10 @@ package udp
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"ninja/ca/seal"
 	"ninja/connectors"
 	"ninja/connectors/hop"
 )
@@ -17,7 +15,7 @@ import (
 type reader struct {
 	session *hop.Session
 	inbox   *hop.Inbox
-	opener  *seal.Opener // Read alone uses it
+	opener  opener // Read alone uses it
 	once    sync.Once
 
 	adus, bytes atomic.Uint64
@@ -28,16 +26,12 @@ type reader struct {
 	closed bool
 }
 
-func newReader(s *hop.Session, conn net.PacketConn, cfg Config) (*reader, error) {
-	key, handle, err := secrets(s)
+func newReader(s *hop.Session, in *hop.Inbox, cfg Config) (*reader, error) {
+	opener, err := newOpener(s)
 	if err != nil {
 		return nil, err
 	}
-	opener, err := seal.NewOpener(key, handle)
-	if err != nil {
-		return nil, err
-	}
-	r := &reader{session: s, inbox: hop.NewInbox(conn), opener: opener, buffer: buffer{reorder: cfg.Reorder}}
+	r := &reader{session: s, inbox: in, opener: opener, buffer: buffer{reorder: cfg.Reorder}}
 	r.credit = credit{granted: window, reorder: cfg.Reorder}
 	change := r.inbox.Change
 	s.Begin(hop.Handler{
@@ -110,16 +104,16 @@ func (r *reader) take() {
 	if d == nil {
 		return
 	}
-	plain, h, err := r.opener.Open(nil, d)
-	if err != nil || h.Kind != kindFragment {
+	plain, number, err := r.opener.open(d)
+	if err != nil {
 		r.inbox.Strange()
 		return
 	}
 	r.inbox.Genuine()
-	f, err := parse(plain)
+	f, err := parse(plain, r.opener.chunk)
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
-	r.credit.came(h.Counter)
+	r.credit.came(number)
 	if err != nil || !r.buffer.put(f, time.Now()) {
 		r.inbox.Strange()
 	}

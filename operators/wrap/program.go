@@ -87,15 +87,17 @@ func (w *Wrapper) makeProgram(_ context.Context, env operators.Env) (operators.O
 	if !ok {
 		return nil, fmt.Errorf("the list of this node has no program %.40q: its operator can add one", env.Args["key"])
 	}
+	key := env.Args["key"]
 	if p.Mode == Document {
-		return w.operator(env, &documents{w: w, program: p}), nil
+		return w.operator(env, &documents{w: w, key: key, program: p}), nil
 	}
-	return w.operator(env, &conversation{w: w, program: p, now: env.World.Now}), nil
+	return w.operator(env, &conversation{w: w, key: key, program: p}), nil
 }
 
 // documents starts a process for each request.
 type documents struct {
 	w       *Wrapper
+	key     string
 	program Program
 }
 
@@ -125,6 +127,7 @@ func (d *documents) ask(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	p.close()
 	<-fed
+	d.w.account(d.key, p.used)
 	if err != nil {
 		return nil, fmt.Errorf("program %s: %w%s", d.program.Path, err, p.said())
 	}
@@ -136,8 +139,8 @@ func (d *documents) close() {}
 // conversation keeps a process as long as it answers.
 type conversation struct {
 	w       *Wrapper
+	key     string
 	program Program
-	now     func() time.Time
 	process *process // nil when none runs
 	out     *bufio.Reader
 }
@@ -246,6 +249,7 @@ func ended(err error) error { return fmt.Errorf("it ended without an answer: %w"
 func (c *conversation) close() {
 	if c.process != nil {
 		c.process.close()
+		c.w.account(c.key, c.process.used)
 		c.process = nil
 	}
 }

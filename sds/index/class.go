@@ -29,6 +29,8 @@ type Doc struct {
 
 // Class is an immutable snapshot. The zero Class is empty. It may be read by many goroutines.
 type Class struct {
+	// Stamp is the caller's: set before the class is shared, it tells this snapshot from others.
+	Stamp      uint64
 	generation uint64
 	terms      *btree.BTreeG[term]
 	names      *btree.BTreeG[name]

@@ -273,16 +273,21 @@ func (x *Values) GetValue() []string {
 }
 
 type Found struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	Description   []byte                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	Signature     []byte                 `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
-	Chain         [][]byte               `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"` // the owner's certificates, leaf first
-	Numbers       map[string]float64     `protobuf:"bytes,7,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
-	AgeMs         uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the server last heard of the service
-	Values        []*Values              `protobuf:"bytes,9,rep,name=values,proto3" json:"values,omitempty"`             // of the question's select, one for each; then description, signature and chain are empty
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Owner       string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version     uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Description []byte                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	Signature   []byte                 `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
+	Chain       [][]byte               `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"` // the owner's certificates, leaf first
+	Numbers     map[string]float64     `protobuf:"bytes,7,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	AgeMs       uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the server last heard of the service
+	Values      []*Values              `protobuf:"bytes,9,rep,name=values,proto3" json:"values,omitempty"`             // of the question's select, one for each; then description, signature and chain are empty
+	// In a session whose hello asked for it (keep): with a description, the number under which the client keeps the
+	// service; without one, all but numbers and age are those kept under the number. 0 is none.
+	Handle uint32 `protobuf:"varint,10,opt,name=handle,proto3" json:"handle,omitempty"`
+	// Likewise for the chain: with a chain the number under which it is kept, without one the chain that is kept.
+	ChainHandle   uint32 `protobuf:"varint,11,opt,name=chain_handle,json=chainHandle,proto3" json:"chain_handle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +383,20 @@ func (x *Found) GetValues() []*Values {
 		return x.Values
 	}
 	return nil
+}
+
+func (x *Found) GetHandle() uint32 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *Found) GetChainHandle() uint32 {
+	if x != nil {
+		return x.ChainHandle
+	}
+	return 0
 }
 
 type QueryRequest struct {
@@ -602,7 +621,9 @@ type SessionRequest struct {
 	//	*SessionRequest_Ask
 	//	*SessionRequest_Cancel
 	//	*SessionRequest_Ping
-	Request       isSessionRequest_Request `protobuf_oneof:"request"`
+	Request isSessionRequest_Request `protobuf_oneof:"request"`
+	// Each an Ask, when there are several at once. Only to a server that answered the hello with speaks of 1 or more.
+	Asks          [][]byte `protobuf:"bytes,6,rep,name=asks,proto3" json:"asks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -687,6 +708,13 @@ func (x *SessionRequest) GetPing() uint64 {
 	return 0
 }
 
+func (x *SessionRequest) GetAsks() [][]byte {
+	if x != nil {
+		return x.Asks
+	}
+	return nil
+}
+
 type isSessionRequest_Request interface {
 	isSessionRequest_Request()
 }
@@ -718,6 +746,8 @@ func (*SessionRequest_Ping) isSessionRequest_Request() {}
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Capability    []byte                 `protobuf:"bytes,1,opt,name=capability,proto3" json:"capability,omitempty"`
+	Speaks        uint32                 `protobuf:"varint,2,opt,name=speaks,proto3" json:"speaks,omitempty"` // 1: the client understands SessionResponse.answers; the server answers with its own speaks
+	Keep          uint32                 `protobuf:"varint,3,opt,name=keep,proto3" json:"keep,omitempty"`     // how many services, and how many chains, the client keeps by handle (see Found); needs speaks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -757,6 +787,20 @@ func (x *Hello) GetCapability() []byte {
 		return x.Capability
 	}
 	return nil
+}
+
+func (x *Hello) GetSpeaks() uint32 {
+	if x != nil {
+		return x.Speaks
+	}
+	return 0
+}
+
+func (x *Hello) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
 }
 
 type Ask struct {
@@ -828,16 +872,19 @@ func (x *Ask) GetCapability() []byte {
 }
 
 type SessionResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Found         []*Found               `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
-	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // no more answers to this question follow
-	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
-	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
-	Error         string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
-	Explain       *Explanation           `protobuf:"bytes,8,opt,name=explain,proto3" json:"explain,omitempty"`
-	Cursor        []byte                 `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"` // for the rest, when more is set
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Found   []*Found               `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
+	Last    bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // no more answers to this question follow
+	Count   uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	More    bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
+	Code    uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
+	Error   string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Explain *Explanation           `protobuf:"bytes,8,opt,name=explain,proto3" json:"explain,omitempty"`
+	Cursor  []byte                 `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"` // for the rest, when more is set
+	// Each a SessionResponse, to be taken in this order; then no other field is set.
+	Answers       [][]byte `protobuf:"bytes,10,rep,name=answers,proto3" json:"answers,omitempty"`
+	Speaks        uint32   `protobuf:"varint,11,opt,name=speaks,proto3" json:"speaks,omitempty"` // the answer to a hello that has it: 1 takes SessionRequest.asks; id is 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -933,6 +980,20 @@ func (x *SessionResponse) GetCursor() []byte {
 		return x.Cursor
 	}
 	return nil
+}
+
+func (x *SessionResponse) GetAnswers() [][]byte {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetSpeaks() uint32 {
+	if x != nil {
+		return x.Speaks
+	}
+	return 0
 }
 
 type WatchEvent struct {
@@ -1818,7 +1879,7 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x1e\n" +
 	"\x06Values\x12\x14\n" +
-	"\x05value\x18\x01 \x03(\tR\x05value\"\xde\x02\n" +
+	"\x05value\x18\x01 \x03(\tR\x05value\"\x99\x03\n" +
 	"\x05Found\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1828,7 +1889,10 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x05chain\x18\x06 \x03(\fR\x05chain\x12:\n" +
 	"\anumbers\x18\a \x03(\v2 .ninja.sds.v1.Found.NumbersEntryR\anumbers\x12\x15\n" +
 	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\x12,\n" +
-	"\x06values\x18\t \x03(\v2\x14.ninja.sds.v1.ValuesR\x06values\x1a:\n" +
+	"\x06values\x18\t \x03(\v2\x14.ninja.sds.v1.ValuesR\x06values\x12\x16\n" +
+	"\x06handle\x18\n" +
+	" \x01(\rR\x06handle\x12!\n" +
+	"\fchain_handle\x18\v \x01(\rR\vchainHandle\x1a:\n" +
 	"\fNumbersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"|\n" +
@@ -1853,18 +1917,21 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xb9\x01\n" +
+	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xcd\x01\n" +
 	"\x0eSessionRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12+\n" +
 	"\x05hello\x18\x02 \x01(\v2\x13.ninja.sds.v1.HelloH\x00R\x05hello\x12%\n" +
 	"\x03ask\x18\x03 \x01(\v2\x11.ninja.sds.v1.AskH\x00R\x03ask\x12\x18\n" +
 	"\x06cancel\x18\x04 \x01(\x04H\x00R\x06cancel\x12\x14\n" +
-	"\x04ping\x18\x05 \x01(\x04H\x00R\x04pingB\t\n" +
-	"\arequest\"'\n" +
+	"\x04ping\x18\x05 \x01(\x04H\x00R\x04ping\x12\x12\n" +
+	"\x04asks\x18\x06 \x03(\fR\x04asksB\t\n" +
+	"\arequest\"S\n" +
 	"\x05Hello\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x01 \x01(\fR\n" +
-	"capability\"\x88\x01\n" +
+	"capability\x12\x16\n" +
+	"\x06speaks\x18\x02 \x01(\rR\x06speaks\x12\x12\n" +
+	"\x04keep\x18\x03 \x01(\rR\x04keep\"\x88\x01\n" +
 	"\x03Ask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\bquestion\x18\x02 \x01(\v2\x16.ninja.sds.v1.QuestionR\bquestion\x12\x1d\n" +
@@ -1872,7 +1939,7 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x04 \x01(\fR\n" +
-	"capability\"\x81\x02\n" +
+	"capability\"\xb3\x02\n" +
 	"\x0fSessionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x05found\x18\x02 \x03(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x12\n" +
@@ -1882,7 +1949,10 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x04code\x18\x06 \x01(\rR\x04code\x12\x14\n" +
 	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
 	"\aexplain\x18\b \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\x12\x16\n" +
-	"\x06cursor\x18\t \x01(\fR\x06cursor\"\xdb\x01\n" +
+	"\x06cursor\x18\t \x01(\fR\x06cursor\x12\x18\n" +
+	"\aanswers\x18\n" +
+	" \x03(\fR\aanswers\x12\x16\n" +
+	"\x06speaks\x18\v \x01(\rR\x06speaks\"\xdb\x01\n" +
 	"\n" +
 	"WatchEvent\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.ninja.sds.v1.WatchEvent.KindR\x04kind\x12)\n" +
