@@ -232,14 +232,14 @@ func (c *session) slow(a packedAsk, q *question, queries *sync.WaitGroup) error 
 }
 
 // guarded turns a panic over a question into its failure: it must not end everybody else's session too.
-func (c *session) guarded(search func() (*result, error)) (r *result, err error) {
+func (c *session) guarded(answer func() (*result, error)) (res *result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.cfg.Log.Error("a question was not answered: please report this", "by", c.who, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			r, err = nil, status.Error(codes.Internal, "this question was not answered because of a mistake in the server; its log has more")
+			err = status.Error(codes.Internal, "this question was not answered because of a mistake in the server; its log has more")
 		}
 	}()
-	return search()
+	return answer()
 }
 
 // remembered is what was answered to the question before, when it would be answered again: rights, freshness of the
