@@ -102,6 +102,9 @@ const stepsMost = 16
 
 // compile checks what is asked. Errors carry codes.InvalidArgument.
 func (s *Server) compile(who ca.ID, q *sdspb.Question) (*question, error) {
+	if q == nil { // nothing is asked for: everything
+		q = new(sdspb.Question)
+	}
 	out, err := compile(q)
 	if err != nil {
 		return nil, err

@@ -134,6 +134,12 @@ roles:
     capability: 127.0.0.1:7704
     schemas: []                # NAME-VERSION.dtd files, or directories of them, that descriptions may claim
     registrars: []             # IDs of who, beside the administrator, may register more (ninjactl schema register)
+    parents:                   # where it joins hierarchies of SDS servers; leave them out for none
+      - hierarchy: world
+        addresses: [127.0.0.1:7712] # of those that can be the parent, tried in order
+    children:                  # who may join below it; in hierarchies that are not named, servers of its own domain
+      - hierarchy: world
+        allow: [example.org, "spiffe://example.com/sds/main"]
   apc:                         # a path creator
     listen: 127.0.0.1:7706
   proxy:                       # an active proxy: hosts dynamic operators
@@ -174,6 +180,11 @@ roles:
     microphone: ""             # a WAV file that it says; none is silence
     speaker: ""                # a WAV file that what it hears is written to
     hang-up: after-answer      # never, after-answer, at-first-sample
+    # kind: browser serves a page instead: STATE/browser-link holds the link to open. It has, in place of the three above,
+    page: 127.0.0.1:7790       # where the page is served; a page for other machines wants the certificate and the key
+    certificate: ""            # PEM files
+    key: ""
+    call: "?map-directions"    # what is asked when the user talks; without it, paths are made by others
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]
   dnssd:                       # a door to multicast DNS (Bonjour, Avahi) on one link

@@ -128,6 +128,9 @@ func (d *daemon) startBase(ctx context.Context) error {
 // startUnit plays a unit.
 func (d *daemon) startUnit(ctx context.Context) error {
 	role := *d.cfg.Roles.Unit
+	if role.Kind == "browser" {
+		return d.startBrowser(ctx, role)
+	}
 	phone, err := units.NewPhone(units.PhoneConfig{
 		Name: role.Name, Microphone: role.Microphone, Speaker: role.Speaker, HangUp: units.HangUp(role.HangUp),
 		Position: role.Position.position(), Log: d.log,
