@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
@@ -88,6 +89,11 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(connect),
+		// A server that comes back is found within seconds, however long it was away: the standard waits up to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: backoffLeast, Multiplier: 1.6, Jitter: 0.3, MaxDelay: backoffMost},
+			MinConnectTimeout: 5 * time.Second,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	)
 	if err != nil {
@@ -247,7 +253,7 @@ func (c *Client) ask(ctx context.Context, capability []byte, q *sdspb.Question) 
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
+		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, defaultTimeout)
 }
@@ -278,9 +284,9 @@ func (c *Client) capability(ctx context.Context) ([]byte, error) {
 
 // open verifies what the server sent, as far as it is not values of selected paths.
 func (c *Client) open(items []item, selected int) []Found {
-	out := make([]Found, 0, len(items))
+	out, now := make([]Found, 0, len(items)), c.cfg.World.Now()
 	for i := range items {
-		f, err := items[i].open(c, selected)
+		f, err := items[i].open(c, selected, now)
 		if err != nil {
 			b := &items[i].body
 			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", b.Owner, "name", b.Name, "error", err)

@@ -3,7 +3,9 @@ package sds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,8 +27,8 @@ const (
 	queryTimeout   = 10 * time.Second
 )
 
-// session is one client's stream. Its reader answers at once what takes little work; what does not turns out to, and
-// gets a goroutine of its own.
+// session is one client's stream. Its reader answers at once what takes little work; what turns out to take more gets a
+// goroutine of its own.
 type session struct {
 	*Server
 	who       ca.ID
@@ -145,17 +147,24 @@ func (c *session) answer(asks []packedAsk, queries *sync.WaitGroup) error {
 		c.asked.forget()
 	}
 	replies := make([]reply, 0, len(asks))
+	var long []packedAsk
+	var questions []*question
 	for _, a := range asks {
 		if a.id == 0 {
 			return status.Error(codes.InvalidArgument, "question 0: choose another id")
 		}
 		if done, r, err := c.quick(a); done {
 			replies = append(replies, reply{id: a.id, answered: r, err: err})
-		} else if err := c.slow(a, r.question, queries); err != nil {
-			return err
+		} else {
+			long, questions = append(long, a), append(questions, r.question)
 		}
 	}
 	c.send(c.ctx, replies...)
+	for i, a := range long { // last, because they may have to wait for one another
+		if err := c.slow(a, questions[i], queries); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -223,10 +232,21 @@ func (c *session) slow(a packedAsk, q *question, queries *sync.WaitGroup) error 
 			<-c.slot
 		}()
 		c.store.stats.queries.Add(1)
-		res, err := c.search(ctx, c.who, r, q)
+		res, err := c.guarded(func() (*result, error) { return c.search(ctx, c.who, r, q) })
 		c.send(c.ctx, reply{id: a.id, answered: answered{q, res}, err: err})
 	})
 	return nil
+}
+
+// guarded turns a panic over a question into its failure: it must not end everybody else's session too.
+func (c *session) guarded(answer func() (*result, error)) (res *result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.cfg.Log.Error("a question was not answered: please report this", "by", c.who, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = status.Error(codes.Internal, "this question was not answered because of a mistake in the server; its log has more")
+		}
+	}()
+	return answer()
 }
 
 // remembered is what was answered to the question before, when it would be answered again: rights, freshness of the

@@ -62,7 +62,7 @@ func (d *daemon) newNode(ctx context.Context, id *ca.Identity, role serviceRole,
 // nodeOn is newNode on a listener that is open already.
 func (d *daemon) nodeOn(l net.Listener, id *ca.Identity, role serviceRole, options ...grpc.ServerOption) *node {
 	n := &node{
-		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(options...),
+		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(append(options, recovering(d.log.With("role", id.ID().Kind()))...)...),
 		log: d.log.With("role", id.ID().Kind()), registry: new(operators.Registry),
 	}
 	d.ready[id.ID().Kind()] = n.address()

@@ -42,6 +42,17 @@ func Run(t *testing.T, ends func(t *testing.T) Ends) {
 	}
 }
 
+// RunSome runs the part of the kit whose transports are slow to make: order, the end, and flush.
+func RunSome(t *testing.T, ends func(t *testing.T) Ends) {
+	t.Helper()
+	for _, c := range cases() {
+		switch c.name {
+		case "all of it arrives in order, then the end", "the sender closes twice", "flush drops what is held":
+			t.Run(c.name, func(t *testing.T) { c.run(t, ends(t)) })
+		}
+	}
+}
+
 // RunSimulated runs the kit, each test in a testing/synctest bubble of its own: for ends that are joined by a world.Sim
 // made in ends.
 func RunSimulated(t *testing.T, ends func(t *testing.T) Ends) {

@@ -123,15 +123,15 @@ func (r *dataReader) receive(raw datachannel.ReadWriteCloser) {
 func (r *dataReader) Read(ctx context.Context) (connectors.ADU, error) {
 	up := r.link.up
 	for {
-		a, err, ready := r.decide()
-		if ready {
-			return a, err
+		a, queue, err := r.decide()
+		if err == nil {
+			err = ctx.Err()
 		}
-		if err := ctx.Err(); err != nil {
+		if err != nil {
 			return a, err
 		}
 		select {
-		case a := <-r.waiting():
+		case a := <-queue:
 			if r.count(a) {
 				return a, nil
 			}
@@ -148,18 +148,7 @@ func (r *dataReader) Read(ctx context.Context) (connectors.ADU, error) {
 	}
 }
 
-// waiting is the queue; nil between a flush and its answer, which says what is to be dropped: what was written after it
-// may come first, because the channel and the session are two ways.
-func (r *dataReader) waiting() <-chan connectors.ADU {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.flushing {
-		return nil
-	}
-	return r.queue
-}
-
-// count says whether an ADU that was taken from the queue is delivered; a flush drops those before its position.
+// count says whether an ADU that was taken from the queue is delivered; a flush drops it.
 func (r *dataReader) count(a connectors.ADU) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -172,32 +161,36 @@ func (r *dataReader) count(a connectors.ADU) bool {
 	return true
 }
 
-// decide returns what Read returns without an ADU that waits: the end, or what broke the hop.
-func (r *dataReader) decide() (a connectors.ADU, err error, ready bool) {
+// decide returns the error that Read returns without taking an ADU, or where to take one. While a flush is on its way
+// nothing is taken: what is in the queue may be from before it or from after it, and only the answer says.
+func (r *dataReader) decide() (a connectors.ADU, queue chan connectors.ADU, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	select {
 	case <-r.closed:
-		return a, connectors.ErrClosed, true
+		return a, nil, connectors.ErrClosed
 	default:
 	}
-	if len(r.queue) > 0 && !r.flushing {
-		return a, nil, false
+	if !r.flushing {
+		queue = r.queue
 	}
-	if r.ended && r.next >= r.end {
-		return a, io.EOF, true
+	if len(queue) > 0 {
+		return a, queue, nil
+	}
+	if r.ended && (r.next >= r.end || r.flushing) {
+		return a, nil, io.EOF
 	}
 	if !r.ended {
 		select {
 		case <-r.session.Done():
-			return a, r.session.Err(), true
+			return a, nil, r.session.Err()
 		default:
 		}
 	}
-	if r.broken != nil {
-		return a, r.cause(), true
+	if r.broken != nil && len(r.queue) == 0 {
+		return a, nil, r.cause()
 	}
-	return a, nil, false
+	return a, queue, nil
 }
 
 // cause is why the channel broke: when the session has ended too, it knows better.
