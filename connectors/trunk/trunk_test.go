@@ -35,8 +35,7 @@ type process struct {
 
 // receiving is a Carrier that only receives, and hands over what it is given.
 type receiving struct {
-	in   chan *In
-	done chan struct{}
+	in chan *In
 }
 
 func (receiving) Receive(ca.ID, uint64, uint32) (*hop.Queue, error) { return nil, errors.New("none") }
