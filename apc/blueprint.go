@@ -15,6 +15,7 @@ type blueprint struct {
 	steps []Step
 	hops  []Hop
 	data  map[string]host.DataSource
+	fixed [2]bool // whether the first and the last step can be nowhere else
 	cost  Cost
 	score float64 // in the unit of the objective
 	proof string
@@ -47,6 +48,7 @@ func (v *view) blueprint(best *plan.Plan) (*blueprint, error) {
 			v.source(b, param.Value)
 		}
 	}
+	b.fixed = [2]bool{best.Steps[0].Operator.Fixed, best.Steps[len(best.Steps)-1].Operator.Fixed}
 	proof := "no cheaper path exists among what you may find"
 	if !best.Proven() {
 		proof = fmt.Sprintf("the search ran out of time: at most %.0f %% dearer than the best", 100*(best.Cost-best.Bound)/best.Bound)
@@ -91,7 +93,9 @@ func (b *blueprint) nodes() []*node {
 }
 
 // ends reports whether a node holds an endpoint: there is no doing without it.
-func (b *blueprint) ends(id ca.ID) bool { return b.steps[0].Node == id || b.listener() == id }
+func (b *blueprint) ends(id ca.ID) bool {
+	return b.fixed[0] && b.steps[0].Node == id || b.fixed[1] && b.listener() == id
+}
 
 // listener is the node that the data comes to in the end.
 func (b *blueprint) listener() ca.ID { return b.steps[len(b.steps)-1].Node }

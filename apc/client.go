@@ -187,6 +187,10 @@ func (c *Client) Watch(ctx context.Context, path string, f func(Event) error) er
 	}
 }
 
+// Lost reports whether an error says that the creator cannot be reached, or not any more: what was asked may be asked
+// again.
+func Lost(err error) bool { return status.Code(err) == codes.Unavailable }
+
 // readable strips gRPC's words from an answer that the creator wrote for a person.
 func readable(err error) error {
 	s, ok := status.FromError(err)

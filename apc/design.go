@@ -142,16 +142,22 @@ func (s *sketch) look(words []word, l *learned) error {
 		}
 	}
 	var err error
-	if s.request, err = resolve(s.form, func(w plan.Word) []offer { return meant[w] }); err != nil {
+	if s.request, err = resolve(s.form, words, func(w plan.Word) []offer { return meant[w] }); err != nil {
 		return err
 	}
 	v.absorb(l)
-	s.catalogue, err = v.catalogue(named)
+	if s.catalogue, err = v.catalogue(named); err != nil {
+		return err
+	}
+	s.catalogue, err = v.extended(s.catalogue, s.form, words)
 	return err
 }
 
 // offers are the things that a word means.
 func (v *view) offers(w *word) []offer {
+	if w.raw != nil {
+		return nil
+	}
 	among := v.kinds[w.kind]
 	if owner, _, ok := strings.Cut(w.id, "#"); ok {
 		among = v.owners[ca.ID(owner)]

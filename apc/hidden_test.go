@@ -93,6 +93,7 @@ func tellAll(ctx context.Context, t *testing.T, seed uint64, hidden bool) (all [
 			"phone:lobby ! phone:hall", "phone:lobby ! ?oracle ! phone:hall", "phone:lobby ! ?oracle & ?printer ! phone:lobby",
 			"phone:lobby ! ?oracle ! phone:hall latency<3ms", "phone:lobby ! phone:hall quality>0.9 cpu<0.3", "phone:attic ! ?phone ! phone:hall",
 			"spiffe://test/unit/u0#lobby ! operator:operator.x1 ! phone:hall",
+			"rtp://10.0.0.7:5004/audio/PCMU ! rtp://10.0.1.7:5004/audio/PCMU", "rtp://10.0.1.7:5004/audio/PCMU ! rtp://10.0.0.7:5004/audio/PCMU",
 		} {
 			d.tell(ctx, eve, other, line)
 			all = append(all, d.tell(ctx, user, token, line)...)
@@ -158,8 +159,10 @@ func (d *domain) grow(random *rand.Rand, user *ca.Identity, withHidden bool) {
 	}
 	switch kind {
 	case 0:
+		at.External = fmt.Sprintf("10.0.%d.0/24:5004", in%2)
 		if hidden {
 			n += 3 // a proxy of its own
+			at.External = "10.0.0.0/23:5004"
 		}
 		d.publish(d.id(ca.KindProxy, fmt.Sprint("p", n)), operators.Description{Kind: operators.KindProxy, Name: "proxy", Node: at}, numbers, who...)
 	case 1, 2:

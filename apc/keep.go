@@ -32,6 +32,7 @@ type keeper struct {
 	hear   context.CancelFunc // ends the listeners of the flow
 
 	signs   []report         // what was heard that something is wrong
+	since   time.Time        // when the first of them was
 	due     <-chan time.Time // when it is judged; nil while nothing is wrong
 	cut     map[ca.ID]bool   // nodes that control was lost of
 	ended   map[*node]bool   // nodes whose stages have come to their end
@@ -173,6 +174,7 @@ func (k *keeper) take(r report) *end {
 		delete(k.cut, id)
 	case r.cut:
 		k.cut[id] = true
+		k.corroborate()
 	case r.lost != nil && errors.Is(r.lost, host.ErrDenied):
 		return rightsGone(r.lost)
 	case r.lost != nil && !k.ended[r.from]:
@@ -180,10 +182,11 @@ func (k *keeper) take(r report) *end {
 	case r.lost != nil:
 	case r.Kind == host.Fault:
 		k.p.log.Info("fault", "node", id, "stage", r.Stage, "hop", r.Hop, "text", r.Text)
-		if wait := blameTime; r.Hop == "" && r.Stage != "" { // it says itself what is wrong
+		if r.Hop == "" && r.Stage != "" { // it says itself what is wrong
 			k.suspect(r, 0)
 		} else {
-			k.suspect(r, wait)
+			k.suspect(r, blameTime)
+			k.corroborate()
 		}
 	case r.Kind == host.Ended:
 		k.p.measured(r.from, r.Report)
@@ -198,9 +201,22 @@ func (k *keeper) take(r report) *end {
 
 // suspect notes a sign that something is wrong, to be judged after a while at the latest.
 func (k *keeper) suspect(r report, wait time.Duration) {
+	if k.signs == nil {
+		k.since = k.p.now()
+	}
 	k.signs = append(k.signs, r)
 	if k.due == nil || wait == 0 {
 		k.due = time.After(wait)
+	}
+}
+
+// corroborate has two witnesses judged at once: a neighbour that accuses a node, and the way to it that is cut. An endpoint
+// gets its moment even so: nothing can take its place, and it may answer again.
+func (k *keeper) corroborate() {
+	for _, r := range k.signs {
+		if k.cut[r.Neighbour] && !k.flow.print.ends(r.Neighbour) {
+			k.due = time.After(0)
+		}
 	}
 }
 
@@ -283,7 +299,7 @@ func (k *keeper) repair(ctx context.Context) *end {
 		return fail(err)
 	}
 	k.p.become(Repairing, v.why)
-	err := k.remedy(ctx, v, begun)
+	err := k.remedy(ctx, v, k.since)
 	switch {
 	case err == nil:
 		k.p.become(Running, "")

@@ -222,6 +222,7 @@ func (k *keeper) exchange(ctx context.Context, s *sketch, b *blueprint, m Move) 
 		k.p.tell(Event{Kind: "move", Text: fmt.Sprintf("%s: not done: %v", m.Cause, err)})
 		return nil
 	}
+	k.since = k.p.now()
 	k.signs = []report{{from: k.flow.nodes[0], Report: host.Report{Kind: host.Fault, Hop: "all", Stage: "the move", Text: err.Error()}}}
 	return k.repair(ctx)
 }

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 // TestScripts runs the stories in testdata over a real SDS server and creator: who publishes what, and what the creator
 // tells whom. A paragraph is a command, its lines, "----" and what is expected, up to an empty line.
 //
-//	publish OWNER KIND NAME [cores=N] [region=R] [load=N] [rtt.R=SECONDS] [for=WHO]   and a line for each operator:
+//	publish OWNER KIND NAME [cores=N] [region=R] [load=N] [rtt.R=SECONDS] [for=WHO] [external=NETWORK:PORTS]   and a line for each operator:
 //	  NAME: IN -> OUT [latency=D] [cpu=N] [quality=N]
 //	allow OWNER NAME WHO      hide it from all others
 //	withdraw OWNER NAME
@@ -146,6 +146,8 @@ func (d *domain) doPublish(f, lines []string) string {
 		switch {
 		case key == "region":
 			node.Region = value
+		case key == "external":
+			node.External = value
 		case key == "for":
 			who = []capability.Who{d.who(value)}
 		case err != nil:

@@ -50,9 +50,11 @@ type view struct {
 	costs  func(operator string, node ca.ID) *operators.Cost // learned; nil: none
 	log    []touched
 	begun  int // number of the first entry of log
-	shape  int // counts changes that no plan.Change can say: links and data
+	shape  int // counts changes that no plan.Change can say: links, data and what proxies reach outside
 	shelf  map[string]*shelved
-	clock  uint64 // counts uses of the shelf
+	// extensions are catalogues with what stands in for raw addresses.
+	extensions map[extension]*plan.Catalogue
+	clock      uint64 // counts uses of the shelf
 	// learned is how many changes of learned costs are in the log.
 	learned int
 }
@@ -89,6 +91,7 @@ func newView(costs func(string, ca.ID) *operators.Cost) *view {
 		things: make(map[string]*thing), kinds: make(map[string]map[string]*thing), owners: make(map[ca.ID]map[string]*thing),
 		fixed: make(map[string]fixedOperator), groups: make(map[string]*group), names: make(map[string]string),
 		links: make(map[[2]string]plan.Link), costs: costs, shelf: make(map[string]*shelved),
+		extensions: make(map[extension]*plan.Catalogue),
 	}
 }
 
@@ -141,7 +144,7 @@ func (v *view) drop(id string) {
 
 // touchAll notes all that a thing's coming or going changes.
 func (v *view) touchAll(t *thing) {
-	if len(t.Data) > 0 {
+	if len(t.Data) > 0 || t.proxy() && t.Node.External != "" {
 		v.shape++
 	}
 	if t.Node == nil {

@@ -172,6 +172,16 @@ func TestWords(t *testing.T) {
 		{"phone:lobby ! phone:lobby latency<fast", `"latency<fast"`},
 		{"phone:lobby ! phone:lobby speed<3", `"speed<3"`},
 		{"phone:lobby ! ?@1 ! phone:lobby", `"?@1": 0 templates came`},
+		{"rtp://phone.example:5004/audio/PCMU ! phone:lobby", "want an IP address with a port, no name"},
+		{"rtp://10.0.0.7/audio/PCMU ! phone:lobby", "want an IP address with a port"},
+		{"rtp://10.0.0.7:0/audio/PCMU ! phone:lobby", "not the address of one host and port"},
+		{"rtp://239.1.2.3:5004/audio/PCMU ! phone:lobby", "not the address of one host and port"},
+		{"rtp://[::ffff:10.0.0.7]:5004/audio/PCMU ! phone:lobby", "not the address of one host and port"},
+		{"rtp://10.0.0.7:5004 ! phone:lobby", "want what is spoken there behind the address, as in rtp://10.0.0.7:5004/audio/PCMU"},
+		{"phone:lobby ! rtp://10.0.0.7:5004/text/plain", "rtp carries audio/L16"},
+		{"phone:lobby ! http://10.0.0.7:80/audio/PCMU", `scheme "http"`},
+		{"phone:lobby ! ?rtp://10.0.0.7:5004/audio/PCMU ! phone:lobby", "an address is written without it"},
+		{"phone:lobby ! rtp://10.0.0.7:5004/audio/PCMU ! phone:lobby", "an address is an endpoint"},
 	} {
 		r := Request{Line: tc.line}
 		if _, _, err := r.check(); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), tc.text) {
@@ -218,11 +228,18 @@ func TestPick(t *testing.T) {
 
 // FuzzFormLine: what is written is read as what it was.
 func FuzzFormLine(f *testing.F) {
+	f.Add("rtp://10.0.0.7:5004/audio/L16;rate=16000;channels=1 ! ?map-directions ! rtp://[2001:db8::7]:5004/audio/PCMU;rate=8000 latency<2s")
 	f.Add("phone:lobby ! ?map-directions & ?b ! c:d ! phone:lobby latency<2s cpu<0.5 memory<200M price<1 quality>0.5 steps<5 domain=a domain=b weight:latency=2")
 	f.Fuzz(func(t *testing.T, s string) {
 		form, err := plan.ParseForm(s)
 		if err != nil {
 			return
+		}
+		words, err := readWords(form, nil) // what it means is checked when posted; it must not fall over anything
+		for i := range words {
+			if r := words[i].raw; err == nil && r != nil && (!r.at.IsValid() || r.of.IsZero()) {
+				t.Errorf("%q is no address: %+v", words[i].Text, r)
+			}
 		}
 		line := formLine(form)
 		again, err := plan.ParseForm(line)

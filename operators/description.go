@@ -55,6 +55,8 @@ type Node struct {
 	Memory int64   `xml:"memory,attr,omitempty"`
 	// Region groups nodes that are near each other; "" is the default region.
 	Region string `xml:"region,attr,omitempty"`
+	// External lists what a proxy may reach outside the system, as ParseExternal reads it, with spaces between.
+	External string `xml:"external,attr,omitempty"`
 }
 
 // Data names external data that the publisher serves at its node's data address, by hash.

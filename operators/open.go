@@ -90,6 +90,12 @@ func (o Open) Decided(param string) (value string, has bool) {
 	return "", true
 }
 
+// Free reports whether the type has a parameter that may still have any value: a chain cannot end so, nor go on without it.
+func (o Open) Free(param string) bool {
+	c, ok := o.param(param)
+	return ok && o.class[c].any()
+}
+
 // Key is equal for open types that are equal.
 func (o Open) Key() string {
 	var b strings.Builder

@@ -14,7 +14,6 @@ import (
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/sds/announce"
-	"ninja/sds/check"
 	"ninja/sds/index"
 	"ninja/sds/sdspb"
 )
@@ -154,7 +153,7 @@ func (s *Server) HiddenGrants() (out []capability.Who) {
 type PublicDoc struct {
 	ID   string
 	By   ca.ID
-	Tree *check.Document
+	Tree *index.Tree
 }
 
 // FollowPublic tells what everyone may find until ctx ends, whose error it returns: all with begin, whatever was told
@@ -207,7 +206,7 @@ func tellPublic(c change, f func(before, after *PublicDoc)) {
 	}
 }
 
-func publicDoc(r *record) *PublicDoc { return &PublicDoc{r.id(), r.owner, r.tree} }
+func publicDoc(r *record) *PublicDoc { return &PublicDoc{r.ID, r.owner(), r.Tree} }
 
 // Load is how many services the server keeps, hidden ones too.
 func (s *Server) Load() int { return int(s.store.stats.services.Load()) }
@@ -219,19 +218,19 @@ func (s *Server) Queries() int64 { return s.store.stats.queries.Load() }
 // another server to take over. Of those of one owner all are told or none, as choose says.
 func (s *Server) Bodies(choose func(owner ca.ID, services int) bool) (out []announce.Body) {
 	_ = s.store.do(func() {
-		now := time.Now()
+		now := time.Since(s.store.began)
 		chosen := make(map[ca.ID]bool)
 		for owner, n := range s.store.owned {
 			chosen[owner] = choose(owner, n.services)
 		}
 		for _, e := range s.store.services {
-			if !chosen[e.owner] {
+			if !chosen[e.owner()] {
 				continue
 			}
 			live := e.live.Load()
 			out = append(out, announce.Body{
-				Owner: e.owner, Name: e.name, Version: e.version, Description: []byte(e.tree.Source()), Signature: e.signature,
-				Chain: certificates(live.chain), Numbers: live.numbers, Lifetime: max(minLifetime, e.expires.Sub(now)),
+				Owner: e.owner(), Name: e.name(), Version: e.version, Description: []byte(e.Tree.Source()), Signature: []byte(e.signature),
+				Chain: certificates(live.chain), Numbers: live.numbers, Lifetime: max(minLifetime, e.expires-now),
 			})
 		}
 	})

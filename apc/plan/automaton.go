@@ -1,6 +1,10 @@
 package plan
 
-import "ninja/operators"
+import (
+	"slices"
+
+	"ninja/operators"
+)
 
 // automaton is the open types that chains were found to make, and which operators lead from one to another. A search
 // has one to itself, so that searches do not wait for each other; a catalogue keeps those that were used for the next.
@@ -14,7 +18,7 @@ type automaton struct {
 type open struct {
 	o     operators.Open
 	shape int32 // -1 when the chain has ended
-	about int32 // a value's number, or aboutNone, aboutAny
+	about int32 // a value's number, or aboutNone, aboutAny, aboutFree
 }
 
 // maxOpens bounds an automaton between plans, maxFree how many are kept.
@@ -77,8 +81,10 @@ func (a *automaton) intern(o operators.Open) int32 {
 	e := open{o: o, shape: -1, about: aboutNone}
 	if m := o.Media(); m != "" {
 		t := a.c.tables
-		e.shape = t.shapes[shapeKey(m, o.Names())] // every output's shape is there
-		if v, has := o.Decided("about"); has {
+		e.shape = t.shapeOf(o)
+		if v, has := o.Decided("about"); o.Free("about") {
+			e.about = aboutFree
+		} else if has {
 			e.about = aboutAny
 			if n, known := t.abouts[v]; known {
 				e.about = n
@@ -106,4 +112,15 @@ func (a *automaton) then(from int32, sig int32) int32 {
 		a.next[key] = id
 	}
 	return id
+}
+
+// shapeOf is the shape of an open type that says most of what is free in it. That of the operator that made it is there.
+func (t *tables) shapeOf(o operators.Open) int32 {
+	best, most := int32(-1), -1
+	for _, s := range t.like[shapeKey(o.Media(), o.Names(), nil)] {
+		if len(s.free) > most && !slices.ContainsFunc(s.free, func(n string) bool { return !o.Free(n) }) {
+			best, most = s.id, len(s.free)
+		}
+	}
+	return best
 }

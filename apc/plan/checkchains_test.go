@@ -124,16 +124,36 @@ func samePlaces(a, b *Operator) bool {
 
 // low is what no path that begins so can be below.
 func (k *checker) low(c *beginning) float64 {
-	shape, about := "", ""
+	var shapes []string
+	about := AboutNone
 	if !c.done {
-		shape, about = c.open.Media()+";"+strings.Join(c.open.Names(), ";"), AboutNone
-		if v, has := c.open.Decided("about"); has {
+		for _, x := range k.shapes { // all that the type has: each of them says the truth
+			names := strings.Split(strings.ReplaceAll(x, "?", ""), ";")
+			if names[0] == c.open.Media() && slices.Equal(names[1:], c.open.Names()) && !slices.ContainsFunc(strings.Split(x, ";")[1:], func(n string) bool {
+				return strings.HasSuffix(n, "?") && !c.open.Free(strings.TrimSuffix(n, "?"))
+			}) {
+				shapes = append(shapes, x)
+			}
+		}
+		if v, has := c.open.Decided("about"); c.open.Free("about") {
+			about = AboutFree
+		} else if has {
 			if about = "=" + v; v == "" {
 				about = AboutAny
 			} else if !slices.Contains(k.abouts, about) {
 				about = AboutOther
 			}
 		}
+	}
+	left := func(m int) float64 {
+		most := math.Inf(-1)
+		for _, x := range shapes {
+			most = max(most, k.left(m, x, about, c.met))
+		}
+		if len(shapes) == 0 {
+			return math.Inf(1) // no state says that it leads anywhere
+		}
+		return most
 	}
 	best := math.Inf(1)
 	for n, labels := range c.labels {
@@ -143,12 +163,12 @@ func (k *checker) low(c *beginning) float64 {
 				for i, d := range k.dims {
 					low += k.price[d] * x[1+i]
 				}
-				low += k.left(0, shape, about, c.met) + k.away(0, n, c.met) - k.refund
+				low += left(0) + k.away(0, n, c.met) - k.refund
 			}
 			for i, d := range k.dims {
 				rest := 0.0
 				if !c.done {
-					rest = k.left(1+i, shape, about, c.met) + k.away(1+i, n, c.met)
+					rest = left(1+i) + k.away(1+i, n, c.met)
 				}
 				if x[1+i]+rest > slack(k.limits[d])+1e-12 {
 					low = math.Inf(1)

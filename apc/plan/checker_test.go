@@ -254,11 +254,23 @@ func (k *checker) checkOperators(m int) error {
 			}
 		}
 		for _, s := range k.shapes {
-			names := strings.Split(s, ";")
+			names := strings.Split(strings.ReplaceAll(s, "?", ""), ";")
 			if names[0] != o.Spec.In.Media() || slices.ContainsFunc(o.Spec.In.Names(), func(p string) bool { return !slices.Contains(names[1:], p) }) {
 				continue
 			}
+			if slices.ContainsFunc(strings.Split(s, ";")[1:], func(n string) bool {
+				_, takes := probe(o, names[1:], strings.TrimSuffix(n, "?"))
+				return strings.HasSuffix(n, "?") && !takes
+			}) {
+				continue // what is free would go lost
+			}
 			for _, about := range k.abouts {
+				if (about == AboutNone) == slices.Contains(names[1:], "about") {
+					continue
+				}
+				if _, takes := probe(o, names[1:], "about"); about == AboutFree && !takes {
+					continue
+				}
 				for met := range uint32(1) << len(k.q.Include) {
 					if err := k.checkStep(m, o, least, s, about, met); err != nil {
 						return err
@@ -285,8 +297,8 @@ func (k *checker) checkStep(m int, o *Operator, least float64, shape, about stri
 	if o.Spec.Out.IsZero() {
 		return nil
 	}
-	next := o.Spec.Out.Media() + ";" + strings.Join(o.Spec.Out.Names(), ";")
-	for _, then := range k.means(o, about) {
+	next := k.shape(o)
+	for _, then := range k.means(o, strings.Split(strings.ReplaceAll(shape, "?", ""), ";")[1:], about) {
 		for _, r := range k.reasons(o, met) {
 			if x := least + k.left(m, next, then, with(met, r)); has > x+allowance {
 				return fmt.Errorf("%s %s %d leaves %v, but over %s to %s %s it is %v", shape, about, met, has, o.Name, next, then, x)
@@ -296,8 +308,55 @@ func (k *checker) checkStep(m int, o *Operator, least float64, shape, about stri
 	return nil
 }
 
+// probe is what an operator makes of a type of which one parameter is free and all others suit it; takes is false when the
+// free one would go lost undecided.
+func probe(o *Operator, names []string, free string) (out operators.Open, takes bool) {
+	in := o.Spec.In.Media()
+	for _, n := range names {
+		text := o.Spec.In.Param(n)
+		if _, limit, ok := strings.Cut(text, ":"); ok && text[0] == '$' {
+			text = limit
+		}
+		switch {
+		case n == free:
+			text = "*"
+		case text == "" || text == "*" || text[0] == '$':
+			text = "1"
+		}
+		in += ";" + n + "=" + text
+	}
+	open, err := operators.OpenOf("", operators.MustPattern(in))
+	if err != nil {
+		return open, false
+	}
+	out, err = open.Then("", o.Spec.Link())
+	return out, err == nil
+}
+
+// shape is what an operator makes, with a ? behind what nothing limits.
+func (k *checker) shape(o *Operator) string {
+	alone, err := operators.OpenOf("", o.Spec.Out)
+	if err != nil {
+		return ""
+	}
+	text := o.Spec.Out.Media()
+	for _, n := range o.Spec.Out.Names() {
+		text += ";" + n
+		if n != "about" && alone.Free(n) && !flows(o, n) {
+			text += "?"
+		}
+	}
+	return text
+}
+
+// flows reports whether an output parameter depends on the input.
+func flows(o *Operator, name string) bool {
+	v := o.Spec.Out.Variable(name)
+	return v != "" && slices.ContainsFunc(o.Spec.In.Names(), func(n string) bool { return o.Spec.In.Variable(n) == v })
+}
+
 // means is what may be known of about behind an operator.
-func (k *checker) means(o *Operator, about string) []string {
+func (k *checker) means(o *Operator, names []string, about string) []string {
 	in, out := o.Spec.In, o.Spec.Out
 	values := func(v []string) (all []string) {
 		for _, x := range v {
@@ -308,18 +367,29 @@ func (k *checker) means(o *Operator, about string) []string {
 		}
 		return all
 	}
+	known := slices.DeleteFunc(slices.Clone(k.abouts), func(a string) bool { return a == AboutFree || a == AboutNone })
+	alone, err := operators.OpenOf("", out)
 	switch v := out.Values("about"); {
-	case out.Param("about") == "":
+	case out.Param("about") == "" || err != nil:
 		return []string{AboutNone}
-	case out.Variable("about") != "" && out.Variable("about") == in.Variable("about"):
-		if about != AboutAny {
-			return []string{about}
-		}
-		return append(values(append(in.Values("about"), v...)), AboutAny)
 	case len(v) == 1:
 		return values(v)
-	default: // a set, or a variable that something else decides
-		return append(slices.Clone(k.abouts), AboutAny)
+	case out.Variable("about") != "" && out.Variable("about") == in.Variable("about") && about == AboutFree:
+		behind, _ := probe(o, names, "about")
+		if behind.Free("about") {
+			return []string{AboutFree}
+		}
+		return append(values(append(in.Values("about"), v...)), AboutAny)
+	case out.Variable("about") != "" && out.Variable("about") == in.Variable("about") && about != AboutAny:
+		return []string{about}
+	case out.Variable("about") != "" && out.Variable("about") == in.Variable("about"):
+		return append(values(append(in.Values("about"), v...)), AboutAny)
+	case flows(o, "about"): // something else decides it
+		return append(known, AboutFree)
+	case alone.Free("about"):
+		return []string{AboutFree}
+	default: // a set
+		return known
 	}
 }
 

@@ -231,10 +231,7 @@ func (p *problem) behind(op int32, mask uint32) (left float64, ok bool) {
 	case len(a.ins) == 0 && p.c.ops[op].Spec.In.IsZero() || a.out < 0:
 		return 0, false
 	}
-	about := a.outAbout
-	if about == aboutSame {
-		about = aboutAny
-	}
+	about := a.behind(aboutUnknown)
 	if free := p.available(op, mask); free != 0 {
 		mask |= free & -free
 	}

@@ -255,10 +255,7 @@ func (p *problem) nearMisses(x *explored) []Miss {
 		if len(a.ins) == 0 || a.out < 0 || math.IsInf(q.minCost[op], 1) {
 			continue
 		}
-		about := a.outAbout
-		if about == aboutSame {
-			about = aboutAny
-		}
+		about := a.behind(aboutUnknown)
 		mask := x.progress | p.available(int32(op), x.progress)
 		q.bounds.settle(0, a.out, about, mask, math.Inf(1))
 		if left := q.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) {

@@ -46,6 +46,7 @@ type problem struct {
 	idle      map[*int32][]int32       // by place list
 	best      map[*int32][]int32       // by place list, see worth
 	rival     map[int32][]int32        // by signature
+	metBy     map[int32][]int32        // operators that meet a requirement by the shape they take; made when first asked for
 }
 
 func newProblem(c *Catalogue, r Request) (*problem, error) {

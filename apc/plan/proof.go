@@ -41,9 +41,9 @@ type ProofTable struct {
 	Hops []ProofPlace `json:"hops"`
 }
 
-// ProofState is what an unfinished path has at its end: a shape (media type and names of parameters, joined by ;), the
-// value of the parameter about after = (or AboutNone when there is none, AboutAny when it is open, AboutOther for each
-// value that no state names), and the requirements met, a bit for each position in Request.Include.
+// ProofState is what an unfinished path has at its end: a shape (media type and names of parameters, joined by ;, with a ?
+// behind those that have to be free), the value of the parameter about after = (or AboutNone when there is none, AboutAny
+// when it is one of several, AboutFree when nothing has limited it, AboutOther for each value that no state names), and the requirements met, a bit for each position in Request.Include.
 type ProofState struct {
 	Shape string  `json:"shape"`
 	About string  `json:"about"`
@@ -55,6 +55,7 @@ type ProofState struct {
 const (
 	AboutNone  = "-"
 	AboutAny   = "*"
+	AboutFree  = "$"
 	AboutOther = "?"
 )
 
@@ -126,7 +127,7 @@ func (p *problem) table(metric int) (t ProofTable) {
 	if metric > 0 {
 		t.Resource = resourceNames[p.dims[metric-1]]
 	}
-	abouts := map[string]int32{AboutNone: aboutNone, AboutAny: aboutAny, AboutOther: int32(len(p.t.abouts))}
+	abouts := map[string]int32{AboutNone: aboutNone, AboutAny: aboutAny, AboutFree: aboutFree, AboutOther: int32(len(p.t.abouts))}
 	for text, n := range p.t.abouts {
 		abouts["="+text] = n
 	}

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"math"
+	"slices"
 )
 
 // entry is an unfinished chain in the search: its last operator behind a parent's chain.
@@ -58,6 +59,11 @@ type search struct {
 	most     int     // chains to take; 0 is any number
 	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
+	// factor times what no plan is below is assumed to be dearer than the best plan; assumed says that upper is that, and
+	// not a plan's cost.
+	factor   float64
+	assumed  bool
+	least    []float64 // of each bound resource, what the source and the hops take at least
 	start    open
 	expanded []*entry // for a proof
 }
@@ -122,14 +128,22 @@ func (p *problem) solve(ctx context.Context) outcome {
 // zero is no such limit.
 func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 	refund := p.refund(p.prices)
-	for {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most}
+	for try := 0; ; {
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most, factor: factors[try]}
 		crowded := s.run(ctx)
 		total.examined += s.examined
-		total.cost, total.best = s.upper, s.best
+		if !s.assumed {
+			total.cost, total.best = s.upper, s.best
+		}
 		if len(crowded) > 0 {
 			p.tracked = append(p.tracked, crowded...)
 			clear(p.cands) // nodes that another was better than may now be needed
+			continue
+		}
+		if s.assumed && len(s.q) == 0 {
+			if try++; most > 0 {
+				most = max(most-s.examined, 1)
+			}
 			continue
 		}
 		total.expanded = s.expanded
@@ -137,9 +151,16 @@ func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 		if len(s.q) > 0 {
 			total.bound = min(total.cost, s.q[0].least-refund)
 		}
+		if s.assumed {
+			total.bound = min(total.bound, s.upper)
+		}
 		return total
 	}
 }
+
+// factors are by how much the best plan is assumed to be dearer at most than the first lower bound; when there is none so
+// cheap, the next one is tried.
+var factors = [...]float64{1.1, 1.25, 1.6, 3, math.Inf(1)}
 
 // run searches until the best plan is proven, ctx ends, or the best is seen to crowd nodes, which it returns.
 func (s *search) run(ctx context.Context) (crowded []int32) {
@@ -156,9 +177,7 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 			return nil
 		}
 		if s.examined == easy {
-			for m := range p.dims {
-				p.bounds.settle(1+m, s.start.shape, s.start.about, 0, math.Inf(1))
-			}
+			s.bindDims()
 		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
@@ -198,7 +217,7 @@ func (s *search) ready(e *entry) bool {
 	if !e.done {
 		t := &s.p.a.opens[e.open]
 		b := s.p.bounds
-		b.settle(0, t.shape, t.about, e.mask, 1.25*b.radius(0))
+		b.settle(0, t.shape, t.about, e.mask, 1.25*b.ops[0].heap.least())
 		left := b.operatorsLeft(0, t.shape, t.about, e.mask)
 		if math.IsInf(left, 1) {
 			return false
@@ -231,14 +250,67 @@ func (s *search) begin() {
 	s.start = p.a.opens[o]
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.a.opens[o]
-	p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
-	e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
+	if p.proving {
+		p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
+		e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
+	} else {
+		e.left = s.aim()
+	}
 	if math.IsInf(e.left, 1) {
 		return
 	}
 	e.labels = p.begin(p.from)
-	s.bound(e)
+	if !s.bound(e) {
+		return
+	}
+	s.least = p.leastFrom(e.labels)
+	if !p.proving {
+		if guess := e.least*s.factor - s.refund; guess < s.upper {
+			s.upper, s.assumed = guess, true
+		}
+		p.bounds.narrow(0, s.upper+s.refund-e.net)
+		p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
+		e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
+		if e.least = e.net + e.left; e.least-s.refund >= s.upper {
+			return
+		}
+	}
 	s.push(e)
+}
+
+// aim is the least that operators can take in all. A reverser that was narrowed before may be too narrow now.
+func (s *search) aim() float64 {
+	b := s.p.bounds
+	if b.ops[0].past != nil {
+		b.ops[0] = s.p.reverse(0)
+	}
+	return b.meet(0, s.start.shape, s.start.about)
+}
+
+// leastFrom is, of each bound resource, what the source and the hops beyond the least that any takes need at least.
+func (p *problem) leastFrom(l *labels) []float64 {
+	least, st := slices.Repeat([]float64{math.Inf(1)}, len(p.dims)), p.stride()
+	for i, n := range l.nodes {
+		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
+			for m := range p.dims {
+				least[m] = min(least[m], l.val[j*st+1+m]+p.bounds.net[1+m].at(p, n, 0))
+			}
+		}
+	}
+	return least
+}
+
+// bindDims works out the lower bounds on the bound resources.
+func (s *search) bindDims() {
+	p := s.p
+	for i := range p.dims {
+		if p.proving || p.bounds.ops[1+i].past != nil {
+			p.bounds.settle(1+i, s.start.shape, s.start.about, 0, math.Inf(1))
+			continue
+		}
+		p.bounds.meet(1+i, s.start.shape, s.start.about)
+		p.bounds.narrow(1+i, slack(p.lim[p.dims[i]])-s.least[i])
+	}
 }
 
 func (s *search) push(e *entry) {
@@ -299,7 +371,7 @@ func (s *search) finish(e *entry) []int32 {
 		return c
 	}
 	if label[0] < s.upper {
-		s.upper, s.best = label[0], &pl
+		s.upper, s.best, s.assumed = label[0], &pl, false
 	}
 	return nil
 }
@@ -332,36 +404,95 @@ func (s *search) expand(e *entry) {
 		return
 	}
 	from := &p.a.opens[e.open]
-	arrive := s.arrivals(e)
-	for _, sig := range p.t.takes[from.shape] {
-		about := p.t.abs[sig].outAbout
-		if about == aboutSame {
-			about = from.about
+	x := &expansion{s: s, e: e}
+	if to := &p.t.abs[p.c.sig[p.to]]; e.mask == p.need && slices.Contains(to.ins, from.shape) {
+		x.child(int32(p.to), aboutNone, -1, e.mask, 0)
+	}
+	if int(e.length) >= p.steps-1 {
+		return
+	}
+	for _, op := range p.meeting(from.shape) {
+		a := &p.t.abs[p.c.sig[op]]
+		if a.out < 0 || math.IsInf(p.minCost[op], 1) {
+			continue
 		}
-		for _, op := range p.rivals(sig) {
-			if math.IsInf(p.minCost[op], 1) {
-				continue
-			}
-			if int(op) == p.to {
-				if e.mask == p.need {
-					s.child(e, op, about, -1, arrive)
-				}
-				continue
-			}
-			if p.t.abs[sig].out < 0 || int(e.length) >= p.steps-1 {
-				continue
-			}
-			free := p.available(op, e.mask)
-			if free == 0 {
-				s.child(e, op, about, -1, arrive)
-			}
-			for r := 0; free>>r != 0; r++ {
-				if free&(1<<r) != 0 {
-					s.child(e, op, about, int8(r), arrive)
-				}
+		free := p.available(op, e.mask)
+		for r := 0; free>>r != 0; r++ {
+			if free&(1<<r) != 0 {
+				x.step(op, a, from.about, int8(r))
 			}
 		}
 	}
+	live := p.bounds.ops[0].live
+	takes, outs := p.t.takes[from.shape], p.t.takesOut[from.shape]
+	for i, out := range outs {
+		if out < 0 || live != nil && !live[out] {
+			continue
+		}
+		x.over(takes[i], from.about)
+	}
+}
+
+// expansion is the work on one entry's children.
+type expansion struct {
+	s      *search
+	e      *entry
+	arrive []float64 // see arrivals; made when first wanted
+}
+
+// over adds children by the operators of a signature that are there for no requirement.
+func (x *expansion) over(sig, about int32) {
+	p, e := x.s.p, x.e
+	a := &p.t.abs[sig]
+	about = a.behind(about)
+	left := p.bounds.operatorsLeft(0, a.out, about, e.mask)
+	if least := e.net + p.bounds.ops[0].least[sig] + left; least-x.s.refund >= x.s.upper || math.IsInf(least, 1) {
+		return
+	}
+	for _, op := range p.rivals(sig) {
+		if !math.IsInf(p.minCost[op], 1) && p.available(op, e.mask) == 0 && int(op) != p.to && x.possible(a.out, about, e.mask) {
+			x.child(op, about, -1, e.mask, left)
+		}
+	}
+}
+
+// step adds the child by an operator that is there for a requirement.
+func (x *expansion) step(op int32, a *absSig, about int32, req int8) {
+	about = a.behind(about)
+	mask := x.e.mask | 1<<req
+	if left := x.s.p.bounds.operatorsLeft(0, a.out, about, mask); !math.IsInf(left, 1) && x.possible(a.out, about, mask) {
+		x.child(op, about, req, mask, left)
+	}
+}
+
+// possible reports whether each bound resource may still do.
+func (x *expansion) possible(shape, about int32, mask uint32) bool {
+	for m := range x.s.p.dims {
+		if math.IsInf(x.s.p.bounds.operatorsLeft(1+m, shape, about, mask), 1) {
+			return false
+		}
+	}
+	return true
+}
+
+// child puts one chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken: most
+// never are. Till then its output has the shape of its signature, and the meaning about.
+func (x *expansion) child(op, about int32, req int8, mask uint32, left float64) {
+	s, e, p := x.s, x.e, x.s.p
+	net := e.net + p.minCost[op] + p.bounds.any[0]
+	if net+left-s.refund >= s.upper {
+		return
+	}
+	if x.arrive == nil {
+		x.arrive = s.arrivals(e)
+	}
+	done := int(op) == p.to
+	net = max(net, p.coarse(op, mask, done, x.arrive))
+	least := max(e.least, net+left)
+	if least-s.refund >= s.upper {
+		return
+	}
+	s.push(&entry{parent: e, op: op, open: -1, mask: mask, req: req, length: e.length + 1, done: done, net: net, left: left, least: least})
 }
 
 // arrivals is, by zone, the least objective with which a chain can come to some node there: a hop within a zone may be
@@ -389,13 +520,13 @@ func (s *search) arrivals(e *entry) []float64 {
 }
 
 // coarse is a lower bound on a chain with the hops that are left, by zones instead of nodes.
-func (p *problem) coarse(c *entry, arrive []float64) float64 {
+func (p *problem) coarse(op int32, mask uint32, done bool, arrive []float64) float64 {
 	var net []float64
-	if !c.done {
-		net = p.bounds.net[0].leastInZones(p, c.mask)
+	if !done {
+		net = p.bounds.net[0].leastInZones(p, mask)
 	}
 	least := math.Inf(1)
-	for _, zc := range p.zoneCosts(int(c.op)) {
+	for _, zc := range p.zoneCosts(int(op)) {
 		x := arrive[zc.zone] + zc.cost
 		if net != nil {
 			x += net[zc.zone]
@@ -403,32 +534,4 @@ func (p *problem) coarse(c *entry, arrive []float64) float64 {
 		least = min(least, x)
 	}
 	return least
-}
-
-// child puts one such chain into the queue, if a plan may begin so. Whether its types fit is found out when it is taken:
-// most never are. Till then its output has the shape of its signature, and the meaning about.
-func (s *search) child(e *entry, op, about int32, req int8, arrive []float64) {
-	p := s.p
-	c := &entry{parent: e, op: op, open: -1, mask: e.mask, req: req, length: e.length + 1, done: int(op) == p.to}
-	if req >= 0 {
-		c.mask |= 1 << req
-	}
-	if !c.done {
-		shape := p.t.abs[p.c.sig[op]].out
-		for m := range p.metrics() {
-			left := p.bounds.operatorsLeft(m, shape, about, c.mask)
-			if math.IsInf(left, 1) {
-				return
-			}
-			if m == 0 {
-				c.left = left
-			}
-		}
-	}
-	c.net = max(e.net+p.minCost[op]+p.bounds.any[0], p.coarse(c, arrive))
-	c.least = max(e.least, c.net+c.left)
-	if c.least-s.refund >= s.upper {
-		return
-	}
-	s.push(c)
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"ninja/operators"
 )
 
 // tables are what a catalogue computes once and keeps: the abstract signatures that lower bounds are computed over, and
@@ -13,36 +15,50 @@ type tables struct {
 	free []*automaton // under mu
 
 	// What follows is never changed once it is made.
-	once    sync.Once
-	byOut   [][]int32          // signatures by the shape they make
-	takes   [][]int32          // signatures by the shape they take
-	byMedia map[string][]int32 // signatures by the media type they take
-	opsOf   [][]int32          // operators by signature
-	abs     []absSig           // by signature
-	abouts  map[string]int32
-	shapes  map[string]int32
-	class   []int32 // by node: nodes that run the same operators and that hops cannot tell apart
-	special []bool  // by node: some operator has a cost of its own or data there
+	once     sync.Once
+	byOut    [][]int32          // signatures by the shape they make
+	takes    [][]int32          // signatures by the shape they take
+	takesOut [][]int32          // what those make
+	byMedia  map[string][]int32 // signatures by the media type they take
+	opsOf    [][]int32          // operators by signature
+	abs      []absSig           // by signature
+	abouts   map[string]int32
+	shapes   map[string]int32
+	like     map[string][]shape // those of the same media type and names
+	over     [][]int32          // by shape: those in which at least as much is free
+	class    []int32            // by node: nodes that run the same operators and that hops cannot tell apart
+	special  []bool             // by node: some operator has a cost of its own or data there
 }
 
 // Abstract values of the parameter about: what data means, besides its media type.
 const (
-	aboutNone int32 = -1 // the parameter is not there
-	aboutAny  int32 = -2 // not decided, or anything will do
-	aboutSame int32 = -3 // of an output: that of the input
+	aboutNone    int32 = -1 // the parameter is not there
+	aboutAny     int32 = -2 // one of several; which is not decided
+	aboutSame    int32 = -3 // of an output: that of the input
+	aboutFree    int32 = -4 // nothing has limited it yet, and something still has to
+	aboutUnknown int32 = -5 // one of several, or free: another parameter decides it
 )
 
 // absSig is a signature with all values of parameters but the meaning dropped. What is left of an output type is its
-// shape: the media type and which parameters there are.
+// shape: the media type, which parameters there are, and which of them the operator leaves free, but for the meaning.
 type absSig struct {
 	ins      []int32 // the shapes that it takes
 	out      int32   // the shape that it makes, or -1
 	wants    []int32 // the abouts it takes; nil for any
 	outAbout int32
+	// takes says that a free meaning may go in: it is decided here or goes on. decides says that it may be decided here,
+	// stays that it may still be free behind the operator, when the output's is that of the input.
+	takes, decides, stays bool
+}
+
+// shape is one of those that have the same media type and names.
+type shape struct {
+	id   int32
+	free []string // in order
 }
 
 func newTables() *tables {
-	return &tables{abouts: make(map[string]int32), shapes: make(map[string]int32)}
+	return &tables{abouts: make(map[string]int32), shapes: make(map[string]int32), like: make(map[string][]shape)}
 }
 
 func (c *Catalogue) prepare() *tables {
@@ -54,36 +70,49 @@ func (c *Catalogue) prepare() *tables {
 			t.opsOf[s] = append(t.opsOf[s], int32(i))
 		}
 		byMedia := make(map[string][]int32)
-		var names [][]string // by shape
+		var names, free [][]string // by shape
 		for _, s := range c.sigs {
 			if s.out.IsZero() {
 				continue
 			}
-			if id := number(t.shapes, shapeKey(s.out.Media(), s.out.Names())); int(id) == len(names) {
-				names = append(names, s.out.Names())
+			f := s.leavesFree()
+			if id := number(t.shapes, shapeKey(s.out.Media(), s.out.Names(), f)); int(id) == len(names) {
+				names, free = append(names, s.out.Names()), append(free, f)
 				byMedia[s.out.Media()] = append(byMedia[s.out.Media()], id)
+				key := shapeKey(s.out.Media(), s.out.Names(), nil)
+				t.like[key] = append(t.like[key], shape{id, f})
 			}
 		}
 		for i, s := range c.sigs {
 			a := t.abstract(s)
 			if !s.in.IsZero() {
 				t.byMedia[s.in.Media()] = append(t.byMedia[s.in.Media()], int32(i))
-				for _, shape := range byMedia[s.in.Media()] {
-					if subset(s.in.Names(), names[shape]) {
-						a.ins = append(a.ins, shape)
+				for _, id := range byMedia[s.in.Media()] {
+					if subset(s.in.Names(), names[id]) && !slices.ContainsFunc(free[id], func(n string) bool { return !s.takesFree(n) }) {
+						a.ins = append(a.ins, id)
 					}
 				}
 			}
 			t.abs = append(t.abs, a)
 		}
-		t.byOut, t.takes = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
+		t.over = make([][]int32, len(t.shapes))
+		for _, like := range t.like {
+			for _, x := range like {
+				for _, y := range like {
+					if subset(x.free, y.free) {
+						t.over[x.id] = append(t.over[x.id], y.id)
+					}
+				}
+			}
+		}
+		t.byOut, t.takes, t.takesOut = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
 		for s := range t.abs {
 			a := &t.abs[s]
 			if a.out >= 0 && len(a.ins) > 0 {
 				t.byOut[a.out] = append(t.byOut[a.out], int32(s))
 			}
 			for _, in := range a.ins {
-				t.takes[in] = append(t.takes[in], int32(s))
+				t.takes[in], t.takesOut[in] = append(t.takes[in], int32(s)), append(t.takesOut[in], a.out)
 			}
 		}
 		t.classify(c)
@@ -91,7 +120,57 @@ func (c *Catalogue) prepare() *tables {
 	return t
 }
 
-func shapeKey(media string, names []string) string { return media + ";" + strings.Join(names, ";") }
+// shapeKey is a shape's text: the media type and the parameters in order, those that are free with a ? behind.
+func shapeKey(media string, names, free []string) string {
+	var b strings.Builder
+	b.WriteString(media)
+	for _, n := range names {
+		b.WriteString(";" + n)
+		if slices.Contains(free, n) {
+			b.WriteString("?")
+		}
+	}
+	return b.String()
+}
+
+// leavesFree lists the output parameters, but for the meaning, that nothing limits whatever goes in.
+func (s signature) leavesFree() (free []string) {
+	for _, n := range s.out.Names() {
+		if v := s.out.Variable(n); n != "about" && unlimited(s.out, n) && (v == "" || !has(s.in, v)) {
+			free = append(free, n)
+		}
+	}
+	return free
+}
+
+// takesFree reports whether a parameter that is free may go in: the input limits it, or it goes on under some name.
+func (s signature) takesFree(name string) bool {
+	v := s.in.Variable(name)
+	return s.limits(name) || v != "" && has(s.out, v)
+}
+
+// limits reports whether a parameter that is free may be limited on the way in.
+func (s signature) limits(name string) bool {
+	if s.in.Param(name) == "" {
+		return false
+	}
+	v := s.in.Variable(name)
+	return !unlimited(s.in, name) || v != "" && slices.ContainsFunc(s.in.Names(), func(n string) bool { return n != name && s.in.Variable(n) == v })
+}
+
+// unlimited reports whether a pattern lets a parameter that it names have any value, under all the names it gives it.
+func unlimited(p operators.Pattern, name string) bool {
+	v := p.Variable(name)
+	if v == "" {
+		return p.Param(name) == "*"
+	}
+	return !slices.ContainsFunc(p.Names(), func(n string) bool { return p.Variable(n) == v && p.Param(n) != "$"+v })
+}
+
+// has reports whether a variable stands in a pattern.
+func has(p operators.Pattern, variable string) bool {
+	return slices.ContainsFunc(p.Names(), func(n string) bool { return p.Variable(n) == variable })
+}
 
 // subset reports whether all of a are in b; both are in order.
 func subset(a, b []string) bool {
@@ -158,17 +237,28 @@ func (t *tables) abstract(s signature) absSig {
 	for _, v := range s.in.Values("about") {
 		a.wants = append(a.wants, number(t.abouts, v))
 	}
+	a.takes, a.decides = s.takesFree("about"), s.limits("about")
 	if s.out.IsZero() {
 		return a
 	}
-	a.out = number(t.shapes, shapeKey(s.out.Media(), s.out.Names()))
-	if text := s.out.Param("about"); text != "" {
+	a.out = number(t.shapes, shapeKey(s.out.Media(), s.out.Names(), s.leavesFree()))
+	if s.out.Param("about") == "" {
+		return a
+	}
+	v, values := s.out.Variable("about"), s.out.Values("about")
+	switch {
+	case len(values) == 1:
+		a.outAbout = number(t.abouts, values[0])
+	case v != "" && v == s.in.Variable("about"):
+		a.outAbout = aboutSame
+		a.decides = a.decides || !unlimited(s.out, "about")
+		a.stays = unlimited(s.in, "about") && unlimited(s.out, "about")
+	case v != "" && has(s.in, v):
+		a.outAbout = aboutUnknown
+	case unlimited(s.out, "about"):
+		a.outAbout = aboutFree
+	default:
 		a.outAbout = aboutAny
-		if v := s.out.Values("about"); len(v) == 1 {
-			a.outAbout = number(t.abouts, v[0])
-		} else if v := s.out.Variable("about"); v != "" && v == s.in.Variable("about") {
-			a.outAbout = aboutSame
-		}
 	}
 	return a
 }
@@ -180,4 +270,17 @@ func number(m map[string]int32, s string) int32 {
 		m[s] = n
 	}
 	return n
+}
+
+// behind is what is known of the meaning behind an operator.
+func (a *absSig) behind(about int32) int32 {
+	switch {
+	case a.outAbout != aboutSame:
+		return a.outAbout
+	case about == aboutFree && a.decides && a.stays:
+		return aboutUnknown
+	case about == aboutFree && a.decides:
+		return aboutAny
+	}
+	return about
 }

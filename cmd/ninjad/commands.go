@@ -148,6 +148,7 @@ roles:
     cores: 1                   # what paths may use
     memory: 1073741824
     without: [text-upper]      # built-in operators that it does not offer
+    external: ["192.0.2.0/24:5004-5100"]  # addresses outside the system that paths may end at, through this proxy
     acl: ["everyone: find, use"]
     programs:                  # programs that descriptions of operators may name, by key; nothing else is ever started
       sort:
@@ -179,6 +180,11 @@ roles:
     microphone: ""             # a WAV file that it says; none is silence
     speaker: ""                # a WAV file that what it hears is written to
     hang-up: after-answer      # never, after-answer, at-first-sample
+    # kind: browser serves a page instead: STATE/browser-link holds the link to open. It has, in place of the three above,
+    page: 127.0.0.1:7790       # where the page is served; a page for other machines wants the certificate and the key
+    certificate: ""            # PEM files
+    key: ""
+    call: "?map-directions"    # what is asked when the user talks; without it, paths are made by others
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]
   dnssd:                       # a door to multicast DNS (Bonjour, Avahi) on one link

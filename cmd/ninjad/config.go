@@ -115,7 +115,9 @@ type proxyRole struct {
 	Cores       float64 `yaml:"cores"`
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
-	Without     []string `yaml:"without"`
+	Without []string `yaml:"without"`
+	// External lists what paths may send to and hear from outside the system through this proxy: NETWORK or NETWORK:PORTS.
+	External    []string `yaml:"external"`
 	ACL         []string `yaml:"acl"`
 	guestConfig `yaml:",inline"`
 }
@@ -135,7 +137,14 @@ type serviceConfig struct {
 
 type unitRole struct {
 	serviceRole `yaml:",inline"`
-	Kind        string `yaml:"kind" allowed:"phone"`
+	Kind        string `yaml:"kind" allowed:"phone,browser"`
+	// Page is where a browser unit serves its page; Certificate and Key are PEM files for HTTPS, which a page that is
+	// not on this machine needs. Call is what stands between the page's microphone and loudspeaker when the user talks,
+	// as in "?map-directions".
+	Page        string `yaml:"page"`
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	Call        string `yaml:"call"`
 	// Microphone is the WAV file that the unit says, Speaker the one it writes what it hears to.
 	Microphone string          `yaml:"microphone"`
 	Speaker    string          `yaml:"speaker"`
@@ -332,6 +341,9 @@ func (c *config) fillDefaults() {
 		if r.Unit.Kind == "" {
 			r.Unit.Kind = "phone"
 		}
+		if r.Unit.Page == "" {
+			r.Unit.Page = net.JoinHostPort(c.Host, "0")
+		}
 		if r.Unit.HangUp == "" {
 			r.Unit.HangUp = "after-answer"
 		}
@@ -391,11 +403,19 @@ func (c *config) check() error {
 			return err
 		}
 	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
+		}
+	}
 	return c.checkFiles()
 }
 
 func (c *config) checkFiles() error {
 	if u := c.Roles.Unit; u != nil {
+		if err := u.checkPage(); err != nil {
+			return err
+		}
 		if u.Microphone != "" {
 			if _, err := os.Stat(u.Microphone); err != nil {
 				return fmt.Errorf("roles.unit.microphone: %w", err)

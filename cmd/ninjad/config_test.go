@@ -18,7 +18,7 @@ func TestExampleLoads(t *testing.T) {
 // An error in a configuration names the line and what is allowed there.
 func TestMistakesAreNamed(t *testing.T) {
 	for _, tc := range []struct{ file, want string }{
-		{"state: x\nroles:\n  proxy: {nam: p}", `line 3: unknown key "nam" in roles.proxy; allowed: acl, cores, examine, join, listen, memory, name, operators, programs, publishers, reach, region, samples, without`},
+		{"state: x\nroles:\n  proxy: {nam: p}", `line 3: unknown key "nam" in roles.proxy; allowed: acl, cores, examine, external, join, listen, memory, name, operators, programs, publishers, reach, region, samples, without`},
 		{"state: x\nlog: {level: loud}\nroles: {proxy: {}}", `line 2: log.level: "loud" is not one of debug, info, warn, error`},
 		{"state: x\nroles: proxy", `line 2: roles: want keys and values in place of "proxy"`},
 		{"state: x", "roles: name at least one of ca, capability, sds, apc, proxy, base, unit, dnssd, httpsd"},

@@ -28,6 +28,9 @@ func (d *daemon) startProxy(ctx context.Context) error {
 	catalogue.RegisterWith(n.registry, speech.Programs{Warm: true})
 	node := n.element()
 	node.Cores, node.Memory, node.Region = role.Cores, role.Memory, role.Region
+	if node.External, err = role.outside(); err != nil {
+		return err
+	}
 	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host, Prober: n.prober()})
 	if err != nil {
 		return err
@@ -125,6 +128,9 @@ func (d *daemon) startBase(ctx context.Context) error {
 // startUnit plays a unit.
 func (d *daemon) startUnit(ctx context.Context) error {
 	role := *d.cfg.Roles.Unit
+	if role.Kind == "browser" {
+		return d.startBrowser(ctx, role)
+	}
 	phone, err := units.NewPhone(units.PhoneConfig{
 		Name: role.Name, Microphone: role.Microphone, Speaker: role.Speaker, HangUp: units.HangUp(role.HangUp),
 		Position: role.Position.position(), Log: d.log,

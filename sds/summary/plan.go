@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"ninja/sds/check"
 	"ninja/sds/index"
 )
 
@@ -72,9 +71,9 @@ type fact struct {
 type Facts []fact
 
 // Describe makes the facts of a document and its publisher.
-func Describe(by string, d *check.Document) Facts {
+func Describe(by string, d *index.Tree) Facts {
 	var b builder
-	index.Facts(by, d, b.add)
+	index.FactsIn(by, d, b.add)
 	return b.done()
 }
 

@@ -14,6 +14,7 @@ import (
 	"ninja/sds"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
 	"ninja/sds/route"
 	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
@@ -162,7 +163,7 @@ func BenchmarkSummaryUpdate(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				facts[i] = summary.Describe("spiffe://test/base/b", d)
+				facts[i] = summary.Describe("spiffe://test/base/b", index.Pack(d))
 				if i < services {
 					plan.Terms(facts[i], c.Add)
 				}
