@@ -66,9 +66,9 @@ func overRTP(p connectorstest.Process) connectors.Transport {
 
 // relayed makes two hops and what reads from the first and writes to the second.
 func relayed(b *testing.B, ends processes, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
-	p := ends(b, "127.0.0.1:0", world.Real(), world.Real())
-	w, in := join(b, p, typ, make)
-	out, r := join(b, p, typ, make)
+	p := ends(b, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+	w, in := join(b, []connectorstest.Process{p[1], p[0]}, typ, make)
+	out, r := join(b, []connectorstest.Process{p[2], p[1]}, typ, make)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := goes(func() error {
 		a, err := in.Read(ctx)
@@ -232,20 +232,22 @@ func bareTCP(b *testing.B) carrier {
 	return carrier{func() error { _, err := out.Write(frame); return err }, arrived}
 }
 
+// bareUDPPipe is two plain sockets.
+func bareUDPPipe(b *testing.B) (in *net.UDPConn, out net.Conn) {
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
+		b.Fatal(err)
+	}
+	return l.(*net.UDPConn), out
+}
+
 // bareUDP is plain sockets with a relay between them.
 func bareUDP(b *testing.B) carrier {
-	pipe := func() (in *net.UDPConn, out net.Conn) {
-		l, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
-			b.Fatal(err)
-		}
-		return l.(*net.UDPConn), out
-	}
-	in, out := pipe()
-	behind, ahead := pipe()
+	in, out := bareUDPPipe(b)
+	behind, ahead := bareUDPPipe(b)
 	between, got := make([]byte, 2048), make([]byte, 2048)
 	done := goes(func() error {
 		n, err := in.Read(between)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
@@ -38,6 +40,7 @@ func streams(b *testing.B, n int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	begin := time.Now().Add(100 * time.Millisecond)
+	used := processor()
 	b.ResetTimer()
 	var sources sync.WaitGroup
 	for i, s := range all {
@@ -49,6 +52,7 @@ func streams(b *testing.B, n int) {
 	sources.Wait()
 	time.Sleep(100 * time.Millisecond)
 	b.StopTimer()
+	used = processor() - used
 	cancel()
 	work.Wait()
 	var took []time.Duration
@@ -69,6 +73,15 @@ func streams(b *testing.B, n int) {
 	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "p99-ms")
 	b.ReportMetric(float64(median(took))/1e6, "p50-ms")
 	b.ReportMetric(100*float64(sent-len(took))/float64(sent), "%lost")
+	b.ReportMetric(used.Seconds()/b.Elapsed().Seconds(), "cores")
+	b.ReportMetric(float64(used.Microseconds())/float64(len(took)), "cpu-us/adu")
+}
+
+// processor is the time that the process has used of the processors.
+func processor() time.Duration {
+	var u unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // stream is one path: out to in, gain, ahead to behind.

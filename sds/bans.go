@@ -32,7 +32,7 @@ func (s *store) disown(id ca.ID) {
 // banish removes all services of a principal.
 func (s *store) banish(id ca.ID) {
 	for key, e := range s.services {
-		if e.owner == id {
+		if e.owner() == id {
 			s.remove(key, e)
 		}
 	}

@@ -1,6 +1,7 @@
 package sds
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -24,8 +25,14 @@ const signedMost = 20_000
 func (w *town) catalogue(b *testing.B, n int) {
 	b.Helper()
 	owner := w.identity(ca.KindBase, "b")
-	body := announce.Sign(owner, "x", 1, nil)
+	w.lists(owner, n)
+	w.fill(b, owner, n)
+}
+
+// lists are the access lists of a catalogue.
+func (w *town) lists(owner *ca.Identity, n int) {
 	w.acls.mu.Lock()
+	defer w.acls.mu.Unlock()
 	for i := range n {
 		id := fmt.Sprintf("%s#s%d", owner.ID(), i)
 		acl := &capability.ACL{Service: id}
@@ -34,25 +41,35 @@ func (w *town) catalogue(b *testing.B, n int) {
 		}
 		w.acls.lists[id] = acl
 	}
-	w.acls.mu.Unlock()
+}
+
+// kindOf and floorOf are what service i of a catalogue is. Forty stand in one street, i/40, and ten of these are of one
+// kind on one floor.
+func kindOf(i int) int  { return i / 40 % 20 }
+func floorOf(i int) int { return i%4 + i/40%12*4 }
+
+// fill puts the services of a catalogue in.
+func (w *town) fill(b *testing.B, owner *ca.Identity, n int) {
+	b.Helper()
+	body := announce.Sign(owner, "x", 1, nil)
 	var all sync.WaitGroup
 	for part := range 64 { // together, so that they are batched
 		all.Go(func() {
 			for i := part; i < n; i += 64 {
 				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind%d" name="s%d"><summary>Service number %d of the catalogue</summary><floor>%d</floor><building city="c%d" street="st%d"/><node control="10.0.%d.%d:7000" cores="%d" memory="%d"/></service>`,
-					i%20, i, i, i%50, i%10, i%(n/10+1), i>>8&255, i&255, i%16, i%7)
+					kindOf(i), i, i, floorOf(i), i%10, i/40, i>>8&255, i&255, i%16, i%7)
 				tree, err := check.Parse(d)
 				if err != nil {
 					b.Error(err)
 					return
 				}
 				next := body
-				next.Name, next.Description, next.Lifetime = fmt.Sprint("s", i), d, time.Hour
+				next.Name, next.Description, next.Signature, next.Lifetime = fmt.Sprint("s", i), d, bytes.Clone(body.Signature), time.Hour
 				if i < signedMost { // only what is found has to carry its signature
 					next = announce.Sign(owner, next.Name, 1, d)
 					next.Lifetime = time.Hour
 				}
-				if err := w.server.store.put(next, tree); err != nil {
+				if err := w.server.store.put(next, index.Pack(tree)); err != nil {
 					b.Error(err)
 					return
 				}
@@ -60,6 +77,37 @@ func (w *town) catalogue(b *testing.B, n int) {
 		})
 	}
 	all.Wait()
+}
+
+// BenchmarkServiceBytes is what a server keeps of a service beside the description's own bytes: tree, index, record and
+// deadline, with its access list (which is the follower's) left out.
+func BenchmarkServiceBytes(b *testing.B) {
+	sizes := []int{10_000, 100_000}
+	if proveScale(b) >= 100 {
+		sizes = append(sizes, 1_000_000)
+	}
+	for _, n := range sizes {
+		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
+			heap := func() float64 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				return float64(m.HeapAlloc)
+			}
+			w := newTown(b)
+			owner := w.identity(ca.KindBase, "b")
+			w.lists(owner, n)
+			before := heap()
+			w.fill(b, owner, n)
+			taken, size := heap()-before, 0
+			for _, e := range w.server.store.services {
+				size += len(e.Tree.Source())
+			}
+			b.ReportMetric((taken-float64(size))/float64(n), "bytes/service")
+			b.ReportMetric(float64(size)/float64(n), "description-bytes")
+		})
+	}
 }
 
 // visible is who may find service i.
@@ -84,7 +132,7 @@ func BenchmarkManyClasses(b *testing.B) {
 				return who
 			}
 			w.catalogue(b, 20_000)
-			q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>7</floor><building street="st7"/></service>`)})
+			q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>29</floor><building street="st7"/></service>`)})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -145,7 +193,7 @@ func BenchmarkChange(b *testing.B) {
 				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
 				tree, err := check.Parse(d)
 				if err == nil {
-					err = w.server.store.put(announce.Body{Owner: "spiffe://test/base/b", Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+					err = w.server.store.put(announce.Body{Owner: "spiffe://test/base/b", Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, index.Pack(tree))
 				}
 				if err != nil {
 					b.Error(err)
@@ -197,7 +245,7 @@ func BenchmarkWatch(b *testing.B) {
 						d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
 						tree, err := check.Parse(d)
 						if err == nil {
-							err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+							err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, index.Pack(tree))
 						}
 						if err != nil {
 							b.Error(err)
@@ -227,7 +275,7 @@ func BenchmarkQueryUnderChange(b *testing.B) {
 	w := newTown(b)
 	w.catalogue(b, 10_000)
 	owner := w.identity(ca.KindBase, "b").ID()
-	q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>7</floor><building street="st7"/></service>`)})
+	q, err := compile(&sdspb.Question{Template: []byte(`<service kind="kind7"><floor>29</floor><building street="st7"/></service>`)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -260,7 +308,7 @@ func BenchmarkQueryUnderChange(b *testing.B) {
 				d := fmt.Appendf(nil, `<service xmlns="urn:ninja:service:1" kind="kind1" name="s%d"><floor>%d</floor></service>`, k, i)
 				tree, err := check.Parse(d)
 				if err == nil {
-					err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, tree)
+					err = w.server.store.put(announce.Body{Owner: owner, Name: fmt.Sprint("s", k), Version: uint64(i + 2), Description: d}, index.Pack(tree))
 				}
 				if err != nil {
 					b.Error(err)

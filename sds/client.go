@@ -247,7 +247,7 @@ func (c *Client) ask(ctx context.Context, capability []byte, q *sdspb.Question) 
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
+		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, defaultTimeout)
 }
@@ -278,9 +278,9 @@ func (c *Client) capability(ctx context.Context) ([]byte, error) {
 
 // open verifies what the server sent, as far as it is not values of selected paths.
 func (c *Client) open(items []item, selected int) []Found {
-	out := make([]Found, 0, len(items))
+	out, now := make([]Found, 0, len(items)), c.cfg.World.Now()
 	for i := range items {
-		f, err := items[i].open(c, selected)
+		f, err := items[i].open(c, selected, now)
 		if err != nil {
 			b := &items[i].body
 			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", b.Owner, "name", b.Name, "error", err)

@@ -97,7 +97,7 @@ func put[T any](in []T, handle uint64, v T) []T {
 }
 
 // open is the service, checked unless values were selected.
-func (it *item) open(c *Client, selected int) (Found, error) {
+func (it *item) open(c *Client, selected int, now time.Time) (Found, error) {
 	if selected > 0 {
 		return it.selection(selected)
 	}
@@ -111,7 +111,7 @@ func (it *item) open(c *Client, selected int) (Found, error) {
 	if it.err != nil {
 		return Found{}, it.err
 	}
-	if c.cfg.World.Now().After(it.until) {
+	if now.After(it.until) {
 		return Found{}, fmt.Errorf("the certificate of %s ended at %v", it.found.Owner, it.until)
 	}
 	f := it.found

@@ -153,14 +153,14 @@ func flushAsks(stream grpc.BidiStreamingClient[sdspb.SessionRequest, sdspb.Sessi
 }
 
 func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionRequest, sdspb.SessionResponse], c *Client) error {
+	var a packedAnswer
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
 		for _, b := range m.GetAnswers() {
-			a, err := parseAnswer(b)
-			if err == nil {
+			if err = a.parse(b); err == nil {
 				err = s.take(&a)
 			}
 			if err != nil {
@@ -174,11 +174,10 @@ func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionReq
 		case m.GetId() == 0:
 			c.cfg.Log.Warn("sds session", "server", c.cfg.Address, "problem", m.GetError())
 		default:
-			b, err := proto.Marshal(m)
-			if err != nil {
-				return err
+			b, err := proto.Marshal(m) // from an older server, or before the hello was answered
+			if err == nil {
+				err = a.parse(b)
 			}
-			a, err := parseAnswer(b)
 			if err == nil {
 				err = s.take(&a)
 			}

@@ -102,6 +102,9 @@ const stepsMost = 16
 
 // compile checks what is asked. Errors carry codes.InvalidArgument.
 func (s *Server) compile(who ca.ID, q *sdspb.Question) (*question, error) {
+	if q == nil { // nothing is asked for: everything
+		q = new(sdspb.Question)
+	}
 	out, err := compile(q)
 	if err != nil {
 		return nil, err
@@ -236,7 +239,7 @@ func (s *Server) look(ctx context.Context, r rights, q *question, most int) (_ *
 		if q.countOnly {
 			return true
 		}
-		fuel -= len(d.Tree.Nodes) * q.paths()
+		fuel -= d.Tree.Len() * q.paths()
 		if h := q.hit(d.Item.(*record)); q.after == nil || q.compare(*q.after, h) < 0 {
 			out.hits = append(out.hits, h)
 		} else {
@@ -319,13 +322,13 @@ func explainClass(x *sdspb.Explanation, c *index.Class, effort index.Effort, par
 }
 
 func (q *question) hit(r *record) hit {
-	h := hit{record: r, id: r.id(), rank: 2}
+	h := hit{record: r, id: r.ID, rank: 2}
 	if q.order == nil {
 		return h
 	}
 	if n, ok := r.live.Load().numbers[q.number]; ok {
 		h.value, h.rank = n, 0
-	} else if text, ok := q.order.Value(r.tree); ok {
+	} else if text, ok := q.order.ValueIn(r.Tree); ok {
 		if n, ok := index.Number(text); ok {
 			h.value, h.rank = n, 0
 		} else {
@@ -364,7 +367,7 @@ func (q *question) message(r *record, now time.Time) *sdspb.Found {
 	}
 	m.Description, m.Signature, m.Chain = nil, nil, nil
 	for _, s := range q.selected {
-		m.Values = append(m.Values, &sdspb.Values{Value: s.Values(r.tree)})
+		m.Values = append(m.Values, &sdspb.Values{Value: s.ValuesIn(r.Tree)})
 	}
 	return m
 }
@@ -373,7 +376,7 @@ func (q *question) message(r *record, now time.Time) *sdspb.Found {
 func (r *record) message(now time.Time) *sdspb.Found {
 	live := r.live.Load()
 	return &sdspb.Found{
-		Owner: string(r.owner), Name: r.name, Version: r.version, Description: []byte(r.tree.Source()), Signature: r.signature,
+		Owner: r.Owner, Name: r.name(), Version: r.version, Description: []byte(r.Tree.Source()), Signature: []byte(r.signature),
 		Chain: certificates(live.chain), Numbers: live.numbers, AgeMs: uint64(max(0, now.Sub(live.heard)).Milliseconds()),
 	}
 }

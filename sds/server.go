@@ -20,6 +20,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
 	"ninja/sds/schema"
 	"ninja/sds/sdspb"
 )
@@ -263,7 +264,7 @@ func (s *Server) announce(peer ca.Peer, m *sdspb.Body) error {
 }
 
 // parse checks a description, also against the schema that it claims.
-func (s *Server) parse(description []byte) (*check.Document, error) {
+func (s *Server) parse(description []byte) (*index.Tree, error) {
 	tree, err := check.Parse(description)
 	if err == nil {
 		err = s.cfg.Schemas.Check(tree)
@@ -271,7 +272,7 @@ func (s *Server) parse(description []byte) (*check.Document, error) {
 	if err != nil {
 		return nil, &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
 	}
-	return tree, nil
+	return index.Pack(tree), nil
 }
 
 // RegisterSchema adds a version of a schema.

@@ -3,7 +3,9 @@ package sds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -223,10 +225,21 @@ func (c *session) slow(a packedAsk, q *question, queries *sync.WaitGroup) error 
 			<-c.slot
 		}()
 		c.store.stats.queries.Add(1)
-		res, err := c.search(ctx, c.who, r, q)
+		res, err := c.guarded(func() (*result, error) { return c.search(ctx, c.who, r, q) })
 		c.send(c.ctx, reply{id: a.id, answered: answered{q, res}, err: err})
 	})
 	return nil
+}
+
+// guarded turns a panic over a question into its failure: it must not end everybody else's session too.
+func (c *session) guarded(answer func() (*result, error)) (res *result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.cfg.Log.Error("a question was not answered: please report this", "by", c.who, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = status.Error(codes.Internal, "this question was not answered because of a mistake in the server; its log has more")
+		}
+	}()
+	return answer()
 }
 
 // remembered is what was answered to the question before, when it would be answered again: rights, freshness of the

@@ -41,7 +41,7 @@ type snapshot struct {
 type door struct {
 	who   capability.Who
 	key   string
-	all   []capability.Who // who may see it
+	class *class
 	index *index.Class
 }
 
@@ -74,7 +74,7 @@ func (s *snapshot) with(editors map[string]*editing, stamp *stamps) *snapshot {
 				next.classes.Delete(door{who: w, key: key})
 				continue
 			}
-			next.classes.Set(door{w, key, e.who, done})
+			next.classes.Set(door{w, key, e.class, done})
 		}
 	}
 	return next
@@ -88,7 +88,7 @@ func (s *snapshot) open(grants []capability.Who, f func(*index.Class) bool) {
 			if d.who != g {
 				return false
 			}
-			if !slices.ContainsFunc(grants[:i], func(w capability.Who) bool { return slices.Contains(d.all, w) }) {
+			if !slices.ContainsFunc(grants[:i], func(w capability.Who) bool { return slices.Contains(d.class.who, w) }) {
 				more = f(d.index)
 			}
 			return more

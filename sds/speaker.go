@@ -173,14 +173,14 @@ func (s *speaker) pack(q *question, r *record, now time.Time) {
 			return
 		}
 	}
-	b = appendText(b, foundOwner, r.owner)
-	b = appendText(b, foundName, r.name)
+	b = appendText(b, foundOwner, r.Owner)
+	b = appendText(b, foundName, r.name())
 	b = appendNumber(b, foundVersion, r.version)
 	if q.selected != nil {
 		s.found = appendSelected(b, q, r)
 		return
 	}
-	b = appendText(b, foundDescription, r.tree.Source())
+	b = appendText(b, foundDescription, r.Tree.Source())
 	b = appendText(b, foundSignature, r.signature)
 	known, _ := s.chains.have(live.chain)
 	if known == 0 {
@@ -188,7 +188,7 @@ func (s *speaker) pack(q *question, r *record, now time.Time) {
 		known = s.chains.give(live.chain, struct{}{})
 	}
 	b = appendNumber(b, foundChainHandle, uint64(known))
-	if len(r.tree.Source()) <= keepBytes {
+	if len(r.Tree.Source()) <= keepBytes {
 		b = appendNumber(b, foundHandle, uint64(s.services.give(r.serial, live.chain)))
 	}
 	s.found = b
@@ -197,7 +197,7 @@ func (s *speaker) pack(q *question, r *record, now time.Time) {
 func appendSelected(b []byte, q *question, r *record) []byte {
 	for _, selector := range q.selected {
 		var values []byte
-		for _, v := range selector.Values(r.tree) {
+		for _, v := range selector.ValuesIn(r.Tree) {
 			values = protowire.AppendString(protowire.AppendTag(values, valuesValue, protowire.BytesType), v)
 		}
 		b = protowire.AppendBytes(protowire.AppendTag(b, foundValues, protowire.BytesType), values)

@@ -152,7 +152,7 @@ func (v *view) apply(e *index.Editor, c change) {
 		e.RemoveID(c.id)
 	}
 	if after {
-		e.Add(c.after.doc())
+		e.Add(&c.after.Doc)
 	}
 }
 

@@ -223,7 +223,14 @@ type packedAnswer struct {
 }
 
 func parseAnswer(b []byte) (a packedAnswer, err error) {
-	err = fields(b, func(num protowire.Number, v field) (err error) {
+	err = a.parse(b)
+	return a, err
+}
+
+// parse reads an answer in the place of another.
+func (a *packedAnswer) parse(b []byte) error {
+	*a = packedAnswer{found: a.found[:0]}
+	return fields(b, func(num protowire.Number, v field) (err error) {
 		switch num {
 		case answerID:
 			a.id = v.number
@@ -246,5 +253,4 @@ func parseAnswer(b []byte) (a packedAnswer, err error) {
 		}
 		return err
 	})
-	return a, err
 }

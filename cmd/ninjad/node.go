@@ -62,7 +62,7 @@ func (d *daemon) newNode(ctx context.Context, id *ca.Identity, role serviceRole,
 // nodeOn is newNode on a listener that is open already.
 func (d *daemon) nodeOn(l net.Listener, id *ca.Identity, role serviceRole, options ...grpc.ServerOption) *node {
 	n := &node{
-		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(options...),
+		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(append(options, recovering(d.log.With("role", id.ID().Kind()))...)...),
 		log: d.log.With("role", id.ID().Kind()), registry: new(operators.Registry),
 	}
 	d.ready[id.ID().Kind()] = n.address()
@@ -188,7 +188,10 @@ func (n *node) carry() error {
 		Transports: []connectors.Transport{
 			tcp.New(tcp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 			udp.New(udp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
-			rtp.New(rtp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
+			rtp.New(rtp.Config{
+				Hops: n.hops, Identity: n.id, World: n.d.world,
+				Playout: playout, PlayoutMost: mostPlayout, AtExit: true, Conceal: rtp.Repeat,
+			}),
 		},
 		Fetch: func(ctx context.Context, ref string, from host.DataSource) ([]byte, error) {
 			r, ok := operators.ParseRef(ref)
@@ -208,6 +211,12 @@ func (n *node) carry() error {
 	n.d.health.gauge("ninja_load", "Share of the node's cores that paths use.", role, n.host.Load)
 	return nil
 }
+
+// A listener's buffer begins with the first and grows to the second at most; how long it is the measured jitter says.
+const (
+	playout     = 20 * time.Millisecond
+	mostPlayout = 200 * time.Millisecond
+)
 
 // permit checks a creator's command: the capability that it holds must allow the path's user what each stage does.
 func (n *node) permit(_ context.Context, creator ca.Peer, a host.Assignment) error {

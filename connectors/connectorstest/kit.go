@@ -27,6 +27,8 @@ type Ends struct {
 	Other connectors.Type
 	// Media is for transports that keep to the media's time and let a slow receiver lose rather than wait.
 	Media bool
+	// Unstamped is for transports that do not carry stamps.
+	Unstamped bool
 }
 
 // patience bounds every wait of the kit: far more than any needs.
@@ -82,6 +84,7 @@ func cases() []testCase {
 		{"the receiver closes twice and the sender learns of it", testReceiverCloses},
 		{"flush drops what is held", testFlush},
 		{"both ends count", testStats},
+		{"a stamp grows on its way", testStamp},
 		{"another stream, epoch or type is refused", testRefused},
 		{"a stranger is refused", testStranger},
 		{"an ADU that is too large is refused", testTooLarge},

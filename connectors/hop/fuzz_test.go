@@ -57,6 +57,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add(byte(kindEvent), append([]byte{1, 0, 0, 0, 1}, "speak"...), true)
 	f.Add(byte(kindFlushed), make([]byte, 12), false)
 	f.Add(byte(kindPong), make([]byte, 8), false)
+	f.Add(byte(kindStamp), make([]byte, 8), false)
 	f.Add(byte(kindCredit), make([]byte, 8), true)
 	f.Add(byte(kindSent), make([]byte, 8), false)
 	f.Add(byte(kindClosed), []byte("the engine died\xff"), false)

@@ -11,10 +11,23 @@ import (
 // queueDepth is how many datagrams a Queue holds: about what a socket does at the system's defaults.
 const queueDepth = 256
 
-// Queue is the receiving end of one stream on a trunk: what a socket of its own is without one. Put is called by the
-// trunk's goroutine, the rest by the hop's reader.
+// Pump is the trunk that fills a Queue. A reader that waits may read the trunk itself, for all, so that a packet wakes
+// nobody but the one it is for.
+type Pump interface {
+	// Lead reads the trunk until the queue holds something, or its deadline passes or changes, and returns true; or
+	// returns false when somebody else reads, and the queue is to wait until it is woken.
+	Lead(q *Queue) bool
+	// Leave says that the queue, which Lead had told to wait, does not any more.
+	Leave(q *Queue)
+	// Kick says that the queue's deadline has changed.
+	Kick(q *Queue)
+}
+
+// Queue is the receiving end of one stream on a trunk: what a socket of its own is without one. Put is called by whoever
+// reads the trunk, the rest by the hop's reader.
 type Queue struct {
 	ready   chan struct{} // holds a token when there may be something to see
+	pump    Pump
 	release func()
 	timer   *time.Timer // used by next alone
 
@@ -25,9 +38,9 @@ type Queue struct {
 	closed   bool
 }
 
-// NewQueue makes a Queue; release is called once, when it is closed.
-func NewQueue(release func()) *Queue {
-	return &Queue{ready: make(chan struct{}, 1), release: release}
+// NewQueue makes a Queue that the pump fills; release is called once, when it is closed.
+func NewQueue(pump Pump, release func()) *Queue {
+	return &Queue{ready: make(chan struct{}, 1), pump: pump, release: release}
 }
 
 // Put adds a datagram, which the queue keeps. It does not block: a full queue loses it, as a socket would.
@@ -43,7 +56,7 @@ func (q *Queue) Put(d []byte) {
 	q.ring[(q.head+q.n)%len(q.ring)] = d
 	q.n++
 	q.mu.Unlock()
-	q.wake()
+	q.Wake()
 }
 
 // grow doubles the ring.
@@ -55,7 +68,8 @@ func (q *Queue) grow() {
 	q.ring, q.head = ring, 0
 }
 
-func (q *Queue) wake() {
+// Wake makes a reader that waits look again.
+func (q *Queue) Wake() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
@@ -69,25 +83,42 @@ func (q *Queue) next([]byte) ([]byte, netip.AddrPort, error) {
 		if d != nil || err != nil {
 			return d, netip.AddrPort{}, err
 		}
-		if deadline.IsZero() {
-			<-q.ready
-			continue
-		}
-		wait := time.Until(deadline)
-		if wait <= 0 {
+		if !deadline.IsZero() && !time.Now().Before(deadline) {
 			return nil, netip.AddrPort{}, os.ErrDeadlineExceeded
 		}
-		if q.timer == nil {
-			q.timer = time.NewTimer(wait)
-		} else {
-			q.timer.Reset(wait)
+		if !q.pump.Lead(q) {
+			q.wait(deadline)
+			q.pump.Leave(q)
 		}
-		select {
-		case <-q.ready:
-		case <-q.timer.C:
-		}
-		q.timer.Stop()
 	}
+}
+
+// wait waits to be woken, or for the deadline.
+func (q *Queue) wait(deadline time.Time) {
+	if deadline.IsZero() {
+		<-q.ready
+		return
+	}
+	if q.timer == nil {
+		q.timer = time.NewTimer(time.Until(deadline))
+	} else {
+		q.timer.Reset(time.Until(deadline))
+	}
+	select {
+	case <-q.ready:
+	case <-q.timer.C:
+	}
+	q.timer.Stop()
+}
+
+// Pending reports whether the queue holds something, and until when its reader waits: zero is for ever.
+func (q *Queue) Pending() (bool, time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false, longAgo
+	}
+	return q.n > 0, q.deadline
 }
 
 func (q *Queue) pop() ([]byte, time.Time, error) {
@@ -113,7 +144,8 @@ func (q *Queue) SetReadDeadline(t time.Time) error {
 	q.mu.Lock()
 	q.deadline = t
 	q.mu.Unlock()
-	q.wake()
+	q.Wake()
+	q.pump.Kick(q)
 	return nil
 }
 
@@ -123,10 +155,11 @@ func (q *Queue) Close() error {
 	was := q.closed
 	q.closed, q.ring, q.n = true, nil, 0
 	q.mu.Unlock()
-	if !was && q.release != nil {
+	q.Wake()
+	if !was {
+		q.pump.Kick(q)
 		q.release()
 	}
-	q.wake()
 	return nil
 }
 

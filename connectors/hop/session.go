@@ -63,7 +63,8 @@ type Session struct {
 	stream connectors.StreamID
 	epoch  uint32
 	extra  string
-	trunk  bool // the hop's datagrams ride on a trunk
+	trunk  bool              // the hop's datagrams ride on a trunk
+	stamp  *connectors.Stamp // of the ADU in the next frame; read alone uses it
 	world  world.World
 	start  time.Time
 	expiry *time.Timer
@@ -161,8 +162,16 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 	if len(a.Payload) > connectors.MaxPayload {
 		return fmt.Errorf("ADU of %d bytes: at most %d are allowed; split it", len(a.Payload), connectors.MaxPayload)
 	}
-	return s.writeUntil(ctx, func(b []byte) []byte { return appendADU(b, a) })
+	return s.writeUntil(ctx, func(b []byte) []byte {
+		if a.Stamp != nil && s.extra == TakesStamps {
+			b = appendNumber(b, kindStamp, uint64(a.Stamp.Now(time.Now())))
+		}
+		return appendADU(b, a)
+	})
 }
+
+// TakesStamps are the parameters of a receiving end that takes the stamps of ADUs.
+const TakesStamps = "stamps"
 
 // writeUntil is write that ends with ctx.
 func (s *Session) writeUntil(ctx context.Context, fill func([]byte) []byte) error {

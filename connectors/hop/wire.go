@@ -40,11 +40,12 @@ import (
 // credit   receiver   position(64)                         the sender may send what is before position
 // sent     sender     position(64)                         what is before position was sent; the sender waits for credit
 // report   receiver   what the transport says of reception, to the end
+// stamp    sender     age in ns(64)                        of the ADU in the next frame
 //
 // Numbers are big-endian; scheme, path, name, type, extra and the welcome's text are a length(16) and that many bytes.
 // Positions count what the transport counts (ADUs, packets). A kind that is not known breaks the session; new kinds
 // come with a new version in the hello, or with a new transport that alone uses them (credit and sent with udp), or are only
-// sent to who asked for them in the hello (report, by rtp).
+// sent to who asked for them in the hello (report, by rtp) or in the welcome (stamp, by tcp).
 type kind uint8
 
 const (
@@ -62,6 +63,7 @@ const (
 	kindCredit
 	kindSent
 	kindReport
+	kindStamp
 )
 
 const (
@@ -88,7 +90,7 @@ func (k kind) maxBody() int {
 		return 12
 	case kindMark:
 		return 9
-	case kindEnd, kindPing, kindPong, kindCredit, kindSent:
+	case kindEnd, kindPing, kindPong, kindCredit, kindSent, kindStamp:
 		return 8
 	case kindClosed:
 		return maxText
@@ -104,7 +106,7 @@ var errFrame = errors.New("malformed frame")
 // parseHeader reads the head of a frame and checks the length against its kind.
 func parseHeader(b [headerSize]byte) (kind, int, error) {
 	k, n := kind(b[0]), int(b[1])<<16|int(b[2])<<8|int(b[3])
-	if k < kindHello || k > kindReport || n > k.maxBody() {
+	if k < kindHello || k > kindStamp || n > k.maxBody() {
 		return 0, 0, fmt.Errorf("%w: kind %d of %d bytes", errFrame, k, n)
 	}
 	return k, n, nil

@@ -29,7 +29,7 @@ type buffer struct {
 	textType uint8 // payload type of the text inside its redundancy
 	reorder  time.Duration
 	playout  playout
-	// conceal, where it is not nil, fills the place of lost packets when there is a playout.
+	// conceal, where it is not nil, fills the place of lost packets.
 	conceal func(last []byte, n, run int) []byte
 
 	slots [span]slot
@@ -222,7 +222,7 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 
 func (b *buffer) deliver() connectors.ADU {
 	p := b.slots[b.next%span].packet
-	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step()}
+	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step(), Stamp: p.stamp}
 	b.mediaAt = p.time + b.format.length(p.payload)
 	if b.conceal != nil {
 		b.last, b.run = append(b.last[:0], p.payload...), 0
@@ -247,7 +247,7 @@ func (b *buffer) concealed() (connectors.ADU, bool) {
 		return connectors.ADU{Payload: []byte(missingText), MediaTime: b.format.span(b.mediaAt), Seq: b.next + 1, Mark: b.step()}, true
 	}
 	n := int64(len(b.last) / b.format.sample)
-	if b.conceal == nil || !b.playout.on() || n == 0 || b.format.opus {
+	if b.conceal == nil || n == 0 || b.format.opus {
 		return connectors.ADU{}, false
 	}
 	for at := b.next + 1; at < b.known; at++ {

@@ -52,28 +52,29 @@ func newReader(s *hop.Session, in *hop.Inbox, f format, t connectors.Type, cfg C
 
 // Read implements connectors.Reader.
 func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
+	now := time.Now()
 	r.inbox.Lock()
 	r.inbox.Watch(ctx)
-	r.buffer.listening = time.Now()
+	r.buffer.listening = now
 	r.inbox.Unlock()
 	for {
-		a, wait, err := r.decide(ctx)
+		a, wait, err := r.decide(ctx, now)
 		if !wait {
 			return a, err
 		}
-		r.take()
+		now = r.take()
 	}
 }
 
 // decide returns what Read returns, or says that it must wait at the socket.
-func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err error) {
+func (r *reader) decide(ctx context.Context, now time.Time) (a connectors.ADU, wait bool, err error) {
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
 	r.inbox.Awake()
 	if r.closed {
 		return a, false, connectors.ErrClosed
 	}
-	a, v, until := r.buffer.take(time.Now())
+	a, v, until := r.buffer.take(now)
 	switch v {
 	case deliver:
 		r.adus.Add(1)
@@ -96,19 +97,22 @@ func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err e
 	return a, true, nil
 }
 
-// take waits for a datagram.
-func (r *reader) take() {
+// take waits for a datagram and returns the time.
+func (r *reader) take() time.Time {
 	d := r.inbox.Next()
+	now := time.Now()
 	if d == nil {
-		return
+		return now
 	}
 	p, err := r.opener.open(d)
 	if err != nil {
 		r.inbox.Strange()
-		return
+		return now
 	}
 	r.inbox.Genuine()
-	now := time.Now()
+	if p.stamp != nil {
+		p.stamp = connectors.Received(p.stamp.Age, r.session.Link(), now)
+	}
 	r.jitter.Store(int64(r.clock.sample(now, r.opener.format.span(p.time))))
 	if !r.session.Trunked() { // there it is ours already
 		p.payload = r.slab.Copy(p.payload)
@@ -124,6 +128,7 @@ func (r *reader) take() {
 	if b := r.reports.due(now, r.opener.position, lost, r.opener.format.samples(r.clock.estimate)); b != nil {
 		r.session.Report(b)
 	}
+	return now
 }
 
 // Signal implements connectors.Reader.

@@ -37,7 +37,11 @@ type Config struct {
 	// Playout, grows at once, shrinks in pauses (and slowly between them), and is never longer than this, the part of
 	// the path's latency budget that may be spent on it.
 	PlayoutMost time.Duration
-	// Conceal stands in for packets that are lost where there is a playout; nil delivers nothing for them.
+	// AtExit has a playout only where what flows is played to a listener (connectors.Hop.Exit): held at every hop of a
+	// path, each would add its delay.
+	AtExit bool
+	// Conceal stands in for packets that are lost, so that what is listened to, by a person or an operator, keeps its
+	// time; nil delivers nothing for them.
 	Conceal Conceal
 	// Linger is how long Close waits for the receiving end to know of the end; 0 is 2 s.
 	Linger time.Duration
@@ -78,7 +82,11 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 	if err != nil {
 		return nil, err
 	}
-	return pending{PacketPending: p, format: f, typ: h.Type, cfg: t.cfg}, nil
+	cfg := t.cfg
+	if cfg.AtExit && !h.Exit {
+		cfg.Playout, cfg.PlayoutMost = 0, 0
+	}
+	return pending{PacketPending: p, format: f, typ: h.Type, cfg: cfg}, nil
 }
 
 // Dial implements connectors.Transport.

@@ -262,3 +262,30 @@ func TestStrangeDatagrams(t *testing.T) {
 		t.Errorf("%v, %v", a.Payload, err)
 	}
 }
+
+// With AtExit only the hop to a listener has a playout.
+func TestPlayoutAtExit(t *testing.T) {
+	p := connectorstest.Trunked(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+	e := ends(p, Config{Playout: 20 * ms, PlayoutMost: 100 * ms, AtExit: true})
+	for _, exit := range []bool{false, true} {
+		h := connectors.Hop{Path: "path", Name: "tts->speaker", Type: e.Type, Peer: e.Sender, Exit: exit}
+		pending, err := e.Listen.Listen(t.Context(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Peer = e.Receiver
+		w, err := e.Dial.Dial(t.Context(), pending.Address(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := pending.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if on := r.(*reader).buffer.playout.on(); on != exit {
+			t.Errorf("exit %v: a playout %v", exit, on)
+		}
+		r.Close()
+		w.Close()
+	}
+}

@@ -89,17 +89,19 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	if w.sealer.format.opus && len(a.Payload) > maxPayload {
 		return fmt.Errorf("packet of Opus of %d bytes: at most %d are allowed; encode at a lower rate", len(a.Payload), maxPayload)
 	}
+	now := time.Now()
 	w.mu.Lock()
-	at, pause := w.pacer.place(time.Now(), a.MediaTime)
+	at, pause := w.pacer.place(now, a.MediaTime)
 	flushes := w.flushes
 	w.mu.Unlock()
 	for rest := a.Payload; ; {
-		p := packet{time: at, talkspurt: pause, payload: rest[:w.sealer.format.cut(rest)]}
+		p := packet{time: at, talkspurt: pause, payload: rest[:w.sealer.format.cut(rest)], stamp: a.Stamp}
+		a.Stamp = nil
 		rest, pause = rest[len(p.payload):], false
 		if len(rest) == 0 {
 			p.mark = a.Mark
 		}
-		dropped, err := w.send(ctx, p, flushes)
+		dropped, err := w.send(ctx, p, flushes, now)
 		if err != nil {
 			return err
 		}
@@ -116,10 +118,10 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	return nil
 }
 
-// send sends a packet when it may leave, unless a flush comes before.
-func (w *writer) send(ctx context.Context, p packet, flushes uint64) (dropped bool, err error) {
-	for {
-		wait, err := w.trySend(&p, flushes)
+// send sends a packet when it may leave, unless a flush comes before. now may be a little old.
+func (w *writer) send(ctx context.Context, p packet, flushes uint64, now time.Time) (dropped bool, err error) {
+	for ; ; now = time.Now() {
+		wait, err := w.trySend(&p, flushes, now)
 		if wait < 0 || err != nil {
 			return wait < 0, err
 		}
@@ -143,7 +145,7 @@ func (w *writer) send(ctx context.Context, p packet, flushes uint64) (dropped bo
 }
 
 // trySend sends p and returns 0, or how long it must wait, or a negative wait when a flush has dropped it.
-func (w *writer) trySend(p *packet, flushes uint64) (time.Duration, error) {
+func (w *writer) trySend(p *packet, flushes uint64, now time.Time) (time.Duration, error) {
 	select {
 	case <-w.session.Done():
 		return 0, w.session.Err()
@@ -154,7 +156,7 @@ func (w *writer) trySend(p *packet, flushes uint64) (time.Duration, error) {
 	if w.flushes != flushes {
 		return -1, nil
 	}
-	if wait := w.pacer.wait(time.Now(), p.time); wait > 0 {
+	if wait := w.pacer.wait(now, p.time); wait > 0 {
 		return wait, nil
 	}
 	return 0, w.sendNow(p)

@@ -24,7 +24,7 @@ func BenchmarkTrunk(b *testing.B) {
 			out, in := join(b, real(b), false)
 			var arrived atomic.Int64
 			done := make(chan error, 1)
-			go func() { done <- in.Run(context.Background(), func(uint64, uint32, []byte) { arrived.Add(1) }) }()
+			go func() { done <- in.Run(context.Background(), func(uint64, uint32, []byte) { arrived.Add(1) }, nil) }()
 			sockets := openSockets(b, n)
 			overTrunk := func(stream int, payload []byte) { out.Send(uint64(stream), 1, payload) }
 			var trunk, single measure

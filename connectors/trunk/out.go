@@ -67,8 +67,14 @@ type rate struct {
 	last  time.Time
 }
 
-// add counts one and reports whether others are to be expected within patience.
-func (r *rate) add(now time.Time) bool {
+// expects reports whether others are to be expected within patience.
+func (r *rate) expects(now time.Time) bool {
+	r.add(now, 0)
+	return r.level >= company*float64(memory/patience)
+}
+
+// add counts n.
+func (r *rate) add(now time.Time, n float64) {
 	passed := now.Sub(r.last)
 	r.last = now
 	if passed >= memory {
@@ -76,9 +82,7 @@ func (r *rate) add(now time.Time) bool {
 	} else {
 		r.level -= r.level * float64(passed) / float64(memory)
 	}
-	expected := r.level >= company*float64(memory/patience)
-	r.level++
-	return expected
+	r.level += n
 }
 
 func newOut(s *hop.Session, conn net.Conn, oneByOne bool) (*Out, error) {
@@ -122,7 +126,10 @@ func (o *Out) Send(stream uint64, epoch uint32, payload []byte) error {
 	o.batch.plain = appendFrame(o.batch.plain, stream, epoch, payload)
 	o.packets.Add(1)
 	full := len(o.batch.plain) > maxBatch-2*seal.MaxDatagram
-	if wait := o.rate.add(time.Now()); wait && !full {
+	now := time.Now()
+	wait := o.rate.expects(now)
+	o.rate.add(now, 1)
+	if wait && !full {
 		if !o.armed {
 			o.armed = true
 			o.timer.Reset(patience)

@@ -60,8 +60,52 @@ type peer struct {
 	users int // streams and trunks, under the pool's lock
 	trunk int // trunks served
 
+	current atomic.Pointer[In] // the trunk whose socket readers may read
+
 	mu      sync.Mutex
 	streams map[streamKey]*hop.Queue
+}
+
+// Lead implements hop.Pump.
+func (e *peer) Lead(q *hop.Queue) bool {
+	in := e.current.Load()
+	return in != nil && in.turn.lead(q)
+}
+
+// Leave implements hop.Pump.
+func (e *peer) Leave(q *hop.Queue) {
+	if in := e.current.Load(); in != nil {
+		in.turn.leave(q)
+	}
+}
+
+// Kick implements hop.Pump.
+func (e *peer) Kick(q *hop.Queue) {
+	if in := e.current.Load(); in != nil {
+		in.turn.kick(q)
+	}
+}
+
+// serve makes the trunk the one that readers may read, in place of an older one.
+func (e *peer) serve(in *In) {
+	if old := e.current.Swap(in); old != nil {
+		old.turn.set(false)
+		old.call()
+	}
+}
+
+// direct lets readers read the trunk, if it is still the one.
+func (e *peer) direct(in *In) bool {
+	if e.current.Load() != in {
+		return false
+	}
+	in.turn.set(true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, q := range e.streams {
+		q.Wake()
+	}
+	return true
 }
 
 type streamKey struct {
@@ -124,7 +168,7 @@ func (p *Pool) Receive(id ca.ID, stream uint64, epoch uint32) (*hop.Queue, error
 		p.release(id, e)
 		return nil, fmt.Errorf("stream %x of epoch %d from %s is open already", stream, epoch, id)
 	}
-	q := hop.NewQueue(func() {
+	q := hop.NewQueue(e, func() {
 		e.mu.Lock()
 		delete(e.streams, key)
 		e.mu.Unlock()
@@ -181,7 +225,9 @@ func (p *Pool) Serve(s *hop.Session, conn net.PacketConn) error {
 		watch(ctx, cancel, e)
 	}()
 	defer func() { cancel(); <-watched }()
-	if err := in.Run(ctx, e.deliver); err != nil && ctx.Err() == nil {
+	e.serve(in)
+	defer e.current.CompareAndSwap(in, nil)
+	if err := in.Run(ctx, e.deliver, func() bool { return e.direct(in) }); err != nil && ctx.Err() == nil {
 		return err
 	}
 	return nil

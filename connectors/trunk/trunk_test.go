@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"net/netip"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"ninja/ca"
+	"ninja/ca/seal"
 	"ninja/connectors"
 	"ninja/connectors/hop"
 	"ninja/internal/world"
@@ -127,7 +132,7 @@ func carry(t *testing.T, out *Out, in *In, n int) map[came]int {
 				t.Errorf("stream %d, datagram %d: %d bytes", stream, epoch, len(payload))
 			}
 			got[came{stream, epoch}]++
-		})
+		}, nil)
 	}()
 	for i := range n {
 		for stream := range uint64(5) {
@@ -184,7 +189,7 @@ func TestPatience(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				slowest = max(slowest, time.Since(begun[n]))
-			})
+			}, nil)
 		}()
 		send := func(n int) {
 			mu.Lock()
@@ -248,7 +253,7 @@ func TestStrangers(t *testing.T) {
 	defer cancel()
 	delivered := make(chan string, 100)
 	done := make(chan error, 1)
-	go func() { done <- in.Run(ctx, func(_ uint64, _ uint32, b []byte) { delivered <- string(b) }) }()
+	go func() { done <- in.Run(ctx, func(_ uint64, _ uint32, b []byte) { delivered <- string(b) }, nil) }()
 	if err := out.Send(1, 1, []byte("genuine")); err != nil {
 		t.Fatal(err)
 	}
@@ -286,6 +291,64 @@ func TestStrangers(t *testing.T) {
 	t.Error("a trunk that nobody reads takes datagrams")
 }
 
+// Threats, row 20, on a trunk: of packets that were changed, re-keyed or captured none is delivered, and they stop no
+// genuine one.
+func TestInjected(t *testing.T) {
+	scale, err := strconv.Atoi(os.Getenv("NINJA_PROVE_SCALE"))
+	if err != nil || scale < 1 {
+		scale = 1
+	}
+	key := bytes.Repeat([]byte{1}, seal.KeySize)
+	sealer, err1 := seal.NewSealer(key, 7)
+	stranger, err2 := seal.NewSealer(bytes.Repeat([]byte{2}, seal.KeySize), 7)
+	opener, err3 := seal.NewOpener(key, 7)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	delivered := 0
+	in := &In{opener: opener, deliver: func(stream uint64, _ uint32, payload []byte) {
+		delivered++
+		if stream != 5 || string(payload) != "genuine" {
+			t.Errorf("stream %d: %q is delivered", stream, payload)
+		}
+	}}
+	random := rand.New(rand.NewPCG(5, 6))
+	from := netip.MustParseAddrPort("10.0.0.1:1")
+	var last []byte
+	bundle, evil := appendFrame(nil, 5, 1, []byte("genuine")), appendFrame(nil, 5, 1, []byte("injected"))
+	rounds, injected := 1000*scale, uint64(0)
+	for n := range rounds {
+		d, err := sealer.Seal(nil, kindBundle, bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 9 {
+			bad := bytes.Clone(d)
+			bad[random.IntN(len(bad))] ^= 1 << random.IntN(8)
+			in.take(bad, from)
+		}
+		other, err := stranger.Seal(nil, kindBundle, evil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.take(other, from)
+		injected += 10
+		if last != nil {
+			in.take(last, from)
+			injected++
+		}
+		in.take(d, from)
+		last = d
+		if delivered != n+1 {
+			t.Fatalf("%d delivered of %d genuine", delivered, n+1)
+		}
+	}
+	if _, strange := in.Stats(); strange != injected {
+		t.Errorf("%d of %d injected are counted", strange, injected)
+	}
+	t.Logf("PROVE trunk: %d injected datagrams, 0 delivered; %d genuine ones among them, 0 refused", injected, rounds)
+}
+
 func TestTooLong(t *testing.T) {
 	out, in := join(t, real(t), false)
 	if err := out.Send(1, 1, make([]byte, MaxPayload+1)); err == nil {
@@ -293,7 +356,7 @@ func TestTooLong(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	in.Run(ctx, nil)
+	in.Run(ctx, nil, nil)
 	out.Close()
 }
 

@@ -32,13 +32,16 @@ import (
 // in. Key and handle come from the TLS exporter, bound to the stream and the epoch: nothing is negotiated, no two senders
 // share a key.
 //
-// On a trunk, which seals, the fragment stands in the clear behind that number (64).
+// On a trunk, which seals, the fragment stands in the clear behind that number (64). When its first bit is set the age of
+// the ADU in ns (64) stands between them.
 const (
 	headerSize = 29
 	numberSize = 8
+	stampSize  = 8
+	stamped    = 1 << 63
 	// chunk and trunkChunk are full fragments.
 	chunk        = seal.MaxPayload - headerSize
-	trunkChunk   = trunk.MaxPayload - numberSize - headerSize
+	trunkChunk   = trunk.MaxPayload - numberSize - stampSize - headerSize
 	maxFragments = (connectors.MaxPayload + trunkChunk - 1) / trunkChunk
 	exportLabel  = "EXPORTER-ninja-hop-udp"
 	// kindFragment is the kind of the sealed datagram.
@@ -62,6 +65,7 @@ type fragment struct {
 	index, fragments int
 	mark             connectors.Mark
 	payload          []byte
+	stamp            *connectors.Stamp
 }
 
 func (f fragment) append(b []byte) []byte {
@@ -123,7 +127,13 @@ func newSealer(s *hop.Session) (sealer, error) {
 func (s *sealer) datagram(f fragment) ([]byte, error) {
 	if s.seal == nil {
 		s.number++
-		s.plain = f.append(binary.BigEndian.AppendUint64(s.plain[:0], s.number))
+		if f.stamp != nil {
+			s.plain = binary.BigEndian.AppendUint64(s.plain[:0], s.number|stamped)
+			s.plain = binary.BigEndian.AppendUint64(s.plain, uint64(f.stamp.Now(time.Now())))
+		} else {
+			s.plain = binary.BigEndian.AppendUint64(s.plain[:0], s.number)
+		}
+		s.plain = f.append(s.plain)
 		return s.plain, nil
 	}
 	s.plain = f.append(s.plain[:0])
@@ -151,17 +161,33 @@ func newOpener(s *hop.Session) (opener, error) {
 	return opener{seal: k, chunk: chunk}, err
 }
 
-// open returns what a genuine datagram holds, and its number. The result is the caller's.
-func (o *opener) open(d []byte) (plain []byte, number uint64, err error) {
+// opened is what a genuine datagram holds.
+type opened struct {
+	plain  []byte // the caller's
+	number uint64
+	age    time.Duration // negative when it was not said
+}
+
+// open opens a datagram.
+func (o *opener) open(d []byte) (opened, error) {
 	if o.seal == nil {
-		if len(d) < numberSize {
-			return nil, 0, errFragment
-		}
-		return d[numberSize:], binary.BigEndian.Uint64(d), nil
+		return split(d)
 	}
 	plain, h, err := o.seal.Open(o.slab.Free(seal.MaxDatagram), d)
 	if err == nil && h.Kind != kindFragment {
 		err = errFragment
 	}
-	return o.slab.Take(plain), h.Counter, err
+	return opened{o.slab.Take(plain), h.Counter, -1}, err
+}
+
+// split splits what came by a trunk.
+func split(d []byte) (opened, error) {
+	if len(d) < numberSize+stampSize {
+		return opened{}, errFragment
+	}
+	number, rest := binary.BigEndian.Uint64(d), d[numberSize:]
+	if number&stamped == 0 {
+		return opened{rest, number, -1}, nil
+	}
+	return opened{rest[stampSize:], number &^ stamped, time.Duration(binary.BigEndian.Uint64(rest))}, nil
 }

@@ -86,7 +86,7 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 		w.seq = a.Seq
 	}
 	w.mu.Lock()
-	f := fragment{number: w.number, seq: a.Seq, time: a.MediaTime, fragments: fragments(len(a.Payload), w.sealer.chunk), mark: a.Mark}
+	f := fragment{number: w.number, seq: a.Seq, time: a.MediaTime, fragments: fragments(len(a.Payload), w.sealer.chunk), mark: a.Mark, stamp: a.Stamp}
 	w.number++
 	flushes := w.flushes
 	w.mu.Unlock()

@@ -95,6 +95,7 @@ func statsToWire(stats []StageStats) []*hostpb.StageStats {
 		wire[i] = &hostpb.StageStats{
 			Id: s.ID, State: string(s.State), In: hopToWire(s.In), Out: hopToWire(s.Out),
 			ProcessNanos: int64(s.Process), ProcessP99Nanos: int64(s.ProcessP99), Cpu: s.CPU,
+			AgeNanos: int64(s.Age), AgeP99Nanos: int64(s.AgeP99),
 		}
 	}
 	return wire
@@ -112,6 +113,7 @@ func statsFrom(wire []*hostpb.StageStats) []StageStats {
 		stats[i] = StageStats{
 			ID: s.Id, State: State(s.State), In: hopFrom(s.In), Out: hopFrom(s.Out),
 			Process: time.Duration(s.ProcessNanos), ProcessP99: time.Duration(s.ProcessP99Nanos), CPU: s.Cpu,
+			Age: time.Duration(s.AgeNanos), AgeP99: time.Duration(s.AgeP99Nanos),
 		}
 	}
 	return stats

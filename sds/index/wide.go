@@ -25,6 +25,11 @@ type Fact struct {
 
 // Facts calls f with what holds of a document; some of it more than once.
 func Facts(by string, d *check.Document, f func(Fact)) {
+	FactsIn(by, Pack(d), f)
+}
+
+// FactsIn is Facts of a packed document.
+func FactsIn(by string, d *Tree, f func(Fact)) {
 	facts(&Doc{Owner: by, Tree: d}, func(t term) {
 		f(Fact{Tag: tag(t.path), Kind: Kind(t.kind), Text: t.text, Number: t.number})
 	})

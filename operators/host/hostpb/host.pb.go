@@ -1217,7 +1217,9 @@ type StageStats struct {
 	Out             *HopStats              `protobuf:"bytes,4,opt,name=out,proto3" json:"out,omitempty"`
 	ProcessNanos    int64                  `protobuf:"varint,5,opt,name=process_nanos,json=processNanos,proto3" json:"process_nanos,omitempty"` // median of the local time of one ADU
 	ProcessP99Nanos int64                  `protobuf:"varint,6,opt,name=process_p99_nanos,json=processP99Nanos,proto3" json:"process_p99_nanos,omitempty"`
-	Cpu             float64                `protobuf:"fixed64,7,opt,name=cpu,proto3" json:"cpu,omitempty"` // share of one core
+	Cpu             float64                `protobuf:"fixed64,7,opt,name=cpu,proto3" json:"cpu,omitempty"`                          // share of one core
+	AgeNanos        int64                  `protobuf:"varint,8,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"` // median of how old what it reads is, since its source
+	AgeP99Nanos     int64                  `protobuf:"varint,9,opt,name=age_p99_nanos,json=ageP99Nanos,proto3" json:"age_p99_nanos,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1297,6 +1299,20 @@ func (x *StageStats) GetProcessP99Nanos() int64 {
 func (x *StageStats) GetCpu() float64 {
 	if x != nil {
 		return x.Cpu
+	}
+	return 0
+}
+
+func (x *StageStats) GetAgeNanos() int64 {
+	if x != nil {
+		return x.AgeNanos
+	}
+	return 0
+}
+
+func (x *StageStats) GetAgeP99Nanos() int64 {
+	if x != nil {
+		return x.AgeP99Nanos
 	}
 	return 0
 }
@@ -1497,7 +1513,7 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\tHEARTBEAT\x10\x01\x12\b\n" +
 	"\x04NOTE\x10\x02\x12\t\n" +
 	"\x05FAULT\x10\x03\x12\t\n" +
-	"\x05ENDED\x10\x04\"\xe3\x01\n" +
+	"\x05ENDED\x10\x04\"\xa4\x02\n" +
 	"\n" +
 	"StageStats\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -1506,7 +1522,9 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\x03out\x18\x04 \x01(\v2\x14.ninja.host.HopStatsR\x03out\x12#\n" +
 	"\rprocess_nanos\x18\x05 \x01(\x03R\fprocessNanos\x12*\n" +
 	"\x11process_p99_nanos\x18\x06 \x01(\x03R\x0fprocessP99Nanos\x12\x10\n" +
-	"\x03cpu\x18\a \x01(\x01R\x03cpu\"\x9e\x01\n" +
+	"\x03cpu\x18\a \x01(\x01R\x03cpu\x12\x1b\n" +
+	"\tage_nanos\x18\b \x01(\x03R\bageNanos\x12\"\n" +
+	"\rage_p99_nanos\x18\t \x01(\x03R\vageP99Nanos\"\x9e\x01\n" +
 	"\bHopStats\x12\x12\n" +
 	"\x04adus\x18\x01 \x01(\x04R\x04adus\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x12\n" +
