@@ -41,16 +41,17 @@ type reader struct {
 	source source
 	jitter rtp.Jitter
 	delay  time.Duration
+	left   time.Time // when the source said goodbye; zero before
+	held   []byte    // the payload of the first packet of a probation
 }
 
 // source is who is being heard. The zero source is nobody.
 type source struct {
-	from   netip.AddrPort
-	ssrc   uint32
-	before uint16 // the last sequence number of the probation
-	kept   int    // packets in sequence so far
-	heard  time.Time
-	// first and base are those of the first packet that counts; position and media are the latest.
+	from  netip.AddrPort
+	ssrc  uint32
+	kept  int // packets in sequence so far, up to the probation
+	heard time.Time
+	// first and base are those of the first packet; position and media are the latest.
 	first    uint16
 	base     uint32
 	position uint64
@@ -78,9 +79,16 @@ func (r *reader) take(b []byte, from netip.AddrPort) {
 	r.mu.Lock()
 	position, media, counts := r.source.place(&h, from, now, r.s.call.Silence)
 	if !counts {
+		if r.source.kept == 1 && r.source.is(&h, from) {
+			r.held = append(r.held[:0], payload...)
+		}
 		r.mu.Unlock()
 		r.strange.Add(1)
 		return
+	}
+	if r.source.kept == probation && position == 1 && r.held != nil { // it counts after all
+		r.buffer.Put(rtp.Packet{Talkspurt: true, Payload: r.held}, now)
+		r.held = nil
 	}
 	if len(payload) > 0 {
 		r.delay = r.jitter.Sample(now, r.s.format.Span(media))
@@ -106,9 +114,14 @@ func parseRTP(b []byte, h *pionrtp.Header, pt uint8) (payload []byte, ok bool) {
 	return payload, true
 }
 
+// is reports whether the packet is of the source.
+func (s *source) is(h *pionrtp.Header, from netip.AddrPort) bool {
+	return s.ssrc == h.SSRC && s.from == from
+}
+
 // place says where a packet stands in the stream of the source, and whether it counts. It is pure.
 func (s *source) place(h *pionrtp.Header, from netip.AddrPort, now time.Time, silence time.Duration) (position uint64, media int64, counts bool) {
-	same := s.kept > 0 && s.ssrc == h.SSRC && s.from == from
+	same := s.kept > 0 && s.is(h, from)
 	if !same && s.kept >= probation && now.Sub(s.heard) < silence {
 		return 0, 0, false // another sender, while the first is heard
 	}
@@ -116,16 +129,12 @@ func (s *source) place(h *pionrtp.Header, from netip.AddrPort, now time.Time, si
 		*s = source{from: from, ssrc: h.SSRC}
 	}
 	if s.kept < probation {
-		if s.kept > 0 && h.SequenceNumber != s.before+1 {
-			s.kept = 0
+		if s.kept == 0 || h.SequenceNumber != s.first+uint16(s.kept) {
+			s.first, s.base, s.kept = h.SequenceNumber, h.Timestamp, 0
 		}
 		s.kept++
-		s.before, s.heard = h.SequenceNumber, now
-		if s.kept < probation {
-			return 0, 0, false
-		}
-		s.first, s.base, s.position, s.media = h.SequenceNumber, h.Timestamp, 0, 0
-		return 0, 0, true
+		s.heard, s.position, s.media = now, uint64(s.kept-1), int64(int32(h.Timestamp-s.base))
+		return s.position, s.media, s.kept == probation
 	}
 	step := int64(int16(h.SequenceNumber - s.first - uint16(s.position)))
 	if step > maxStep || int64(s.position)+step < 0 {
@@ -144,7 +153,7 @@ func (s *source) place(h *pionrtp.Header, from netip.AddrPort, now time.Time, si
 func (r *reader) bye(sources []uint32, from netip.AddrPort) {
 	r.mu.Lock()
 	if r.source.kept >= probation && r.source.from.Addr() == from.Addr() && slices.Contains(sources, r.source.ssrc) {
-		r.buffer.Finish(r.source.position+1, time.Now())
+		r.left = time.Now() // the last packets may come after it, by the other socket
 	}
 	r.mu.Unlock()
 	r.rouse()
@@ -198,6 +207,16 @@ func (r *reader) decide() (a connectors.ADU, until time.Time, err error, ready b
 	default:
 	}
 	now := time.Now()
+	if end := r.left.Add(reorder); !r.left.IsZero() && !now.Before(end) {
+		r.buffer.Finish(r.source.position+1, now)
+		r.left = time.Time{}
+	} else if !r.left.IsZero() {
+		defer func() {
+			if !ready && (until.IsZero() || end.Before(until)) {
+				until = end
+			}
+		}()
+	}
 	for {
 		var v rtp.Verdict
 		a, v, until = r.buffer.Take(now)
