@@ -70,14 +70,14 @@ func (c *Catalogue) attach(r *Request) (*Catalogue, error) {
 		if e == nil {
 			continue
 		}
-		if _, taken := c.byName[e.Name]; taken {
+		if _, taken := c.byName.get(e.Name); taken {
 			return nil, fmt.Errorf("an operator is called %s: an endpoint wants another name", e.Name)
 		}
-		if _, taken := c.byID[ca.ID(e.Name)]; taken {
+		if _, taken := c.byID.get(ca.ID(e.Name)); taken {
 			return nil, fmt.Errorf("a node is called %s: an endpoint wants another name", e.Name)
 		}
 		n := Node{ID: ca.ID(e.Name), Region: e.Region, Transports: e.Transports}
-		if near, ok := c.byID[e.Near]; ok && n.Region == "" {
+		if near, ok := c.byID.get(e.Near); ok && n.Region == "" {
 			n.Region = c.nodes[near].Region
 		}
 		o := Operator{Name: e.Name, Fixed: true, Places: []Place{{Node: n.ID}}}

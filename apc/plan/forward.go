@@ -14,20 +14,20 @@ type forward struct {
 	dist   absTable
 	floors absTable // the same for the states of a reverser, once they are settled
 	heap   absHeap
+	fence  *absTable // states that it may go to; nil for all
 }
 
 func (p *problem) ahead(r *reverser, shape, about int32) *forward {
-	f := &forward{metric: r.metric, least: r.least, dist: newAbsTable(p), floors: newAbsTable(p)}
+	f := &forward{metric: r.metric, least: r.least, dist: newAbsTable(p), floors: newAbsTable(p), fence: p.fence}
 	f.relax(shape, about, 0, 0)
 	return f
 }
 
 func (f *forward) relax(shape, about int32, mask uint32, dist float64) {
-	if math.IsInf(dist, 1) {
+	if math.IsInf(dist, 1) || f.fence != nil && math.IsInf(f.fence.least(shape, about, mask), 1) {
 		return
 	}
-	if at := f.dist.at(shape, about, mask); *at > dist {
-		*at = dist
+	if f.dist.lower(shape, about, mask, dist) {
 		f.heap.push(absState{dist, shape, about, mask})
 	}
 }
@@ -78,11 +78,7 @@ func (p *problem) advance(f *forward) (at absState, ok bool) {
 
 // settle notes the floor of all states of a reverser that stand for a type of this state.
 func (f *forward) settle(shape, about int32, mask uint32, dist float64, p *problem) {
-	note := func(about int32) {
-		if at := f.floors.at(shape, about, mask); *at > dist {
-			*at = dist
-		}
-	}
+	note := func(about int32) { f.floors.lower(shape, about, mask, dist) }
 	if about == aboutFree || about == aboutUnknown {
 		note(absFree)
 	}
@@ -160,5 +156,4 @@ func (b *bounds) narrow(metric int, limit float64) {
 	for len(r.heap) > 0 {
 		b.p.grow(r)
 	}
-	r.live = r.dist.shapesIn()
 }

@@ -26,6 +26,7 @@ type commands struct {
 	// Catalogue needs no arguments: it is what the creator sees for the user.
 	Catalogue catalogueCommand `cmd:"" help:"Show what paths can be made of, as far as you may see it."`
 	Operator  operatorCommand  `cmd:"" help:"Write, check and publish small operators of your own."`
+	SDS       sdsCommand       `cmd:"" name:"sds" help:"Show the hierarchies of SDS servers."`
 	Base      baseCommand      `cmd:"" help:"Start, list and stop services on a base node (the administrator only)."`
 
 	Completion completionCommand `cmd:"" help:"Print a script that completes for your shell."`

@@ -35,7 +35,7 @@ func (p *operatorPublish) Run(ctx context.Context, c *commands) error {
 			return err
 		}
 		if !m.Passed {
-			return fmt.Errorf("%s: %s (--unchecked publishes it all the same, and the proxy will say the same)", m.Operator, m.Against[0])
+			return fmt.Errorf("%s: %s (--unchecked publishes it all the same, and the proxy will say the same)", m.Operator, strings.Join(m.Against, "; "))
 		}
 	}
 	wait := 200 * time.Millisecond

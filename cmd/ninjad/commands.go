@@ -134,6 +134,12 @@ roles:
     capability: 127.0.0.1:7704
     schemas: []                # NAME-VERSION.dtd files, or directories of them, that descriptions may claim
     registrars: []             # IDs of who, beside the administrator, may register more (ninjactl schema register)
+    parents:                   # where it joins hierarchies of SDS servers; leave them out for none
+      - hierarchy: world
+        addresses: [127.0.0.1:7712] # of those that can be the parent, tried in order
+    children:                  # who may join below it; in hierarchies that are not named, servers of its own domain
+      - hierarchy: world
+        allow: [example.org, "spiffe://example.com/sds/main"]
   apc:                         # a path creator
     listen: 127.0.0.1:7706
   proxy:                       # an active proxy: hosts dynamic operators

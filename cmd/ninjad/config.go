@@ -104,6 +104,9 @@ type sdsRole struct {
 	// beside the administrator, may register more over the network.
 	Schemas    []string `yaml:"schemas"`
 	Registrars []string `yaml:"registrars"`
+	// Parents are where the server joins hierarchies, Children who may join below it.
+	Parents  []parentConfig   `yaml:"parents"`
+	Children []childrenConfig `yaml:"children"`
 }
 
 type proxyRole struct {
@@ -398,6 +401,11 @@ func (c *config) check() error {
 	if c.Roles.Proxy != nil {
 		if _, err := c.Roles.Proxy.outside(); err != nil {
 			return fmt.Errorf("roles.proxy.external: %w", err)
+		}
+	}
+	if c.Roles.SDS != nil {
+		if err := c.Roles.SDS.checkHierarchies(); err != nil {
+			return err
 		}
 	}
 	return c.checkFiles()

@@ -40,6 +40,11 @@ func (d *daemon) startCapability(ctx context.Context) error {
 		return errors.Join(err, tables.Close())
 	}
 	manager.Register(n.server)
+	routing, err := capability.NewRouting(ctx, id, tables)
+	if err != nil {
+		return errors.Join(err, tables.Close())
+	}
+	routing.Register(n.server)
 	n.serve()
 	d.keep(n.log, "tables", func(ctx context.Context) error {
 		<-ctx.Done()
@@ -121,6 +126,9 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	}
 	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
+	if err := n.joinHierarchies(role, server, manager); err != nil {
+		return err
+	}
 	d.keep(n.log, "store", server.Run)
 	d.keep(n.log, "announcements", receiver.Run)
 	d.keep(n.log, "server announcements", announcer.Run)

@@ -26,6 +26,7 @@ node/@cores or //operator/@name reaches further. Quote < and > from the shell.
   sdsquery node                          NAME alone: there is one
   sdsquery -f template.xml               a partial document; - is standard input
   sdsquery --xpath "//operator[@name='resample']"
+  sdsquery --scope all --trace kind=printer     everywhere, and which servers were asked
   sdsquery --all --lean -c floor kind=printer   every one, page by page, of each only the floor
 
 Exit status: 0 something was found, 1 nothing was, 2 the question could not be asked.`
@@ -54,6 +55,9 @@ type options struct {
 	Count      bool               `help:"Only say how many."`
 	Explain    bool               `help:"Say how the answer is found, instead of the answer."`
 	Watch      bool               `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
+	Scope      string             `enum:"local,domain,all" default:"local" help:"How far to ask: local is the server alone, domain the servers of its domain, all wherever its hierarchies lead."`
+	First      bool               `help:"With --scope: as many as --limit says, whichever are found first."`
+	Trace      bool               `help:"With --scope: also tell which servers were asked, which not and why, and how long each took."`
 	Home       string             `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
 	Server     string             `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
 	Manager    string             `env:"NINJA_CAPABILITY" placeholder:"HOST:PORT" help:"The capability manager; else it is found by listening."`
@@ -81,6 +85,9 @@ func (o *options) main(ctx context.Context, t terminal) int {
 	q, err := o.query(t.in)
 	if err != nil {
 		return failed(t, err)
+	}
+	if o.Scope != "local" || o.Trace {
+		return o.wide(ctx, t, q)
 	}
 	client, err := o.dial(ctx, t)
 	if err != nil {

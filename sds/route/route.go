@@ -130,12 +130,12 @@ func (s Status) String() string {
 // Outcome is what became of one branch of a question.
 type Outcome struct {
 	Server    ca.ID
-	Via       ca.ID // the server that tells it; itself of its own search
+	Via       ca.ID // the server that asked it, or did not; the first server itself
 	Hierarchy string
 	Up        bool // Server is the parent of Via
 	Status    Status
 	Stale     bool          // the summary was too old to rule it out
-	Age       time.Duration // of the summary that was decided by; of a server that searched 0
+	Age       time.Duration // of the summary that was decided by; of a parent since it was heard; of the first server 0
 	Found     int
 	Took      time.Duration
 	Hidden    bool   // there may be more for a holder of the asker's capability: it was not shown yet

@@ -122,7 +122,7 @@ func (p *Planner) Next(d *Demand, useless float64) (Plan, bool) {
 	}
 	slices.Sort(next.Pairs)
 	slices.Sort(next.Triples)
-	if next.same(p.plan) {
+	if next.Same(p.plan) {
 		return p.plan, false
 	}
 	p.plan = next

@@ -9,6 +9,7 @@ import (
 // child that costs the others is flagged, and only so many queries go to it as its allowance covers.
 type Ledger struct {
 	forwards, useless   float64 // of this period and, fading, those before
+	owed, broken        float64 // of them, those that the summary answers for (Table.AnswersFor)
 	allowance           float64
 	Flag                Flag
 	totalSent, totalBad uint64
@@ -38,18 +39,27 @@ const (
 	staleSpan = 3 // periods
 )
 
-// Note counts a query that was forwarded and what came of it.
-func (l *Ledger) Note(useful bool) {
+// Note counts a query that was forwarded and what came of it; owed says whether the summary answers for it.
+func (l *Ledger) Note(useful, owed bool) {
 	l.forwards++
 	l.totalSent++
 	if !useful {
 		l.useless++
 		l.totalBad++
 	}
-	if l.Flag == "" && l.forwards >= lyingLeast && l.useless > lyingShare*l.forwards {
+	if !owed {
+		return
+	}
+	l.owed++
+	if !useful {
+		l.broken++
+	}
+	if l.Flag == "" && l.lies() {
 		l.Flag = Lying
 	}
 }
+
+func (l *Ledger) lies() bool { return l.owed >= lyingLeast && l.broken > lyingShare*l.owed }
 
 // Admit reports whether another query may be forwarded.
 func (l *Ledger) Admit() bool {
@@ -69,18 +79,19 @@ func (l *Ledger) Period(t *Table, age, period time.Duration) Flag {
 	switch {
 	case t.Known() && uint64(t.Terms()) > termsEach*(1+t.Services()):
 		l.Flag = Overfull
-	case l.forwards >= lyingLeast && l.useless > lyingShare*l.forwards:
+	case l.lies():
 		l.Flag = Lying
 	case age > staleSpan*period:
 		l.Flag = Stale
 	case t.Known() && t.Services() > 0 && t.Terms() == 0:
 		l.Flag = Hollow
-	case l.Flag == Lying && l.forwards >= lyingLeast/4 && l.useless > lyingShare*l.forwards:
+	case l.Flag == Lying && l.owed >= lyingLeast/4 && l.broken > lyingShare*l.owed:
 		// The few that it was sent were as useless as before.
 	default:
 		l.Flag = ""
 	}
 	l.forwards, l.useless = l.forwards*fading, l.useless*fading
+	l.owed, l.broken = l.owed*fading, l.broken*fading
 	return l.Flag
 }
 

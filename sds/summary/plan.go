@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"ninja/sds/check"
 	"ninja/sds/index"
 )
 
@@ -38,8 +37,8 @@ func (p Plan) Check() error {
 	return nil
 }
 
-// same reports whether both plans tell the same things.
-func (p Plan) same(o Plan) bool {
+// Same reports whether both plans tell the same things.
+func (p Plan) Same(o Plan) bool {
 	return slices.Equal(p.Pairs, o.Pairs) && slices.Equal(p.Triples, o.Triples)
 }
 
@@ -72,7 +71,7 @@ type fact struct {
 type Facts []fact
 
 // Describe makes the facts of a document and its publisher.
-func Describe(by string, d *check.Document) Facts {
+func Describe(by string, d *index.Tree) Facts {
 	var b builder
 	index.Facts(by, d, b.add)
 	return b.done()

@@ -238,3 +238,8 @@ func (q *Question) Keys(f func(way []Key)) {
 		f(keys)
 	}
 }
+
+// With is the question of a holder of tokens.
+func (q *Question) With(tokens []Term) *Question {
+	return &Question{ways: q.ways, tokens: tokens[:min(len(tokens), tokensMost)]}
+}

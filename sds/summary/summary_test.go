@@ -117,7 +117,7 @@ func TestNothingIsRuledOutThatIsThere(t *testing.T) {
 				t.Fatal(err)
 			}
 			docs = append(docs, d)
-			p.Terms(Describe("spiffe://t/user/ann", d), c.Add)
+			p.Terms(Describe("spiffe://t/user/ann", index.Pack(d)), c.Add)
 		}
 		exact := Exact{p, c.Set()}
 		m, err := Decode((&Message{Sequence: 1, Services: uint64(len(docs)), Plan: p, Terms: c.Len(), Check: c.Check(), Added: exact.Terms}).Encode())
@@ -276,7 +276,7 @@ func TestGuessesGainNothing(t *testing.T) {
 	var p Plan
 	for i := range 2000 {
 		d, _ := check.Parse([]byte(document(r)))
-		f := Describe("spiffe://t/user/"+strconv.Itoa(i%50), d)
+		f := Describe("spiffe://t/user/"+strconv.Itoa(i%50), index.Pack(d))
 		p.Terms(f, open.Add)
 		p.Terms(f, hidden.Add)
 	}
@@ -327,7 +327,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 	for range 1000 {
 		if l.Admit() {
 			sent++
-			l.Note(false)
+			l.Note(false, true)
 		}
 	}
 	if l.Flag != Lying || sent > lyingLeast {
@@ -338,7 +338,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 		for range 1000 {
 			if l.Admit() {
 				sent++
-				l.Note(false)
+				l.Note(false, true)
 			}
 		}
 	}
@@ -349,7 +349,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 		l.Period(&Table{known: true}, 0, time.Second)
 		for range Allowance {
 			if l.Admit() {
-				l.Note(true)
+				l.Note(true, true)
 			}
 		}
 	}
@@ -394,7 +394,7 @@ func FuzzDecode(f *testing.F) {
 	var c Counting
 	d, _ := check.Parse([]byte(document(r)))
 	p := plan(r)
-	p.Terms(Describe("spiffe://t/user/ann", d), c.Add)
+	p.Terms(Describe("spiffe://t/user/ann", index.Pack(d)), c.Add)
 	n, sum := c.Len(), c.Check()
 	f.Add((&Message{Sequence: 1, Plan: p, Terms: n, Check: sum, Added: c.Set()}).Encode())
 	f.Add((&Message{Sequence: 2, Change: true, Plan: p, Added: []Term{1, 2, 1 << 39}, Removed: []Term{7}}).Encode())

@@ -134,6 +134,24 @@ func (t *Table) May(q *Question) bool {
 	return q.may(t.plan, t)
 }
 
+// AnswersFor reports whether a child that the question is let through to should have what is asked for, if it was honest
+// when it told: the plan tells all of the conditions together, and no token was what let it through.
+func (t *Table) AnswersFor(q *Question) bool {
+	if !t.Known() || len(q.ways) != 1 || len(q.ways[0]) > 3 || slices.ContainsFunc(q.tokens, t.has) {
+		return false
+	}
+	way := q.ways[0]
+	if len(way) == 1 {
+		return true
+	}
+	for _, it := range way {
+		if it.key == 0 || !has(t.plan.Pairs, it.key) || len(way) == 3 && !has(t.plan.Triples, it.key) {
+			return false
+		}
+	}
+	return way[0].key != way[1].key && (len(way) < 3 || way[0].key != way[2].key && way[1].key != way[2].key)
+}
+
 // Known reports whether the child has told anything yet.
 func (t *Table) Known() bool { return t != nil && t.known }
 

@@ -162,7 +162,7 @@ func (j *journey) visit(n *node, a route.Arrival) int {
 			j.count.DownUseless++
 		}
 		if !j.paper {
-			n.ledgers[next].Note(j.below[next.at] > 0)
+			n.ledgers[next].Note(j.below[next.at] > 0, n.tables[next].AnswersFor(j.question))
 		}
 	}
 	return found
