@@ -356,7 +356,7 @@ func TestRules(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{"", "x", "192.0.2.7", "192.0.2.7:0", "192.0.2.7:9-8", "192.0.2.7/24:5004", "192.0.2.7:5004 cname=x", "192.0.2.7:5004 consent=1",
+	for _, s := range []string{"", "x", "192.0.2.7", "192.0.2.7:0", "192.0.2.7:5-6", "192.0.2.7:9-8", "192.0.2.7/24:5004", "192.0.2.7:5004 cname=x", "192.0.2.7:5004 consent=1",
 		"192.0.2.7:5004 key=0123456789abcdef", "192.0.2.7:5004 rtcp=yes", "host:5004"} {
 		if r, err := ParseRule(s); err == nil || strings.Contains(err.Error(), "0123456789abcdef") {
 			t.Errorf("%q: %v %v", s, r, err)
