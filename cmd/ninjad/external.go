@@ -13,14 +13,12 @@ import (
 func (r *proxyRole) outside() (string, error) {
 	var all []string
 	for _, line := range r.External {
-		if _, err := external.ParseRule(line); err != nil {
-			return "", err
-		}
-		line, _, _ = strings.Cut(line, " ") // how its addresses consent is the proxy's own business
-		e, err := operators.ParseExternal(line)
+		rule, err := external.ParseRule(line)
 		if err != nil {
 			return "", err
 		}
+		// How its addresses consent is the proxy's own business.
+		e := operators.External{Network: rule.Network, First: rule.First, Last: rule.End}
 		all = append(all, e.String())
 	}
 	text := strings.Join(all, " ")

@@ -102,7 +102,7 @@ func isMedia(b []byte) bool {
 // it answers, and then media.
 func TestConsentComesFirst(t *testing.T) {
 	p := newProgram(t)
-	stranger := newEdge(t, "127.0.0.1:4-5")
+	stranger := newEdge(t, "127.0.0.1/32:4-5")
 	if _, err := stranger.Open(t.Context(), Call{Remote: "rtp://" + p.at.String(), Type: connectors.MustType(pcmu)}); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("not allowed: %v", err)
 	}
@@ -293,7 +293,7 @@ func TestSRTPBothWays(t *testing.T) {
 	key := func(b byte) string {
 		return "AES_CM_128_HMAC_SHA1_80 inline:" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 30))
 	}
-	e, f := newEdge(t, "127.0.0.1:1024-65535 consent=1 key=not-answered-here-at-all"), newEdge(t, "127.0.0.1:1024-65535")
+	e, f := newEdge(t, "127.0.0.1/32:1024-65535 consent=1 key=not-answered-here-at-all"), newEdge(t, "127.0.0.1/32:1024-65535")
 	there := open(t, f, Call{Local: 0, Out: key(2), In: key(1)})
 	helper, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
