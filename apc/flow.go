@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
@@ -95,19 +94,10 @@ type flow struct {
 }
 
 func (p *path) flow(open Opener, b *blueprint, epoch uint32) *flow {
-	f := &flow{
+	return &flow{
 		log: p.log, open: open, path: p.info.Path, epoch: epoch, print: b, position: p.position, nodes: b.nodes(),
 		reports: make(chan report),
 	}
-	for _, n := range f.nodes {
-		for i := range n.stages {
-			if s := &n.stages[i]; s.Program == operators.ExternalIn || s.Program == operators.ExternalOut {
-				s.Args = maps.Clone(s.Args)
-				s.Args[operators.ExternalPath] = f.path
-			}
-		}
-	}
-	return f
 }
 
 // set starts the operators and joins them; nothing flows yet (section 7.2, step 3). Beside has an older epoch of the path

@@ -51,7 +51,9 @@ func TestAnAddressOutside(t *testing.T) {
 	answering, stop := context.WithCancel(context.Background())
 	answered := make(chan error, 1)
 	t.Cleanup(func() { stop(); <-answered })
-	go func() { answered <- external.Answer(answering, door, strings.ReplaceAll(key, " ", "-"), uint16(willing)) }()
+	go func() {
+		answered <- external.Answer(answering, door, strings.ReplaceAll(key, " ", "-"), uint16(willing))
+	}()
 
 	s.run("server", fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {channel: '%s:%d', period: 1s}\n  apc: {}\n", s.group, s.port+1))
 	ann := s.user("server/admin", "ann")

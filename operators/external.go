@@ -95,11 +95,9 @@ func (n *Node) Reaches(a netip.AddrPort) bool {
 }
 
 // Programs of a proxy for the ends of paths that are addresses outside the system: a source and a sink. Their arguments
-// are ExternalAddress, an IP address with a port, and ExternalPath, the name of the path: both directions of one path share what
-// they know of the address.
+// are ExternalAddress, an IP address with a port.
 const (
 	ExternalIn      = "external/receive"
 	ExternalOut     = "external/send"
 	ExternalAddress = "address"
-	ExternalPath    = "path"
 )

@@ -400,7 +400,7 @@ func (c *config) check() error {
 		}
 	}
 	if c.Roles.Proxy != nil {
-		if _, err := c.Roles.Proxy.rules(); err != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
 			return fmt.Errorf("roles.proxy.external: %w", err)
 		}
 	}

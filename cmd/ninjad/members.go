@@ -28,7 +28,10 @@ func (d *daemon) startProxy(ctx context.Context) error {
 	catalogue.RegisterWith(n.registry, speech.Programs{Warm: true})
 	node := n.element()
 	node.Cores, node.Memory, node.Region = role.Cores, role.Memory, role.Region
-	if node.External, err = n.outside(role); err != nil {
+	if node.External, err = role.outside(); err != nil {
+		return err
+	}
+	if err := n.speakOutside(&role); err != nil {
 		return err
 	}
 	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host, Prober: n.prober()})

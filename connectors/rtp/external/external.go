@@ -113,29 +113,49 @@ func (e *Edge) Open(ctx context.Context, c Call) (*Session, error) {
 	return s, nil
 }
 
-func (e *Edge) open(ctx context.Context, c Call) (*Session, error) {
-	f, err := rtp.FormatOf(c.Type)
-	if err == nil && !strings.HasPrefix(c.Type.Media(), "audio/") {
-		err = fmt.Errorf("type %s: sound is all that is spoken with other programs", c.Type)
+// plan is what a call comes to before anything is opened.
+type plan struct {
+	format rtp.Format
+	remote netip.AddrPort
+	rule   Rule
+}
+
+// check reports why a call would be refused before anything is opened.
+func (e *Edge) check(c Call) error {
+	_, err := e.plan(c)
+	return err
+}
+
+func (e *Edge) plan(c Call) (p plan, err error) {
+	if p.format, err = rtp.FormatOf(c.Type); err != nil {
+		return p, err
 	}
+	if !strings.HasPrefix(c.Type.Media(), "audio/") {
+		return p, fmt.Errorf("type %s: sound is all that is spoken with other programs", c.Type)
+	}
+	if c.Remote == "" {
+		return p, nil
+	}
+	at, secure, err := ParseRemote(c.Remote)
+	if err != nil {
+		return p, err
+	}
+	if secure != (c.Out != "" || c.In != "") {
+		return p, errors.New("srtp wants keys for both directions, rtp none")
+	}
+	for _, r := range e.cfg.Allow {
+		if r.Allows(at) {
+			p.remote, p.rule = at, r
+			return p, nil
+		}
+	}
+	return p, fmt.Errorf("%w: add a rule such as %q", ErrNotAllowed, at.String())
+}
+
+func (e *Edge) open(ctx context.Context, c Call) (*Session, error) {
+	p, err := e.plan(c)
 	if err != nil {
 		return nil, err
-	}
-	var remote netip.AddrPort
-	var rule Rule
-	secure := c.Out != "" || c.In != ""
-	if c.Remote != "" {
-		var srtp bool
-		if remote, srtp, err = ParseRemote(c.Remote); err != nil {
-			return nil, err
-		}
-		if srtp != secure {
-			return nil, errors.New("srtp wants keys for both directions, rtp none")
-		}
-		var ok bool
-		if rule, ok = e.allowed(remote); !ok {
-			return nil, fmt.Errorf("%w: add a rule such as %q", ErrNotAllowed, remote.String())
-		}
 	}
 	keys, err := parseKeys(c.Out, c.In)
 	if err != nil {
@@ -145,7 +165,7 @@ func (e *Edge) open(ctx context.Context, c Call) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newSession(e, c, f, remote, rule, keys, media, control)
+	s := newSession(e, c, p, keys, media, control)
 	if err := e.admit(s); err != nil {
 		media.Close()
 		control.Close()
@@ -153,15 +173,6 @@ func (e *Edge) open(ctx context.Context, c Call) (*Session, error) {
 	}
 	s.start()
 	return s, nil
-}
-
-func (e *Edge) allowed(at netip.AddrPort) (Rule, bool) {
-	for _, r := range e.cfg.Allow {
-		if r.Allows(at) {
-			return r, true
-		}
-	}
-	return Rule{}, false
 }
 
 // admit takes a session in; an address has one at a time.

@@ -102,7 +102,7 @@ func isMedia(b []byte) bool {
 // it answers, and then media.
 func TestConsentComesFirst(t *testing.T) {
 	p := newProgram(t)
-	stranger := newEdge(t, "127.0.0.1:4-5")
+	stranger := newEdge(t, "127.0.0.1/32:4-5")
 	if _, err := stranger.Open(t.Context(), Call{Remote: "rtp://" + p.at.String(), Type: connectors.MustType(pcmu)}); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("not allowed: %v", err)
 	}
@@ -293,7 +293,7 @@ func TestSRTPBothWays(t *testing.T) {
 	key := func(b byte) string {
 		return "AES_CM_128_HMAC_SHA1_80 inline:" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{b}, 30))
 	}
-	e, f := newEdge(t, "127.0.0.1:1024-65535 consent=1 key=not-answered-here-at-all"), newEdge(t, "127.0.0.1:1024-65535")
+	e, f := newEdge(t, "127.0.0.1/32:1024-65535 consent=1 key=not-answered-here-at-all"), newEdge(t, "127.0.0.1/32:1024-65535")
 	there := open(t, f, Call{Local: 0, Out: key(2), In: key(1)})
 	helper, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -356,7 +356,7 @@ func TestRules(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{"", "x", "192.0.2.7", "192.0.2.7:0", "192.0.2.7:9-8", "192.0.2.7/24:5004", "192.0.2.7:5004 cname=x", "192.0.2.7:5004 consent=1",
+	for _, s := range []string{"", "x", "192.0.2.7", "192.0.2.7:0", "192.0.2.7:5-6", "192.0.2.7:9-8", "192.0.2.7/24:5004", "192.0.2.7:5004 cname=x", "192.0.2.7:5004 consent=1",
 		"192.0.2.7:5004 key=0123456789abcdef", "192.0.2.7:5004 rtcp=yes", "host:5004"} {
 		if r, err := ParseRule(s); err == nil || strings.Contains(err.Error(), "0123456789abcdef") {
 			t.Errorf("%q: %v %v", s, r, err)

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"ninja/operators"
 )
 
 // Rule is a line of a node's allow-list: which addresses may be spoken with, and how they answer a challenge beside STUN
@@ -26,7 +28,7 @@ type Rule struct {
 	Key  string
 }
 
-// ParseRule reads ADDRESS:PORT, ADDRESS:FIRST-LAST or NETWORK/BITS:PORTS, and words after it: rtcp, cname, cname=TOKEN,
+// ParseRule reads ADDRESS:PORT or what operators.ParseExternal reads (NETWORK/BITS:FIRST-LAST), and words after it: rtcp, cname, cname=TOKEN,
 // consent=PORT with key=SECRET. Secrets are not repeated in errors.
 func ParseRule(s string) (Rule, error) {
 	fields := strings.Fields(s)
@@ -65,36 +67,17 @@ func ParseRule(s string) (Rule, error) {
 	return r, nil
 }
 
+// parsePlace reads what operators.ParseExternal reads, and a single address without its bits.
 func parsePlace(s string) (Rule, error) {
-	at := strings.LastIndexByte(s, ':')
-	if at < 0 {
-		return Rule{}, fmt.Errorf("the port is wanted")
+	text := s
+	if at, err := netip.ParseAddrPort(s); err == nil {
+		text = fmt.Sprintf("[%s/%d]:%d", at.Addr(), at.Addr().BitLen(), at.Port())
 	}
-	var r Rule
-	host := strings.TrimSuffix(strings.TrimPrefix(s[:at], "["), "]")
-	if a, err := netip.ParseAddr(host); err == nil && a.Zone() == "" && !a.Is4In6() {
-		r.Network = netip.PrefixFrom(a, a.BitLen())
-	} else if r.Network, err = netip.ParsePrefix(host); err != nil || r.Network != r.Network.Masked() {
-		return Rule{}, fmt.Errorf("%q is no address and no network", host)
+	e, err := operators.ParseExternal(text)
+	if err != nil {
+		return Rule{}, err
 	}
-	first, last, ranged := strings.Cut(s[at+1:], "-")
-	if !ranged {
-		last = first
-	}
-	for _, p := range []struct {
-		text string
-		port *uint16
-	}{{first, &r.First}, {last, &r.End}} {
-		n, err := strconv.ParseUint(p.text, 10, 16)
-		if err != nil || n == 0 {
-			return Rule{}, fmt.Errorf("%q is no port", p.text)
-		}
-		*p.port = uint16(n)
-	}
-	if r.First > r.End {
-		return Rule{}, fmt.Errorf("the ports %d-%d are none", r.First, r.End)
-	}
-	return r, nil
+	return Rule{Network: e.Network, First: e.First, End: e.Last}, nil
 }
 
 // Allows reports whether the rule names the address.

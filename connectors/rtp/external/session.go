@@ -48,22 +48,22 @@ type Session struct {
 	base    uint32 // timestamp of sample 0
 }
 
-func newSession(e *Edge, c Call, f rtp.Format, remote netip.AddrPort, rule Rule, k keys, media, control net.PacketConn) *Session {
+func newSession(e *Edge, c Call, p plan, k keys, media, control net.PacketConn) *Session {
 	if c.Silence == 0 {
 		c.Silence = 10 * time.Second
 	}
 	s := &Session{
-		edge: e, call: c, format: f, pt: c.PayloadType, remote: remote, media: media, control: control, keys: k,
+		edge: e, call: c, format: p.format, pt: c.PayloadType, remote: p.remote, media: media, control: control, keys: k,
 		changed: make(chan struct{}),
 	}
 	if s.pt == 0 {
-		s.pt = f.PayloadType()
+		s.pt = p.format.PayloadType()
 	}
 	var random [26]byte
 	e.cfg.World.Fill(random[:])
 	s.ssrc = uint32(random[0])<<24 | uint32(random[1])<<16 | uint32(random[2])<<8 | uint32(random[3]) | 1
 	s.first, s.base = (uint16(random[4])<<8|uint16(random[5]))&0x7fff, uint32(random[6])<<24|uint32(random[7])<<16
-	s.consent = newConsent(rule, remote, s.ssrc, random[10:])
+	s.consent = newConsent(p.rule, p.remote, s.ssrc, random[10:])
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.writer, s.reader = newWriter(s), newReader(s)
 	return s
