@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,13 +57,13 @@ type Pool struct {
 // peer is what the streams from a peer have in common.
 type peer struct {
 	users int // streams and trunks, under the pool's lock
-	trunk int // trunks served
 
 	current atomic.Pointer[In] // the trunk whose socket readers may read
 
 	mu      sync.Mutex
 	streams map[streamKey]*hop.Queue
 	opened  bool // any since the last look
+	trunks  []served
 }
 
 // Lead implements hop.Pump.
@@ -85,12 +86,33 @@ func (e *peer) Kick(q *hop.Queue) {
 	}
 }
 
+// served is a trunk that the peer has here, and what ends it.
+type served struct {
+	in     *In
+	cancel func()
+}
+
 // serve makes the trunk the one that readers may read, in place of an older one.
-func (e *peer) serve(in *In) {
+func (e *peer) serve(in *In, cancel func()) {
+	e.mu.Lock()
+	if len(e.trunks) == maxServed {
+		e.trunks[0].cancel()
+		e.trunks = e.trunks[1:]
+	}
+	e.trunks = append(e.trunks, served{in, cancel})
+	e.mu.Unlock()
 	if old := e.current.Swap(in); old != nil {
 		old.turn.set(false)
 		old.call()
 	}
+}
+
+// served forgets a trunk that has ended.
+func (e *peer) served(in *In) {
+	e.current.CompareAndSwap(in, nil)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.trunks = slices.DeleteFunc(e.trunks, func(s served) bool { return s.in == in })
 }
 
 // direct lets readers read the trunk, if it is still the one.
@@ -196,29 +218,17 @@ func (e *peer) used() bool {
 	return used
 }
 
-// Serve implements hop.Carrier. A peer from which no hop receives is sent away after a while.
+// Serve implements hop.Carrier. A peer from which no hop receives is sent away after a while; of more trunks than it may
+// have the oldest gives way, because a peer that has started anew does not end what it had before.
 func (p *Pool) Serve(s *hop.Session, conn net.PacketConn) error {
-	refuse := func(err error) error {
+	in, err := newIn(s, conn)
+	if err != nil {
 		conn.Close()
 		s.Abandon(err)
 		return err
 	}
 	e := p.hold(s.Peer())
 	defer p.release(s.Peer(), e)
-	p.mu.Lock()
-	many := e.trunk >= maxServed
-	if !many {
-		e.trunk++
-		defer func() { p.mu.Lock(); e.trunk--; p.mu.Unlock() }()
-	}
-	p.mu.Unlock()
-	if many {
-		return refuse(fmt.Errorf("%s has %d trunks here already", s.Peer(), maxServed))
-	}
-	in, err := newIn(s, conn)
-	if err != nil {
-		return refuse(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	watched := make(chan struct{})
 	go func() {
@@ -226,8 +236,8 @@ func (p *Pool) Serve(s *hop.Session, conn net.PacketConn) error {
 		watch(ctx, cancel, e)
 	}()
 	defer func() { cancel(); <-watched }()
-	e.serve(in)
-	defer e.current.CompareAndSwap(in, nil)
+	e.serve(in, cancel)
+	defer e.served(in)
 	if err := in.Run(ctx, e.deliver, func() bool { return e.direct(in) }); err != nil && ctx.Err() == nil {
 		return err
 	}
