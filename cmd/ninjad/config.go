@@ -399,14 +399,14 @@ func (c *config) check() error {
 			}
 		}
 	}
-	if c.Roles.Proxy != nil {
-		if _, err := c.Roles.Proxy.outside(); err != nil {
-			return fmt.Errorf("roles.proxy.external: %w", err)
-		}
-	}
 	if c.Roles.SDS != nil {
 		if err := c.Roles.SDS.checkHierarchies(); err != nil {
 			return err
+		}
+	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
 		}
 	}
 	return c.checkFiles()
