@@ -57,6 +57,8 @@ type Config struct {
 	Self *ca.Identity
 	Find Finder
 	Open Opener
+	// Audit is told of each path that was made or could not be; nil is nowhere.
+	Audit *ca.AuditLog
 	// Claims checks a capability held by the creator.
 	Claims func(token []byte) (capability.Claims, error)
 	// MaxPaths bounds the paths of all owners, zero is 1,000; MaxPerOwner those of one owner, zero is 100.
@@ -69,6 +71,11 @@ type Config struct {
 	Idle time.Duration
 	// Keep is how long an ended path can still be shown; zero is ten minutes.
 	Keep time.Duration
+	// Look is how often a running path is compared with the best that there would be; zero is ten seconds.
+	Look time.Duration
+	// Hysteresis says when a running path moves to a better plan; the zero value is a cost of moving of 0.02, of 0.01 for each
+	// stage that is made anew, and a gain of a tenth. Its loads are always counted.
+	Hysteresis plan.Hysteresis
 }
 
 // Creator makes paths and looks after them.
@@ -83,7 +90,8 @@ type Creator struct {
 	views        map[string]*live // by rights
 	learned      *learned
 	cache        *plan.Cache
-	preparing    chan struct{} // holds the one that prepares spare plans
+	preparing    chan struct{} // holds the one that prepares spare plans, or looks for better ones
+	moving       arrivals
 	kept         sync.WaitGroup
 }
 
@@ -109,6 +117,12 @@ func New(cfg Config) (*Creator, error) {
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = 5 * time.Minute
+	}
+	if cfg.Look == 0 {
+		cfg.Look = 10 * time.Second
+	}
+	if cfg.Hysteresis == (plan.Hysteresis{}) {
+		cfg.Hysteresis = plan.Hysteresis{Moving: 0.02, Stage: 0.01}
 	}
 	return &Creator{
 		cfg: cfg, paths: make(map[string]*path), descriptions: make(map[descriptionKey]*operators.Description),
@@ -141,6 +155,23 @@ func (c *Creator) Plan(ctx context.Context, asker ca.Peer, r Request) (Info, err
 
 // Create makes a path and starts the flow.
 func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, error) {
+	info, err := c.create(ctx, asker, r)
+	record := ca.Record{Time: c.cfg.World.Now(), Event: "path", By: asker.ID, About: clip(r.Path, 16), Detail: clip(r.Line, maxRecorded)}
+	if err != nil {
+		record.Denied = err.Error()
+	}
+	if err := c.cfg.Audit.Write(record); err != nil {
+		c.cfg.Log.Error("cannot write the audit log", "error", err)
+	}
+	return info, err
+}
+
+// maxRecorded is how many bytes of a request, and of the name that a bad one gives its path, an audit record holds.
+const maxRecorded = 512
+
+func clip(s string, most int) string { return s[:min(len(s), most)] }
+
+func (c *Creator) create(ctx context.Context, asker ca.Peer, r Request) (Info, error) {
 	begun := c.cfg.World.Now()
 	if b, err := hex.DecodeString(r.Path); err != nil || len(b) != 8 || r.Path != strings.ToLower(r.Path) {
 		return Info{}, fmt.Errorf("%w: path %q: want 16 lower-case hexadecimal digits", ErrBadRequest, r.Path)
@@ -154,7 +185,10 @@ func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, e
 	if err := c.admit(p); err != nil {
 		return Info{}, err
 	}
-	nodes, err := p.instantiate(ctx, c.cfg.Open)
+	f := p.flow(c.cfg.Open, s.print, 1)
+	if err = f.set(ctx, r.Capability, false); err == nil {
+		err = f.start(ctx)
+	}
 	if err != nil {
 		p.become(Failed, err.Error())
 		c.cfg.Log.Warn("a path could not be made", "path", r.Path, "error", err)
@@ -165,7 +199,7 @@ func (c *Creator) Create(ctx context.Context, asker ca.Peer, r Request) (Info, e
 	p.info.SetUp = c.cfg.World.Now().Sub(begun)
 	p.mu.Unlock()
 	p.become(Running, "")
-	c.keep(p, s, nodes)
+	c.keep(p, s, f)
 	return p.snapshot(), nil
 }
 
@@ -181,7 +215,7 @@ func (c *Creator) admit(p *path) error {
 	}
 	all, mine := 0, 0
 	for _, other := range c.paths {
-		if s := other.snapshot(); s.State == Running || s.State == Preparing {
+		if s := other.snapshot(); s.State != Ended && s.State != Failed {
 			all++
 			if s.Owner == p.info.Owner {
 				mine++
@@ -197,16 +231,17 @@ func (c *Creator) admit(p *path) error {
 	return nil
 }
 
-// keep looks after a running path until it ends or its capability does, and remembers it for a while.
-func (c *Creator) keep(p *path, s *sketch, nodes []*node) {
+// keep looks after a running path until it ends, and remembers it for a while.
+func (c *Creator) keep(p *path, s *sketch, f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx, cancel := context.WithDeadline(c.live, p.expires)
+	ctx, cancel := context.WithCancel(c.live)
 	p.stop = cancel
-	c.kept.Go(func() { c.prepare(ctx, p, s) })
+	k := c.keeper(p, s, f)
+	c.kept.Go(func() { c.prepare(ctx, p, s, f.epoch) })
 	c.kept.Go(func() {
 		defer cancel()
-		p.run(ctx, nodes, c.cfg.Open)
+		k.run(ctx)
 		_ = world.Sleep(c.live, c.cfg.Keep)
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -263,6 +298,35 @@ func (c *Creator) Delete(ctx context.Context, owner ca.ID, id string) (Info, err
 		return p.snapshot(), nil
 	case <-ctx.Done():
 		return Info{}, fmt.Errorf("path %s is being torn down: %w", id, ctx.Err())
+	}
+}
+
+// Renew has a path run under another capability of its owner's, narrowed to the creator and the path as for Create; its
+// nodes judge it at once.
+func (c *Creator) Renew(ctx context.Context, asker ca.Peer, id string, token []byte) (Info, error) {
+	p, err := c.of(asker.ID, id)
+	if err != nil {
+		return Info{}, err
+	}
+	if len(token) > maxCapability {
+		return Info{}, fmt.Errorf("%w: a capability of %d bytes: at most %d are allowed", ErrBadRequest, len(token), maxCapability)
+	}
+	r := renewal{token: token, done: make(chan error, 1)}
+	if r.claims, err = c.claims(asker, token, id); err != nil {
+		return Info{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*commandTime)
+	defer cancel()
+	select {
+	case p.renewals <- r:
+		if err := <-r.done; err != nil { // bounded by commandTime
+			return Info{}, fmt.Errorf("path %s: %w", id, err)
+		}
+		return p.snapshot(), nil
+	case <-p.done:
+		return Info{}, fmt.Errorf("%w: %s has ended: %s", ErrNoPath, id, p.snapshot().Why)
+	case <-ctx.Done():
+		return Info{}, fmt.Errorf("path %s is being set up or repaired: try again: %w", id, ctx.Err())
 	}
 }
 

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
+	"time"
 
 	"ninja/apc/plan"
 	"ninja/ca"
+	"ninja/operators"
 )
 
 // CatalogueVersion is the version of catalogue files.
@@ -22,6 +25,20 @@ const MaxCatalogue = 64 << 20
 type Catalogue struct {
 	Version int `json:"version"` // CatalogueVersion
 	plan.Parts
+	// External is what proxies may reach outside the system, as operators.ParseExternal reads it, with spaces between.
+	External map[ca.ID]string `json:"external,omitempty"`
+	// Learned is what running paths have reported of operators at nodes: what replaces the descriptions' costs there.
+	Learned []Learned `json:"learned,omitempty"`
+}
+
+// Learned is what was learned of an operator at a node, of so many reports.
+type Learned struct {
+	Operator string        `json:"operator"`
+	Node     ca.ID         `json:"node"`
+	P50      time.Duration `json:"p50_ns"`
+	P99      time.Duration `json:"p99_ns"`
+	CPU      float64       `json:"cpu"` // cores
+	Reports  int           `json:"reports"`
 }
 
 // Catalogue tells what the asker may see, as the planner sees it: with loads, links, and costs as learned.
@@ -49,7 +66,30 @@ func (c *Creator) Catalogue(ctx context.Context, asker ca.Peer, token []byte) (C
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Catalogue{CatalogueVersion, l.view.parts(nil)}, nil
+	parts := l.view.parts(nil)
+	return Catalogue{CatalogueVersion, parts, l.view.external(), c.learned.of(parts.Operators)}, nil
+}
+
+// external is what the proxies in view may reach outside the system.
+func (v *view) external() map[ca.ID]string {
+	all := make(map[ca.ID]string)
+	for owner := range v.owners {
+		if t := v.nodeThing(owner); t != nil && t.proxy() && t.Node.External != "" {
+			all[owner] = t.Node.External
+		}
+	}
+	return all
+}
+
+// reach is view.reach.
+func (c *Catalogue) reach(a netip.AddrPort) (all []ca.ID) {
+	for owner, external := range c.External {
+		if n := (operators.Node{External: external}); n.Reaches(a) {
+			all = append(all, owner)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // Write writes the catalogue as JSON.
@@ -95,6 +135,9 @@ func (c *Catalogue) Explain(ctx context.Context, line string) (Explanation, erro
 	named := make(map[string]bool)
 	for i := range words {
 		byWord[words[i].Word] = &words[i]
+		if words[i].raw != nil {
+			continue
+		}
 		for _, o := range words[i].pick(offers) {
 			named[o.service] = true
 		}
@@ -102,13 +145,16 @@ func (c *Catalogue) Explain(ctx context.Context, line string) (Explanation, erro
 	s := &sketch{form: form}
 	ctx, cancel := context.WithTimeout(ctx, planTime+explainTime)
 	defer cancel()
-	s.request, err = resolve(form, func(w plan.Word) []offer { return byWord[w].pick(offers) })
+	s.request, err = resolve(form, words, func(w plan.Word) []offer { return byWord[w].pick(offers) })
 	if err == nil {
 		parts := c.Parts
 		parts.Operators = slices.DeleteFunc(slices.Clone(parts.Operators), func(o plan.Operator) bool { return o.Fixed && !named[o.Service] })
 		if s.catalogue, err = plan.NewCatalogue(parts); err != nil {
 			return Explanation{}, fmt.Errorf("%w: the catalogue: %w", ErrBadRequest, err)
 		}
+		s.catalogue, err = outside(s.catalogue, form, words, c.reach)
+	}
+	if err == nil {
 		first, stop := context.WithTimeout(ctx, planTime)
 		s.best, err = s.catalogue.Plan(first, s.request)
 		stop()

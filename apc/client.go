@@ -151,6 +151,15 @@ func (c *Client) Delete(ctx context.Context, path string) (Info, error) {
 	return infoOf(c.rpc.Delete(ctx, &apcpb.PathRef{Version: wireVersion, Path: path}))
 }
 
+// Renew has a path run under the user's present capability, until that lapses.
+func (c *Client) Renew(ctx context.Context, path string) (Info, error) {
+	token, err := c.narrowed(ctx, path)
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(c.rpc.Renew(ctx, &apcpb.RenewRequest{Version: wireVersion, Path: path, Capability: token}))
+}
+
 func infoOf(w *apcpb.PathInfo, err error) (Info, error) {
 	if err != nil {
 		return Info{}, readable(err)
@@ -177,6 +186,10 @@ func (c *Client) Watch(ctx context.Context, path string, f func(Event) error) er
 		}
 	}
 }
+
+// Lost reports whether an error says that the creator cannot be reached, or not any more: what was asked may be asked
+// again.
+func Lost(err error) bool { return status.Code(err) == codes.Unavailable }
 
 // readable strips gRPC's words from an answer that the creator wrote for a person.
 func readable(err error) error {

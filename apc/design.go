@@ -13,7 +13,6 @@ import (
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/operators"
-	"ninja/operators/host"
 )
 
 // planTime bounds the search; what has been found by then is taken if there is anything.
@@ -28,6 +27,7 @@ type sketch struct {
 	// catalogue is what was planned with; nil when a word of the request already had no meaning.
 	catalogue *plan.Catalogue
 	best      *plan.Plan
+	print     *blueprint // of best, when it was drawn
 	search    time.Duration
 }
 
@@ -40,29 +40,28 @@ func (c *Creator) plan(ctx context.Context, asker ca.Peer, r Request) (*path, *s
 	if err != nil {
 		return nil, nil, err
 	}
-	s.live.mu.Lock()
-	p, err := s.live.view.path(s.best)
-	if p != nil && r.Position == nil {
-		p.position = s.live.view.position(s.request.From)
-	}
-	s.live.mu.Unlock()
+	b, err := s.draw()
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.Position != nil {
-		p.position = r.Position
+	p := &path{
+		log: c.cfg.Log, now: c.cfg.World.Now, asker: asker, request: r, position: r.Position, learn: c.learned,
+		renewals: make(chan renewal), token: r.Capability,
 	}
-	p.now, p.log, p.capability, p.expires = c.cfg.World.Now, c.cfg.Log, r.Capability, s.claims.Expires
-	p.learn = c.learned
-	p.info.Path, p.info.Request, p.info.Owner, p.info.State, p.info.Epoch = r.Path, r.Line, asker.ID, Planned, 1
-	p.info.Explanation = fmt.Sprintf("%d operators and %d nodes looked at; %s", s.catalogue.Operators(), s.catalogue.Nodes(), p.info.Explanation)
-	p.info.Created, p.info.PlanTime, p.info.Search = begun, c.cfg.World.Now().Sub(begun), s.search
+	if p.position == nil {
+		p.position = s.position()
+	}
+	b.proof = fmt.Sprintf("%d operators and %d nodes looked at; %s", s.catalogue.Operators(), s.catalogue.Nodes(), b.proof)
+	p.adopt(&flow{epoch: 1, print: b}, nil)
+	p.info.Path, p.info.Request, p.info.Owner, p.info.State = r.Path, r.Line, asker.ID, Planned
+	p.info.Created, p.info.PlanTime, p.info.Search, p.info.Expires = begun, c.cfg.World.Now().Sub(begun), s.search, s.claims.Expires
+	s.print = b
 	return p, s, nil
 }
 
 // sketch checks a request and plans it with what the asker may see. When the error is a refusal, the sketch is as far as
 // it came.
-func (c *Creator) sketch(ctx context.Context, asker ca.Peer, r Request) (*sketch, error) {
+func (c *Creator) sketch(ctx context.Context, asker ca.Peer, r Request, without ...ca.ID) (*sketch, error) {
 	form, words, err := r.check()
 	if err != nil {
 		return nil, err
@@ -80,6 +79,9 @@ func (c *Creator) sketch(ctx context.Context, asker ca.Peer, r Request) (*sketch
 	if err := s.look(words, c.learned); err != nil {
 		return s, err
 	}
+	for _, id := range without {
+		s.request.Without = append(s.request.Without, string(id))
+	}
 	begun := c.cfg.World.Now()
 	if s.live.key == "" {
 		s.best, err = s.catalogue.Plan(ctx, s.request)
@@ -92,6 +94,22 @@ func (c *Creator) sketch(ctx context.Context, asker ca.Peer, r Request) (*sketch
 		err = refused(no)
 	}
 	return s, err
+}
+
+// draw makes the blueprint of the best plan.
+func (s *sketch) draw() (*blueprint, error) { return s.drawUp(s.best) }
+
+func (s *sketch) drawUp(best *plan.Plan) (*blueprint, error) {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	return s.live.view.blueprint(best)
+}
+
+// position is where the unit that the data comes from says it is.
+func (s *sketch) position() *operators.Position {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	return s.live.view.position(s.request.From)
 }
 
 // claims checks a capability that came with a request.
@@ -124,16 +142,22 @@ func (s *sketch) look(words []word, l *learned) error {
 		}
 	}
 	var err error
-	if s.request, err = resolve(s.form, func(w plan.Word) []offer { return meant[w] }); err != nil {
+	if s.request, err = resolve(s.form, words, func(w plan.Word) []offer { return meant[w] }); err != nil {
 		return err
 	}
 	v.absorb(l)
-	s.catalogue, err = v.catalogue(named)
+	if s.catalogue, err = v.catalogue(named); err != nil {
+		return err
+	}
+	s.catalogue, err = v.extended(s.catalogue, s.form, words)
 	return err
 }
 
 // offers are the things that a word means.
 func (v *view) offers(w *word) []offer {
+	if w.raw != nil {
+		return nil
+	}
 	among := v.kinds[w.kind]
 	if owner, _, ok := strings.Cut(w.id, "#"); ok {
 		among = v.owners[ca.ID(owner)]
@@ -174,61 +198,12 @@ func (v *view) position(endpoint string) *operators.Position {
 	return nil
 }
 
-// path is the plan as the path's blueprint.
-func (v *view) path(best *plan.Plan) (*path, error) {
-	p := &path{data: make(map[string]host.DataSource)}
-	p.info.Cost = Cost{CPU: best.CPU, Memory: best.Memory, Latency: best.Latency, Price: best.Price, Quality: best.Quality}
-	for i, s := range best.Steps {
-		spec := s.Operator.Spec
-		at := v.nodeThing(s.Node.ID)
-		if at == nil {
-			return nil, fmt.Errorf("%s is gone since the path was planned: ask again", s.Node.ID)
-		}
-		step := Step{
-			Stage: fmt.Sprintf("%d-%s", i+1, spec.Name), Operator: spec.Name, Service: s.Operator.Service, Node: s.Node.ID,
-			Program: spec.Program, control: at.Node.Control, described: spec.Cost, name: s.Name, args: make(map[string]string),
-			Cost: Cost{CPU: s.CPU, Memory: s.Memory, Latency: s.Latency, Price: s.Price, Quality: s.Quality},
-		}
-		for _, a := range spec.Args {
-			step.args[a.Name] = a.Value
-			v.source(p, a.Value)
-		}
-		p.info.Steps = append(p.info.Steps, step)
-	}
-	for i, h := range best.Hops {
-		p.info.Hops = append(p.info.Hops, Hop{
-			Hop:  p.info.Steps[i].Stage + "->" + p.info.Steps[i+1].Stage,
-			Type: h.Type, Transport: h.Transport,
-		})
-		for _, param := range h.Type.Params() {
-			v.source(p, param.Value)
-		}
-	}
-	proof := "no cheaper path exists among what you may find"
-	if !best.Proven() {
-		proof = fmt.Sprintf("the search ran out of time: at most %.0f %% dearer than the best", 100*(best.Cost-best.Bound)/best.Bound)
-	}
-	p.info.Explanation = fmt.Sprintf("cost %.3f; %s", best.Cost, proof)
-	return p, nil
-}
-
-// source notes where external data can be fetched, when the text is a reference to it.
-func (v *view) source(p *path, text string) {
-	ref, ok := operators.ParseRef(text)
-	if !ok {
-		return
-	}
-	if t := v.things[ref.Service]; t != nil && t.Node != nil {
-		p.data[text] = host.DataSource{Address: t.Node.Data, Peer: t.Owner}
-	}
-}
-
 // spareTime bounds the search for the alternatives of one path.
 const spareTime = 2 * time.Second
 
 // prepare makes the plans that a path goes over to when one of its nodes is lost, ahead, so that a repair need not search.
 // It waits its turn: plans that somebody waits for go first.
-func (c *Creator) prepare(ctx context.Context, p *path, s *sketch) {
+func (c *Creator) prepare(ctx context.Context, p *path, s *sketch, epoch uint32) {
 	select {
 	case c.preparing <- struct{}{}:
 		defer func() { <-c.preparing }()
@@ -250,5 +225,7 @@ func (c *Creator) prepare(ctx context.Context, p *path, s *sketch) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spare, p.info.Spares = kept, spares
+	if p.info.Epoch == epoch {
+		p.spare, p.info.Spares = kept, spares
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,8 +36,9 @@ type Refusal struct {
 	Text    string           `json:"text"`
 	Misses  []plan.Miss      `json:"misses,omitempty"`
 	Short   []plan.Shortfall `json:"short,omitempty"`
-	// Conflict and Missing are as in plan.Refusal.
+	// Conflict, Causes and Missing are as in plan.Refusal.
 	Conflict []string         `json:"conflict,omitempty"`
+	Causes   []plan.Cause     `json:"causes,omitempty"`
 	Missing  *plan.Conversion `json:"missing,omitempty"`
 	// Nearest is the nearest request that would succeed, on one line; "" when no one change to the request would help.
 	Nearest string `json:"nearest,omitempty"`
@@ -58,7 +61,7 @@ func (s *sketch) explain(ctx context.Context, line string, err error) (Explanati
 	var no *plan.Refusal
 	switch {
 	case errors.As(err, &no):
-		e.Refusal = &Refusal{Reason: no.Reason, Subject: no.Subject, Text: no.Text, Misses: no.Misses, Short: no.Short, Conflict: no.Conflict, Missing: no.Missing}
+		e.Refusal = &Refusal{Reason: no.Reason, Subject: no.Subject, Text: no.Text, Misses: no.Misses, Short: no.Short, Conflict: no.Conflict, Causes: no.Causes, Missing: no.Missing}
 		if no.Nearest != nil {
 			e.Refusal.Nearest = lineOf(s.form, no.Nearest)
 		}
@@ -99,11 +102,18 @@ func (e *Explanation) Render(form string) (string, error) {
 	return "", fmt.Errorf("output %q: want text, json, dot or mermaid", form)
 }
 
+// text is prose with numbers. Names are told without the domain where there is but one.
 func (e *Explanation) text() string {
 	if e.Found != nil {
-		return e.Found.Text()
+		return short(e.Found.Text())
 	}
-	r := e.Refusal
+	if e.Refusal.Reason == plan.UnknownName { // it names commands to type
+		return e.Refusal.text()
+	}
+	return short(e.Refusal.text())
+}
+
+func (r *Refusal) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "refused (%s): %s\n", r.Reason, r.Text)
 	for _, m := range r.Misses {
@@ -122,10 +132,48 @@ func (e *Explanation) text() string {
 		}
 		b.WriteString("\n")
 	}
+	switch len(r.Causes) {
+	case 0:
+	case 1:
+		fmt.Fprintf(&b, "impossible by itself: %s\n", causeText(r.Causes[0]))
+	default:
+		b.WriteString("these cannot hold together; without any one of them there is a path:\n")
+		for _, c := range r.Causes {
+			fmt.Fprintf(&b, "  %s\n", causeText(c))
+		}
+	}
 	if r.Nearest != "" {
 		fmt.Fprintf(&b, "this would do: %s\n", r.Nearest)
 	}
 	return b.String()
+}
+
+// causeText says what one cause is, and what would do instead.
+func causeText(c plan.Cause) string {
+	text := map[plan.CauseKind]string{
+		plan.CauseOrder: "the order of the required steps", plan.CauseSteps: "at most " + c.Asked + " steps", plan.CauseBound: c.Name + " " + c.Asked,
+		plan.CauseDomains: "within " + c.Asked, plan.CauseNode: "without " + c.Name, plan.CauseOperator: "without " + c.Name,
+	}[c.Kind]
+	if text == "" {
+		text = c.Name
+	}
+	if c.Needed != "" {
+		text += " (" + c.Needed + " would do)"
+	}
+	return text
+}
+
+// domainOf is what a name begins with that the certificate authority of a domain has given.
+var domainOf = regexp.MustCompile(`spiffe://[a-zA-Z0-9._-]+/`)
+
+// short leaves out the domain of all names when it is the same.
+func short(text string) string {
+	all := domainOf.FindAllString(text, -1)
+	slices.Sort(all)
+	if len(slices.Compact(all)) != 1 {
+		return text
+	}
+	return strings.ReplaceAll(text, all[0], "")
 }
 
 // comment puts a mark before each line.

@@ -83,8 +83,11 @@ func (c *Creator) match(ctx context.Context, token []byte, words []word) error {
 
 // question finds at least what a word means.
 func (w *word) question() sds.Query {
-	if w.template != nil {
+	switch {
+	case w.template != nil:
 		return sds.Query{Template: w.template}
+	case w.raw != nil: // a proxy stands in for it
+		return sds.Query{Template: Template(operators.KindProxy, "")}
 	}
 	if owner, _, ok := strings.Cut(w.id, "#"); ok {
 		return sds.Query{By: ca.ID(owner)}

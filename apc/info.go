@@ -20,6 +20,7 @@ const (
 	Planned   State = "planned"   // found, not made
 	Preparing State = "preparing" // operators are being started and hops set up
 	Running   State = "running"   // data flows
+	Repairing State = "repairing" // something in it broke, and it is being made anew
 	Ended     State = "ended"     // torn down on request, or the source ended
 	Failed    State = "failed"    // something in it broke; Why says what
 )
@@ -32,10 +33,15 @@ type Info struct {
 	State   State     `json:"state"`
 	Why     string    `json:"why,omitempty"`
 	Created time.Time `json:"created"`
-	Epoch   uint32    `json:"epoch"`
-	Steps   []Step    `json:"steps"`
-	Hops    []Hop     `json:"hops"`
-	Cost    Cost      `json:"cost"`
+	// Expires is when the capability lapses that the path runs under: it ends then unless it is renewed.
+	Expires time.Time `json:"expires"`
+	// Epoch counts how often the path was made, from 1.
+	Epoch uint32 `json:"epoch"`
+	Steps []Step `json:"steps"`
+	Hops  []Hop  `json:"hops"`
+	Cost  Cost   `json:"cost"`
+	// Score is what the plan costs in the unit of the objective.
+	Score float64 `json:"score"`
 	// PlanTime is all of planning; Search is the part of it that the planner or its cache took.
 	PlanTime time.Duration `json:"plan_ns"`
 	Search   time.Duration `json:"search_ns"`
@@ -44,6 +50,66 @@ type Info struct {
 	// SetUp is the time from the request to the start of the flow, planning included.
 	SetUp       time.Duration `json:"setup_ns"`
 	Explanation string        `json:"explanation,omitempty"`
+	// Moves are the latest times that the path was made anew, oldest first; Repairs counts those because something broke,
+	// Moved the others.
+	Moves   []Move `json:"moves,omitempty"`
+	Repairs int    `json:"repairs"`
+	Moved   int    `json:"moved"`
+	// Outlook is what the creator saw when it last looked for a better plan; nil before.
+	Outlook *Outlook `json:"outlook,omitempty"`
+}
+
+// Measured is what the path's latency is by its nodes' own measurements: the sum of the 99th percentiles of its steps and
+// of the delays of its links. It is zero before anything was measured.
+func (i *Info) Measured() (sum time.Duration) {
+	for _, s := range i.Steps {
+		sum += s.ProcessP99
+	}
+	for _, h := range i.Hops {
+		sum += h.Stats.Link
+	}
+	return sum
+}
+
+// Causes of moves.
+const (
+	// CauseRepair is that something broke, CauseBetter that another plan was better by more than moving costs, and
+	// CauseCertificates that the certificates which the hops were opened with were about to end.
+	CauseRepair       = "repair"
+	CauseBetter       = "better"
+	CauseCertificates = "certificates"
+)
+
+// Move is one time that a running path was made anew.
+type Move struct {
+	Time  time.Time `json:"time"`
+	Epoch uint32    `json:"epoch"` // from then on
+	Cause string    `json:"cause"`
+	Why   string    `json:"why"` // for a person
+	// Before and After are the scores of the plans; Before is +Inf, told as -1, when the old one did not work any more.
+	Before float64 `json:"before"`
+	After  float64 `json:"after"`
+	// Gap is from when the first node left the old flow, or the fault was known, until all had started the new one.
+	Gap time.Duration `json:"gap_ns"`
+	// Steps is where the operators run since.
+	Steps string `json:"steps"`
+}
+
+func (m *Move) repairs() int {
+	if m.Cause == CauseRepair {
+		return 1
+	}
+	return 0
+}
+
+// Outlook compares a running path with the best that there would be.
+type Outlook struct {
+	Time time.Time `json:"time"`
+	// Now is what the running plan costs by what is known today, Best what the best plan would; in the unit of the
+	// objective. A plan that does not work any more costs +Inf, told as -1.
+	Now  float64 `json:"now"`
+	Best float64 `json:"best"`
+	Text string  `json:"text"` // what was concluded
 }
 
 // Step is one operator of a path.

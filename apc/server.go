@@ -41,6 +41,10 @@ func (s *server) Delete(ctx context.Context, r *apcpb.PathRef) (*apcpb.PathInfo,
 	return s.answer(ctx, func(p ca.Peer) (Info, error) { return s.creator.Delete(ctx, p.ID, r.GetPath()) })
 }
 
+func (s *server) Renew(ctx context.Context, r *apcpb.RenewRequest) (*apcpb.PathInfo, error) {
+	return s.answer(ctx, func(p ca.Peer) (Info, error) { return s.creator.Renew(ctx, p, r.GetPath(), r.GetCapability()) })
+}
+
 func (s *server) Explain(ctx context.Context, r *apcpb.PathRequest) (*apcpb.Explanation, error) {
 	peer, err := ca.PeerFromContext(ctx)
 	if err != nil {

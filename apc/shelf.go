@@ -45,6 +45,29 @@ func (v *view) catalogue(named map[string]bool) (*plan.Catalogue, error) {
 	return next, nil
 }
 
+// extended is a catalogue with what stands in for the raw addresses of a request: the same value for the same catalogue
+// and addresses while it is remembered.
+func (v *view) extended(c *plan.Catalogue, f *plan.Form, words []word) (*plan.Catalogue, error) {
+	key := extension{c, f.From.Text, f.To.Text}
+	if e := v.extensions[key]; e != nil {
+		return e, nil
+	}
+	e, err := outside(c, f, words, v.reach)
+	if err != nil || e == c {
+		return e, err
+	}
+	if len(v.extensions) >= maxShelved {
+		clear(v.extensions)
+	}
+	v.extensions[key] = e
+	return e, nil
+}
+
+type extension struct {
+	of       *plan.Catalogue
+	from, to string
+}
+
 // absorb notes what was learned of costs since the last time.
 func (v *view) absorb(l *learned) {
 	names, now, all := l.since(v.learned)

@@ -50,9 +50,11 @@ type view struct {
 	costs  func(operator string, node ca.ID) *operators.Cost // learned; nil: none
 	log    []touched
 	begun  int // number of the first entry of log
-	shape  int // counts changes that no plan.Change can say: links and data
+	shape  int // counts changes that no plan.Change can say: links, data and what proxies reach outside
 	shelf  map[string]*shelved
-	clock  uint64 // counts uses of the shelf
+	// extensions are catalogues with what stands in for raw addresses.
+	extensions map[extension]*plan.Catalogue
+	clock      uint64 // counts uses of the shelf
 	// learned is how many changes of learned costs are in the log.
 	learned int
 }
@@ -89,6 +91,7 @@ func newView(costs func(string, ca.ID) *operators.Cost) *view {
 		things: make(map[string]*thing), kinds: make(map[string]map[string]*thing), owners: make(map[ca.ID]map[string]*thing),
 		fixed: make(map[string]fixedOperator), groups: make(map[string]*group), names: make(map[string]string),
 		links: make(map[[2]string]plan.Link), costs: costs, shelf: make(map[string]*shelved),
+		extensions: make(map[extension]*plan.Catalogue),
 	}
 }
 
@@ -141,7 +144,7 @@ func (v *view) drop(id string) {
 
 // touchAll notes all that a thing's coming or going changes.
 func (v *view) touchAll(t *thing) {
-	if len(t.Data) > 0 {
+	if len(t.Data) > 0 || t.proxy() && t.Node.External != "" {
 		v.shape++
 	}
 	if t.Node == nil {
@@ -255,6 +258,7 @@ func (v *view) operator(name string) (plan.Operator, bool) {
 	if f, ok := v.fixed[name]; ok {
 		o := plan.Operator{Name: name, Spec: f.spec, Service: f.ID, Kind: f.Description.Kind, Fixed: true, Data: refs(&f.spec)}
 		o.Places = []plan.Place{{Node: f.Owner, Cost: v.costs(name, f.Owner)}}
+		estimate(&o)
 		return o, true
 	}
 	g := v.groups[name]
@@ -274,7 +278,28 @@ func (v *view) operator(name string) (plan.Operator, bool) {
 		o.Places = append(o.Places, plan.Place{Node: owner, Cost: v.costs(name, owner)})
 	}
 	slices.SortFunc(o.Places, func(a, b plan.Place) int { return cmp.Compare(a.Node, b.Node) })
+	estimate(&o)
 	return o, len(o.Places) > 0
+}
+
+// estimate makes of what was measured at an operator's places what the planner expects of them. Nodes measure processing
+// alone, but a description also tells of waiting that is in the nature of the operator: for the end of a sentence, say, or
+// for the middle of a filter. So the fastest place is taken to be as described, unless it is slower, and the others
+// are slower than it by what was measured. Only places in view are compared: hidden ones tell nothing.
+func estimate(o *plan.Operator) {
+	fastest := operators.Latency(math.MaxInt64)
+	for _, p := range o.Places {
+		if p.Cost != nil {
+			fastest = min(fastest, p.Cost.Latency)
+		}
+	}
+	for i := range o.Places {
+		if p := &o.Places[i]; p.Cost != nil {
+			cost := *p.Cost
+			cost.Latency = max(o.Spec.Cost.Latency, fastest) + cost.Latency - fastest
+			p.Cost = &cost
+		}
+	}
 }
 
 // refs are the external data that an operator's arguments name.

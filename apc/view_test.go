@@ -130,6 +130,40 @@ func TestHostileNumbers(t *testing.T) {
 	}
 }
 
+// What nodes measure is processing; what an operator waits for by its nature stays as described. A recogniser that waits
+// 600 ms for the end of a sentence does so on the fastest node too.
+func TestEstimates(t *testing.T) {
+	ms := func(n float64) *operators.Cost {
+		return &operators.Cost{Latency: operators.Latency(n * float64(time.Millisecond))}
+	}
+	for _, tc := range []struct {
+		described float64
+		measured  []float64 // negative: nothing
+		want      []float64
+	}{
+		{600, []float64{6, 40, -1}, []float64{600, 634, -1}},
+		{1, []float64{400}, []float64{400}},
+		{1, []float64{400, 50}, []float64{400, 50}},
+		{25, []float64{0.1, 0.1}, []float64{25, 25}},
+		{25, []float64{-1}, []float64{-1}},
+	} {
+		o := plan.Operator{Spec: operators.Spec{Cost: *ms(tc.described)}}
+		for _, m := range tc.measured {
+			p := plan.Place{}
+			if m >= 0 {
+				p.Cost = ms(m)
+			}
+			o.Places = append(o.Places, p)
+		}
+		estimate(&o)
+		for i, p := range o.Places {
+			if got := p.Cost; (got == nil) != (tc.want[i] < 0) || got != nil && got.Latency != ms(tc.want[i]).Latency {
+				t.Errorf("%+v: place %d is expected to take %v", tc, i, got)
+			}
+		}
+	}
+}
+
 // Links are the median of what proxies measured, halved; they stay while they move by little.
 func TestLinks(t *testing.T) {
 	v := newView(nil)
@@ -172,6 +206,16 @@ func TestWords(t *testing.T) {
 		{"phone:lobby ! phone:lobby latency<fast", `"latency<fast"`},
 		{"phone:lobby ! phone:lobby speed<3", `"speed<3"`},
 		{"phone:lobby ! ?@1 ! phone:lobby", `"?@1": 0 templates came`},
+		{"rtp://phone.example:5004/audio/PCMU ! phone:lobby", "want an IP address with a port, no name"},
+		{"rtp://10.0.0.7/audio/PCMU ! phone:lobby", "want an IP address with a port"},
+		{"rtp://10.0.0.7:0/audio/PCMU ! phone:lobby", "not the address of one host and port"},
+		{"rtp://239.1.2.3:5004/audio/PCMU ! phone:lobby", "not the address of one host and port"},
+		{"rtp://[::ffff:10.0.0.7]:5004/audio/PCMU ! phone:lobby", "not the address of one host and port"},
+		{"rtp://10.0.0.7:5004 ! phone:lobby", "want what is spoken there behind the address, as in rtp://10.0.0.7:5004/audio/PCMU"},
+		{"phone:lobby ! rtp://10.0.0.7:5004/text/plain", "rtp carries audio/L16"},
+		{"phone:lobby ! http://10.0.0.7:80/audio/PCMU", `scheme "http"`},
+		{"phone:lobby ! ?rtp://10.0.0.7:5004/audio/PCMU ! phone:lobby", "an address is written without it"},
+		{"phone:lobby ! rtp://10.0.0.7:5004/audio/PCMU ! phone:lobby", "an address is an endpoint"},
 	} {
 		r := Request{Line: tc.line}
 		if _, _, err := r.check(); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), tc.text) {
@@ -218,11 +262,18 @@ func TestPick(t *testing.T) {
 
 // FuzzFormLine: what is written is read as what it was.
 func FuzzFormLine(f *testing.F) {
+	f.Add("rtp://10.0.0.7:5004/audio/L16;rate=16000;channels=1 ! ?map-directions ! rtp://[2001:db8::7]:5004/audio/PCMU;rate=8000 latency<2s")
 	f.Add("phone:lobby ! ?map-directions & ?b ! c:d ! phone:lobby latency<2s cpu<0.5 memory<200M price<1 quality>0.5 steps<5 domain=a domain=b weight:latency=2")
 	f.Fuzz(func(t *testing.T, s string) {
 		form, err := plan.ParseForm(s)
 		if err != nil {
 			return
+		}
+		words, err := readWords(form, nil) // what it means is checked when posted; it must not fall over anything
+		for i := range words {
+			if r := words[i].raw; err == nil && r != nil && (!r.at.IsValid() || r.of.IsZero()) {
+				t.Errorf("%q is no address: %+v", words[i].Text, r)
+			}
 		}
 		line := formLine(form)
 		again, err := plan.ParseForm(line)

@@ -17,6 +17,10 @@ func toWire(i Info) *apcpb.PathInfo {
 		Path: i.Path, Request: i.Request, Owner: string(i.Owner), State: string(i.State), Why: i.Why, Epoch: i.Epoch,
 		CreatedUnixMs: i.Created.UnixMilli(), PlanUs: i.PlanTime.Microseconds(), SetupUs: i.SetUp.Microseconds(),
 		Explanation: i.Explanation, Cost: costToWire(i.Cost), SearchUs: i.Search.Microseconds(), Spares: uint32(i.Spares),
+		Score: i.Score, Repairs: uint32(i.Repairs), Moved: uint32(i.Moved),
+	}
+	if !i.Expires.IsZero() {
+		w.ExpiresUnixMs = i.Expires.UnixMilli()
 	}
 	for _, s := range i.Steps {
 		w.Steps = append(w.Steps, &apcpb.Step{
@@ -31,6 +35,15 @@ func toWire(i Info) *apcpb.PathInfo {
 			Lost: h.Stats.Lost, LinkUs: h.Stats.Link.Microseconds(), JitterUs: h.Stats.Jitter.Microseconds(),
 		})
 	}
+	for _, m := range i.Moves {
+		w.Moves = append(w.Moves, &apcpb.Move{
+			UnixMs: m.Time.UnixMilli(), Epoch: m.Epoch, Cause: m.Cause, Why: m.Why, Before: m.Before, After: m.After,
+			GapUs: m.Gap.Microseconds(), Steps: m.Steps,
+		})
+	}
+	if o := i.Outlook; o != nil {
+		w.Outlook = &apcpb.Outlook{UnixMs: o.Time.UnixMilli(), Now: o.Now, Best: o.Best, Text: o.Text}
+	}
 	return w
 }
 
@@ -43,6 +56,19 @@ func fromWire(w *apcpb.PathInfo) Info {
 		Path: w.GetPath(), Request: w.GetRequest(), Owner: ca.ID(w.GetOwner()), State: State(w.GetState()), Why: w.GetWhy(),
 		Epoch: w.GetEpoch(), Created: time.UnixMilli(w.GetCreatedUnixMs()), PlanTime: us(w.GetPlanUs()), SetUp: us(w.GetSetupUs()),
 		Explanation: w.GetExplanation(), Cost: costFromWire(w.GetCost()), Search: us(w.GetSearchUs()), Spares: int(w.GetSpares()),
+		Score: w.GetScore(), Repairs: int(w.GetRepairs()), Moved: int(w.GetMoved()),
+	}
+	if ms := w.GetExpiresUnixMs(); ms != 0 {
+		i.Expires = time.UnixMilli(ms)
+	}
+	for _, m := range w.GetMoves() {
+		i.Moves = append(i.Moves, Move{
+			Time: time.UnixMilli(m.GetUnixMs()), Epoch: m.GetEpoch(), Cause: m.GetCause(), Why: m.GetWhy(), Before: m.GetBefore(),
+			After: m.GetAfter(), Gap: us(m.GetGapUs()), Steps: m.GetSteps(),
+		})
+	}
+	if o := w.GetOutlook(); o != nil {
+		i.Outlook = &Outlook{Time: time.UnixMilli(o.GetUnixMs()), Now: o.GetNow(), Best: o.GetBest(), Text: o.GetText()}
 	}
 	for _, s := range w.GetSteps() {
 		i.Steps = append(i.Steps, Step{

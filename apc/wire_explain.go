@@ -20,6 +20,9 @@ func explanationToWire(e Explanation) *apcpb.Explanation {
 		if m := r.Missing; m != nil {
 			w.Refusal.Missing = &apcpb.Conversion{From: m.From, Offers: m.Offers, To: m.To, Wants: m.Wants}
 		}
+		for _, c := range r.Causes {
+			w.Refusal.Causes = append(w.Refusal.Causes, &apcpb.Cause{Kind: string(c.Kind), Name: c.Name, Asked: c.Asked, Needed: c.Needed})
+		}
 		for _, m := range r.Misses {
 			w.Refusal.Misses = append(w.Refusal.Misses, &apcpb.Miss{From: m.From, To: m.To, Why: m.Why})
 		}
@@ -43,6 +46,9 @@ func explanationFromWire(w *apcpb.Explanation) Explanation {
 		e.Refusal.Conflict = r.GetConflict()
 		if m := r.GetMissing(); m != nil {
 			e.Refusal.Missing = &plan.Conversion{From: m.GetFrom(), Offers: m.GetOffers(), To: m.GetTo(), Wants: m.GetWants()}
+		}
+		for _, c := range r.GetCauses() {
+			e.Refusal.Causes = append(e.Refusal.Causes, plan.Cause{Kind: plan.CauseKind(c.GetKind()), Name: c.GetName(), Asked: c.GetAsked(), Needed: c.GetNeeded()})
 		}
 		for _, m := range r.GetMisses() {
 			e.Refusal.Misses = append(e.Refusal.Misses, plan.Miss{From: m.GetFrom(), To: m.GetTo(), Why: m.GetWhy()})

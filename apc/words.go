@@ -22,12 +22,13 @@ func (o *offer) name() string {
 	return name
 }
 
-// word is one word of a request, taken apart. KIND:NAME is a thing of that kind and name, OWNER#NAME the thing of that
+// word is one word of a request, taken apart. rtp://IP:PORT/TYPE is an address outside the system; KIND:NAME is a thing of that kind and name, OWNER#NAME the thing of that
 // id, ?KIND anything of the kind, ?@N whatever the N-th template of the request matches; behind a name, /OPERATOR picks
 // one of the thing's operators.
 type word struct {
 	plan.Word
 	kind, name, id string
+	raw            *raw
 	template       []byte
 	matches        map[string]bool // ids that the SDS found for the template
 }
@@ -49,6 +50,16 @@ func readWord(w plan.Word, templates [][]byte) (word, error) {
 		out.template = templates[n-1]
 		return out, nil
 	}
+	if strings.Contains(w.Text, "://") && !strings.HasPrefix(w.Text, "spiffe://") {
+		var err error
+		if out.raw, err = readRaw(w.Text); err == nil && w.Find {
+			err = fmt.Errorf("? finds a kind; an address is written without it")
+		}
+		if err != nil {
+			return out, fmt.Errorf("%w: %q: %w", ErrBadRequest, w.String(), err)
+		}
+		return out, nil
+	}
 	if owner, _, ok := strings.Cut(w.Text, "#"); ok {
 		if w.Find {
 			return out, fmt.Errorf("%w: %s: ? finds a kind; a service id is written without it", ErrBadRequest, strconv.Quote(w.String()))
@@ -63,7 +74,7 @@ func readWord(w plan.Word, templates [][]byte) (word, error) {
 	out.kind, out.name, ok = strings.Cut(w.Text, ":")
 	switch {
 	case out.kind == "" || ok && out.name == "":
-		return out, fmt.Errorf("%w: %q: want KIND:NAME, a service id OWNER#NAME, or ?KIND", ErrBadRequest, w.String())
+		return out, fmt.Errorf("%w: %q: want KIND:NAME, a service id OWNER#NAME, ?KIND, or rtp://IP:PORT/TYPE", ErrBadRequest, w.String())
 	case !ok && !w.Find:
 		return out, fmt.Errorf("%w: %q: want KIND:NAME or a service id OWNER#NAME; ?%s finds one of the kind", ErrBadRequest, w.Text, w.Text)
 	}
@@ -84,6 +95,9 @@ func readWords(f *plan.Form, templates [][]byte) ([]word, error) {
 		parsed, err := readWord(w, templates)
 		if err != nil {
 			return nil, err
+		}
+		if parsed.raw != nil && slices.ContainsFunc(f.Include, func(s plan.FormStep) bool { return s.Word == w }) {
+			return nil, fmt.Errorf("%w: %q: an address is an endpoint, not a step between", ErrBadRequest, w.String())
 		}
 		words = append(words, parsed)
 	}
@@ -126,14 +140,21 @@ func (w *word) pick(offers []offer) []offer {
 	return part
 }
 
-// resolve names the planner's operators for the words of a form. The error is a *plan.Refusal in ErrRefused.
-func resolve(f *plan.Form, meant func(plan.Word) []offer) (plan.Request, error) {
+// resolve names the planner's operators for the words of a form; those of raw addresses have names already. The error is a
+// *plan.Refusal in ErrRefused.
+func resolve(f *plan.Form, words []word, meant func(plan.Word) []offer) (plan.Request, error) {
 	r := plan.Request{Bounds: f.Bounds, Weights: f.Weights, Steps: f.Steps}
 	var err error
-	if r.From, err = endpoint(f.From, meant(f.From), true); err != nil {
+	end := func(w plan.Word, source bool) (string, error) {
+		if slices.ContainsFunc(words, func(x word) bool { return x.Word == w && x.raw != nil }) {
+			return rawName(w, source), nil
+		}
+		return endpoint(w, meant(w), source)
+	}
+	if r.From, err = end(f.From, true); err != nil {
 		return r, err
 	}
-	if r.To, err = endpoint(f.To, meant(f.To), false); err != nil {
+	if r.To, err = end(f.To, false); err != nil {
 		return r, err
 	}
 	for _, s := range f.Include {

@@ -1,8 +1,12 @@
 package ca
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,18 +17,27 @@ import (
 
 // Record is one line of the audit log.
 type Record struct {
-	Time  time.Time `json:"time"`
-	Event string    `json:"event"` // token, join, renew, ban, lift ban, audit
+	Time time.Time `json:"time"`
+	// Event is what was done. The authority writes token, join, renew, ban, lift ban, rotate, trust domain, distrust domain,
+	// audit; the capability manager and the path creator what they grant and make.
+	Event string `json:"event"`
 	// By is who did it, where it is not ID itself.
 	By ID `json:"by,omitempty"`
 	// ID is whom it is about; "" where nobody proved to be anyone.
 	ID ID `json:"id,omitempty"`
+	// About is what it is about, where that is no principal: a domain, a service, a path.
+	About string `json:"about,omitempty"`
+	// Detail says more, for a person.
+	Detail string `json:"detail,omitempty"`
 	// Certificate is the SHA-256 of the certificate that was issued.
 	Certificate string `json:"certificate,omitempty"`
 	// Denied is why nothing was done.
 	Denied string `json:"denied,omitempty"`
 	// Unwritten is how many denials before this one were not recorded, because there were too many.
 	Unwritten int `json:"unwritten,omitempty"`
+	// After is the hash of the line before (its first 16 bytes, hexadecimal), "" in the first: a line that is changed,
+	// taken out or put in between breaks the chain behind it.
+	After string `json:"after,omitempty"`
 }
 
 // maxDenials bounds the denials recorded a second: strangers must not be able to fill the disk.
@@ -34,8 +47,9 @@ const maxDenials = 10
 type AuditLog struct {
 	mu        sync.Mutex
 	f         *os.File
-	second    int64 // in which denials were recorded last
-	denials   int   // how many in that second
+	last      string // hash of the last line
+	second    int64  // in which denials were recorded last
+	denials   int    // how many in that second
 	unwritten int
 }
 
@@ -48,7 +62,62 @@ func OpenAuditLog(dir string) (*AuditLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	return &AuditLog{f: f}, nil
+	l := &AuditLog{f: f}
+	var lines []string
+	if err = l.dropTorn(); err == nil {
+		lines, err = l.Tail(1)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("audit log: %w", err), f.Close())
+	}
+	if len(lines) > 0 {
+		l.last = lineHash(lines[0])
+	}
+	return l, nil
+}
+
+// dropTorn takes away a last line without its end, which a crash left: it was never acknowledged.
+func (l *AuditLog) dropTorn() error {
+	info, err := l.f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	end := make([]byte, min(info.Size(), maxTailBytes))
+	if _, err := l.f.ReadAt(end, info.Size()-int64(len(end))); err != nil && err != io.EOF {
+		return err
+	}
+	torn := len(end) - 1 - bytes.LastIndexByte(end, '\n')
+	if torn == 0 {
+		return nil
+	}
+	return l.f.Truncate(info.Size() - int64(torn))
+}
+
+// lineHash names a line in the one behind it.
+func lineHash(line string) string {
+	sum := sha256.Sum256([]byte(line))
+	return hex.EncodeToString(sum[:16])
+}
+
+// VerifyAudit reads a whole audit log and says how many lines it has. The error names the first line that does not
+// follow the one before: there something was changed, taken out or put in. What was cut off at the end cannot be seen in
+// the log itself: compare the count, or the last line, with what was noted elsewhere.
+func VerifyAudit(r io.Reader) (lines int, err error) {
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, maxTailBytes)
+	last := ""
+	for in.Scan() {
+		lines++
+		var record Record
+		if err := json.Unmarshal(in.Bytes(), &record); err != nil {
+			return lines, fmt.Errorf("audit log: line %d cannot be read: %w", lines, err)
+		}
+		if record.After != last {
+			return lines, fmt.Errorf("audit log: line %d does not follow line %d: the log was changed there", lines, lines-1)
+		}
+		last = lineHash(in.Text())
+	}
+	return lines, in.Err()
 }
 
 // Write appends a record. What was issued is on disk before anyone gets it; denials, which anyone can cause, are not
@@ -63,12 +132,16 @@ func (l *AuditLog) Write(r Record) error {
 		l.unwritten++
 		return nil
 	}
-	r.Unwritten, l.unwritten = l.unwritten, 0
+	r.Unwritten, r.After = l.unwritten, l.last
 	line, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if _, err = l.f.Write(append(line, '\n')); err == nil && r.Denied == "" {
+	if _, err = l.f.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	l.unwritten, l.last = 0, lineHash(string(line))
+	if r.Denied == "" {
 		err = l.f.Sync()
 	}
 	return err

@@ -37,9 +37,9 @@ func TestMutatedChains(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	a, other := testAuthority(t), testAuthority(t)
 	id := testIdentity(t, a, KindUser, "u")
-	parts := append(id.Chain(), a.root)
+	parts := append(id.Chain(), a.roots[0].der)
 	parts = append(parts, testIdentity(t, other, KindUser, "u").Chain()...)
-	parts = append(parts, other.root)
+	parts = append(parts, other.roots[0].der)
 	accepted := 0
 	for range times(t, 2_000, 100_000) {
 		chain := slices.Clone(id.Chain())

@@ -48,10 +48,7 @@ func call(ctx context.Context, w world.World, addresses []string, creds credenti
 
 func callAt(ctx context.Context, w world.World, address string, creds credentials.TransportCredentials,
 	do func(context.Context, pb.AuthorityClient) error) error {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return w.Net.Dial(ctx, "tcp", address)
-		}))
+	conn, err := connect(w, address, creds)
 	if err != nil {
 		return err
 	}
@@ -59,6 +56,13 @@ func callAt(ctx context.Context, w world.World, address string, creds credential
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return do(ctx, pb.NewAuthorityClient(conn))
+}
+
+func connect(w world.World, address string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return w.Net.Dial(ctx, "tcp", address)
+		}))
 }
 
 // Join redeems a join token: it makes a key, finds the authority whose root the token names, and returns the identity
@@ -113,9 +117,8 @@ func join(ctx context.Context, w world.World, token string, key ed25519.PrivateK
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	if len(made.Roots) == 0 || sha256.Sum256(made.Roots[0]) != t.Root {
-		return nil, fmt.Errorf("join: %w: the authority answers with another root than the token's", ErrUntrusted)
-	}
+	// Who answered has been checked against the token's root, so its word on the domain's roots, which may have changed
+	// since the token was made, is good.
 	i, err := NewIdentity(key, made.Chain, made.Roots, w.Now)
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
@@ -146,25 +149,35 @@ func (p *pinned) ClientHandshake(ctx context.Context, _ string, raw net.Conn) (n
 		return nil, nil, err
 	}
 	info := AuthInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, Peer: found}
-	return EndAt(conn, strangerLife), info, nil
+	return endAfter(conn, strangerLife), info, nil
 }
 
-// verify finds the pinned root among what the server shows and checks the server's chain to it alone.
+// maxShown bounds the certificates that an authority shows to a newcomer: its chain, its roots, and how each vouches for
+// its successor.
+const maxShown = 16
+
+// verify finds the pinned root among what the server shows and checks the server's chain to it alone, over however many
+// successors it has had.
 func (p *pinned) verify(shown []*x509.Certificate) (Peer, error) {
-	pool, found := x509.NewCertPool(), false
-	var chain [][]byte
-	for _, c := range shown {
+	if len(shown) == 0 || len(shown) > maxShown {
+		return Peer{}, fmt.Errorf("%w: the server shows %d certificates", ErrUntrusted, len(shown))
+	}
+	pool, between, found := x509.NewCertPool(), x509.NewCertPool(), false
+	for _, c := range shown[1:] {
 		if sha256.Sum256(c.Raw) == p.root {
 			pool.AddCert(c)
 			found = true
 		} else {
-			chain = append(chain, c.Raw)
+			between.AddCert(c)
 		}
 	}
 	if !found {
 		return Peer{}, fmt.Errorf("%w: the server is not the authority that made the token", ErrUntrusted)
 	}
-	peer, err := newTrust(pool).verify(chain, p.now())
+	if _, err := shown[0].Verify(options(pool, between, p.now())); err != nil {
+		return Peer{}, fmt.Errorf("%w: %v", ErrUntrusted, err)
+	}
+	peer, err := peerOf(shown[0])
 	if err == nil {
 		err = KindIs(KindCA)(peer)
 	}
@@ -228,6 +241,72 @@ func (c *Client) MakeToken(ctx context.Context, id ID, life time.Duration) (text
 func (c *Client) Ban(ctx context.Context, id ID, lift bool) error {
 	return c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
 		_, err := a.Ban(ctx, &pb.BanRequest{Version: 1, Id: string(id), Lift: lift})
+		return err
+	})
+}
+
+// Follow tells whom to trust, as Guide says, over one connection.
+func (c *Client) Follow(ctx context.Context, each func(*State) error) error {
+	var failed error
+	for _, address := range c.addresses {
+		err := c.followAt(ctx, address, each)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		failed = errors.Join(failed, fmt.Errorf("certificate authority at %s: %w", address, err))
+	}
+	if failed == nil {
+		failed = errors.New("no address of a certificate authority is known")
+	}
+	return failed
+}
+
+func (c *Client) followAt(ctx context.Context, address string, each func(*State) error) error {
+	conn, err := connect(c.world, address, ClientCredentials(c.id, KindIs(KindCA)))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stream, err := pb.NewAuthorityClient(conn).Follow(ctx, &pb.FollowRequest{Version: 1})
+	for err == nil {
+		var r *pb.FollowResponse
+		if r, err = stream.Recv(); err == nil {
+			err = each(stateFrom(r.State))
+		}
+	}
+	return err
+}
+
+// Rotate begins the change to a new root, and says where it is; only the kind ca and user/admin may.
+func (c *Client) Rotate(ctx context.Context) (Rotation, error) { return c.rotate(ctx, false) }
+
+// Rotation says where the change of the root is; only the kind ca and user/admin may ask.
+func (c *Client) Rotation(ctx context.Context) (Rotation, error) { return c.rotate(ctx, true) }
+
+func (c *Client) rotate(ctx context.Context, status bool) (r Rotation, err error) {
+	err = c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
+		p, err := a.Rotate(ctx, &pb.RotateRequest{Version: 1, Status: status})
+		if err != nil {
+			return err
+		}
+		r = Rotation{
+			Root: p.Root, Next: p.Next, Last: p.Last, IssuingExpires: time.Unix(p.IssuingExpiresUnix, 0), RootKeyPresent: p.RootKeyPresent,
+		}
+		if p.Next != nil {
+			r.SwitchAt = time.Unix(p.SwitchUnix, 0)
+		}
+		if p.Last != nil {
+			r.RetireAt = time.Unix(p.RetireUnix, 0)
+		}
+		return nil
+	})
+	return r, err
+}
+
+// TrustDomain replaces the roots (DER) of another domain, none to end the trust; only the kind ca and user/admin may.
+func (c *Client) TrustDomain(ctx context.Context, domain string, roots [][]byte) error {
+	return c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
+		_, err := a.TrustDomain(ctx, &pb.TrustDomainRequest{Version: 1, Domain: domain, Roots: roots})
 		return err
 	})
 }

@@ -14,10 +14,10 @@ import (
 )
 
 // ServerCredentials make a gRPC server prove id and demand a certificate of every client. Accept decides who may
-// connect; nil is anyone the roots vouch for. What each caller may do is decided per message, by PeerFromContext.
+// connect; nil is anyone of the own domain. What each caller may do is decided per message, by PeerFromContext.
 //
-// A connection ends when the first of the two certificates that opened it expires: grpc clients then connect anew by
-// themselves, with renewed certificates, and a stream ends with codes.Unavailable.
+// A connection ends when the first of the two certificates that opened it expires, and when the other end is banned:
+// grpc clients then connect anew by themselves, with renewed certificates, and a stream ends with codes.Unavailable.
 func ServerCredentials(id *Identity, accept func(Peer) error) credentials.TransportCredentials {
 	return &transport{id: id, accept: accept}
 }
@@ -58,8 +58,8 @@ func (AuthInfo) AuthType() string { return "ninja" }
 type transport struct {
 	id     *Identity
 	accept func(Peer) error
-	// strangers: the server takes clients without a certificate too, and shows the root.
-	strangers bool
+	// shown makes the server take clients without a certificate too, and show these certificates (DER) beside its own.
+	shown func() [][]byte
 	// silent: the client shows no certificate.
 	silent bool
 }
@@ -81,8 +81,8 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	var found Peer
 	config := t.id.ServerTLS(t.remember(&found))
 	config.NextProtos = []string{"h2"}
-	if t.strangers {
-		t.id.admitStrangers(config)
+	if t.shown != nil {
+		t.id.admitStrangers(config, t.shown)
 	}
 	// gRPC has set a deadline on raw already.
 	return t.handshake(context.Background(), tls.Server(raw, config), &found)
@@ -92,16 +92,13 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 func (t *transport) remember(found *Peer) func(Peer) error {
 	return func(p Peer) error {
 		*found = p
-		if t.accept == nil {
-			return nil
-		}
-		return t.accept(p)
+		return admit(t.accept, p)
 	}
 }
 
-// admitStrangers makes a server's configuration ask for a client certificate without demanding one, and show the root,
-// so that a newcomer who knows its hash can check it.
-func (i *Identity) admitStrangers(config *tls.Config) {
+// admitStrangers makes a server's configuration ask for a client certificate without demanding one, and show the roots,
+// so that a newcomer who knows the hash of one can check it.
+func (i *Identity) admitStrangers(config *tls.Config, shown func() [][]byte) {
 	config.ClientAuth = tls.RequestClientCert
 	known := config.VerifyConnection
 	config.VerifyConnection = func(s tls.ConnectionState) error {
@@ -113,7 +110,7 @@ func (i *Identity) admitStrangers(config *tls.Config) {
 	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c := i.credential.Load()
 		cert := c.cert
-		cert.Certificate = append(slices.Clone(c.chain), c.rootDER...)
+		cert.Certificate = append(slices.Clone(c.chain), shown()...)
 		return &cert, nil
 	}
 }
@@ -134,7 +131,7 @@ func (t *transport) handshake(ctx context.Context, conn *tls.Conn, found *Peer) 
 		ends = own
 	}
 	info := AuthInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, Peer: *found}
-	return EndAt(conn, ends.Sub(now)), info, nil
+	return t.id.guard(conn, ends.Sub(now), found.ID), info, nil
 }
 
 func (t *transport) Info() credentials.ProtocolInfo {
@@ -149,11 +146,20 @@ func (t *transport) Clone() credentials.TransportCredentials {
 // OverrideServerName does nothing: peers are named by identity, not by host.
 func (t *transport) OverrideServerName(string) error { return nil }
 
-// EndAt closes conn after the given time, which is what is left of the certificates that opened it. Connections that do
-// not come from gRPC use it too.
-func EndAt(conn net.Conn, after time.Duration) net.Conn {
-	e := &expiring{Conn: conn}
-	e.timer = time.AfterFunc(math.MaxInt64, func() { e.Close() })
+// guard closes conn after the given time, which is what is left of the certificates that opened it, and when the peer
+// is banned.
+func (i *Identity) guard(conn net.Conn, after time.Duration, peer ID) net.Conn {
+	e := endAfter(conn, after)
+	if peer != "" {
+		e.unwatch = i.OnBan(peer, func() { e.Conn.Close() })
+	}
+	return e
+}
+
+// endAfter closes conn after the given time.
+func endAfter(conn net.Conn, after time.Duration) *expiring {
+	e := &expiring{Conn: conn, unwatch: func() {}}
+	e.timer = time.AfterFunc(math.MaxInt64, func() { e.Conn.Close() })
 	e.timer.Reset(after) // set only now, so that a timer that fires at once finds itself
 	return e
 }
@@ -161,10 +167,12 @@ func EndAt(conn net.Conn, after time.Duration) net.Conn {
 // expiring is a connection that ends by itself.
 type expiring struct {
 	net.Conn
-	timer *time.Timer
+	timer   *time.Timer
+	unwatch func()
 }
 
 func (e *expiring) Close() error {
 	e.timer.Stop()
+	e.unwatch()
 	return e.Conn.Close()
 }

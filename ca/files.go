@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"ninja/internal/world"
 )
@@ -22,7 +25,12 @@ const (
 	fileRoot     = "root.pem"     // the root certificate
 	fileRootKey  = "root.key"     // its key: take it away and keep it safe once the authority runs
 	fileIssuing  = "issuing.pem"  // issuing key and certificate
+	fileDomains  = "domains.pem"  // roots of other domains
 	fileAudit    = "audit.jsonl"
+
+	// While the root changes: what the next one has ready. Its key can be taken away like that of the active one.
+	fileNextKey     = "next-root.key"
+	fileNextIssuing = "next-issuing.pem"
 )
 
 // PEM block types. Roots have one of their own so that no tool mistakes an identity file for a list of trusted things.
@@ -30,10 +38,13 @@ const (
 	pemKey         = "PRIVATE KEY"
 	pemCertificate = "CERTIFICATE"
 	pemRoot        = "NINJA ROOT CERTIFICATE"
+	pemCross       = "NINJA CROSS CERTIFICATE"
 
 	// headerAuthorities, on the key's block, says where to renew.
 	headerAuthorities = "Authorities"
-	maxFile           = 64 << 10
+	// headerDomain, on a root's block, says for which other domain it is trusted.
+	headerDomain = "Domain"
+	maxFile      = 1 << 20
 )
 
 // writeFile replaces a file so that a crash leaves the old one or the new one, whole and on disk.
@@ -97,6 +108,7 @@ type bundle struct {
 	key         ed25519.PrivateKey
 	chain       [][]byte
 	roots       [][]byte
+	domains     map[string][][]byte // roots of other domains
 	authorities []string
 }
 
@@ -121,6 +133,13 @@ func (b bundle) encode() ([]byte, error) {
 	}{{pemCertificate, b.chain}, {pemRoot, b.roots}} {
 		for _, der := range part.ders {
 			if err := pem.Encode(&out, &pem.Block{Type: part.kind, Bytes: der}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, domain := range slices.Sorted(maps.Keys(b.domains)) {
+		for _, der := range b.domains[domain] {
+			if err := pem.Encode(&out, &pem.Block{Type: pemRoot, Headers: map[string]string{headerDomain: domain}, Bytes: der}); err != nil {
 				return nil, err
 			}
 		}
@@ -151,7 +170,15 @@ func decodeBundle(content []byte) (bundle, error) {
 		case pemCertificate:
 			b.chain = append(b.chain, block.Bytes)
 		case pemRoot:
-			b.roots = append(b.roots, block.Bytes)
+			domain := block.Headers[headerDomain]
+			if domain == "" {
+				b.roots = append(b.roots, block.Bytes)
+				continue
+			}
+			if b.domains == nil {
+				b.domains = map[string][][]byte{}
+			}
+			b.domains[domain] = append(b.domains[domain], block.Bytes)
 		}
 	}
 }
@@ -182,7 +209,10 @@ func readBundle(dir, name string) (bundle, error) {
 // Save writes the identity, its key included, to a directory that only its user can enter, replacing what was there.
 func (i *Identity) Save(dir string) error {
 	c := i.credential.Load()
-	return writeBundle(dir, fileIdentity, bundle{key: i.key, chain: c.chain, roots: c.rootDER, authorities: i.authorities})
+	known := c.anchors.state
+	return writeBundle(dir, fileIdentity, bundle{
+		key: i.key, chain: c.chain, roots: known.Roots, domains: known.Domains, authorities: i.authorities,
+	})
 }
 
 // Load reads what Save wrote. The error is fs.ErrNotExist if there is none. The certificate may have expired since: then
@@ -200,5 +230,68 @@ func Load(dir string, w world.World) (*Identity, error) {
 	if err := i.renewAt(b.chain, b.roots, lastValid(b.chain[0], w.Now())); err != nil {
 		return nil, fmt.Errorf("load identity from %s: %w: join again with a new token", dir, err)
 	}
+	if err := i.Adopt(State{Roots: b.roots, Domains: b.domains}); err != nil {
+		return nil, fmt.Errorf("load identity from %s: %w", dir, err)
+	}
 	return i, nil
+}
+
+// Headers of the authority's list of roots, on the block of each; the certificate in which it vouches for its successor
+// stands behind it.
+const (
+	headerState = "State"
+	headerSince = "Since"
+)
+
+// writeRoots replaces the authority's list of roots.
+func writeRoots(dir string, roots []root) error {
+	var out bytes.Buffer
+	for _, r := range roots {
+		headers := map[string]string{headerState: r.state, headerSince: r.since.UTC().Format(time.RFC3339Nano)}
+		if err := pem.Encode(&out, &pem.Block{Type: pemCertificate, Headers: headers, Bytes: r.der}); err != nil {
+			return err
+		}
+		if r.cross == nil {
+			continue
+		}
+		if err := pem.Encode(&out, &pem.Block{Type: pemCross, Bytes: r.cross}); err != nil {
+			return err
+		}
+	}
+	if err := writeFile(dir, fileRoot, out.Bytes()); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Join(dir, fileRoot), err)
+	}
+	return nil
+}
+
+// readRoots reads the list of roots: the active one first. One without a state, as older versions wrote, is active.
+func readRoots(dir string) ([]root, error) {
+	content, err := readFile(dir, fileRoot)
+	if err != nil {
+		return nil, err
+	}
+	var roots []root
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case block.Type == pemCertificate:
+			r := root{der: block.Bytes, state: block.Headers[headerState]}
+			r.since, _ = time.Parse(time.RFC3339Nano, block.Headers[headerSince]) // zero where there is none
+			if r.state == "" {
+				r.state = rootActive
+			}
+			roots = append(roots, r)
+		case block.Type == pemCross && len(roots) > 0:
+			roots[len(roots)-1].cross = block.Bytes
+		}
+	}
+	active := 0
+	for _, r := range roots {
+		if r.state == rootActive {
+			active++
+		}
+	}
+	if active != 1 || roots[0].state != rootActive {
+		return nil, fmt.Errorf("%s: want one active root, and that first", filepath.Join(dir, fileRoot))
+	}
+	return roots, nil
 }

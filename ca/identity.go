@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,17 +24,18 @@ type Identity struct {
 	now func() time.Time
 	// authorities are addresses where it can be renewed; it keeps them for whoever loads it.
 	authorities []string
-	// credential is replaced whole at each renewal.
+	// credential is replaced whole, at each renewal and whenever the authority says anew whom to trust; changing is held
+	// by who replaces it.
 	credential atomic.Pointer[credential]
+	changing   sync.Mutex
+	onBan      watched
 }
 
 type credential struct {
-	chain [][]byte // leaf first, without the root
-	leaf  *x509.Certificate
-	trust *trust
-	cert  tls.Certificate
-
-	rootDER [][]byte
+	chain   [][]byte // leaf first, without the root
+	leaf    *x509.Certificate
+	cert    tls.Certificate
+	anchors *anchors
 }
 
 // NewIdentity makes an identity of a key and a certificate chain (leaf first, DER) that must be for the key and chain to
@@ -46,20 +48,21 @@ func NewIdentity(key ed25519.PrivateKey, chain, roots [][]byte, now func() time.
 	return i, nil
 }
 
-// Renew replaces the certificate chain and the roots.
+// Renew replaces the certificate chain and the roots of its own domain.
 func (i *Identity) Renew(chain, roots [][]byte) error { return i.renewAt(chain, roots, i.now()) }
 
 func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
-	pool := x509.NewCertPool()
-	for _, der := range roots {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return fmt.Errorf("root certificate: %w", err)
-		}
-		pool.AddCert(c)
+	i.changing.Lock()
+	defer i.changing.Unlock()
+	state := State{Roots: roots}
+	if old := i.credential.Load(); old != nil {
+		state.Domains, state.Banned = old.anchors.state.Domains, old.anchors.state.Banned
 	}
-	trusted := newTrust(pool)
-	peer, err := trusted.verify(chain, now)
+	a, err := newAnchors(state)
+	if err != nil {
+		return err
+	}
+	peer, err := a.verify(chain, i.id.Domain(), now)
 	if err != nil {
 		return err
 	}
@@ -73,9 +76,8 @@ func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 		i.id = peer.ID
 	}
 	i.credential.Store(&credential{
-		chain: chain, leaf: peer.Leaf, trust: trusted,
-		cert:    tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
-		rootDER: roots,
+		chain: chain, leaf: peer.Leaf, anchors: a,
+		cert: tls.Certificate{Certificate: chain, PrivateKey: i.key, Leaf: peer.Leaf},
 	})
 	return nil
 }
@@ -89,8 +91,8 @@ func (i *Identity) Public() ed25519.PublicKey { return i.key.Public().(ed25519.P
 // Chain is the present certificate chain, leaf first, without the root, in DER.
 func (i *Identity) Chain() [][]byte { return i.credential.Load().chain }
 
-// Roots are the root certificates that it trusts, in DER.
-func (i *Identity) Roots() [][]byte { return i.credential.Load().rootDER }
+// Roots are the root certificates of its own domain that it trusts, in DER.
+func (i *Identity) Roots() [][]byte { return i.credential.Load().anchors.state.Roots }
 
 // Authorities are the addresses where it was issued and can be renewed; none if it never joined over the network.
 func (i *Identity) Authorities() []string { return i.authorities }
@@ -130,14 +132,30 @@ type Peer struct {
 	ID   ID
 	Key  ed25519.PublicKey
 	Leaf *x509.Certificate
+	// Foreign says that it belongs to another domain, which ours trusts for itself. What a kind may do in one domain it
+	// may not do in another.
+	Foreign bool
 }
 
 // ErrUntrusted is wrapped by every error about a certificate that does not hold.
 var ErrUntrusted = errors.New("certificate not trusted")
 
-// Verify checks a certificate chain (leaf first, DER) against the roots that i trusts, at the present time.
+// Verify checks a certificate chain (leaf first, DER) against the roots of i's own domain, at the present time.
 func (i *Identity) Verify(chain [][]byte) (Peer, error) {
-	return i.credential.Load().trust.verify(chain, i.now())
+	return home(i.VerifyAny(chain))
+}
+
+// VerifyAny is Verify for principals of every trusted domain.
+func (i *Identity) VerifyAny(chain [][]byte) (Peer, error) {
+	return i.credential.Load().anchors.verify(chain, i.id.Domain(), i.now())
+}
+
+// home lets those of the own domain pass.
+func home(p Peer, err error) (Peer, error) {
+	if err == nil && p.Foreign {
+		return Peer{}, fmt.Errorf("%w: %s is of another domain", ErrUntrusted, p.ID)
+	}
+	return p, err
 }
 
 // lastValid is the present, or the last second of a leaf certificate (DER) that has expired.
@@ -162,14 +180,14 @@ func peerOf(leaf *x509.Certificate) (Peer, error) {
 }
 
 // ServerTLS is the configuration of a server that demands a certificate of every client. Accept decides who may
-// connect; nil is anyone the roots vouch for.
+// connect; nil is anyone of the own domain.
 func (i *Identity) ServerTLS(accept func(Peer) error) *tls.Config {
 	c := i.config(accept)
 	c.ClientAuth = tls.RequireAnyClientCert
 	return c
 }
 
-// ClientTLS is the configuration of a client. Accept decides who the server may be; use Is or KindIs.
+// ClientTLS is the configuration of a client. Accept decides who the server may be; use Is, KindIs or KindIn.
 func (i *Identity) ClientTLS(accept func(Peer) error) *tls.Config {
 	c := i.config(accept)
 	// Names in certificates are SPIFFE IDs, never host names: VerifyConnection checks the chain and the ID.
@@ -190,8 +208,8 @@ func (i *Identity) config(accept func(Peer) error) *tls.Config {
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
 			p, err := i.PeerOf(s)
-			if err == nil && accept != nil {
-				err = accept(p)
+			if err == nil {
+				err = admit(accept, p)
 			}
 			return err
 		},
@@ -200,14 +218,23 @@ func (i *Identity) config(accept func(Peer) error) *tls.Config {
 
 // PeerOf says who is at the other end of a TLS connection made with one of the configurations.
 func (i *Identity) PeerOf(s tls.ConnectionState) (Peer, error) {
-	if err := checkLength(len(s.PeerCertificates)); err != nil {
-		return Peer{}, err
+	if n := len(s.PeerCertificates); n == 0 || n > maxShown {
+		return Peer{}, fmt.Errorf("%w: the peer shows %d certificates", ErrUntrusted, n)
 	}
 	var behind [][]byte
 	for _, c := range s.PeerCertificates[1:] {
 		behind = append(behind, c.Raw)
 	}
-	return i.credential.Load().trust.verifyLeaf(s.PeerCertificates[0], behind, i.now())
+	return i.credential.Load().anchors.verifyLeaf(s.PeerCertificates[0], behind, i.id.Domain(), i.now())
+}
+
+// admit asks accept; without one, those of the own domain pass.
+func admit(accept func(Peer) error, p Peer) error {
+	if accept == nil {
+		_, err := home(p, nil)
+		return err
+	}
+	return accept(p)
 }
 
 // Is accepts the peers with one of the IDs.
@@ -220,9 +247,16 @@ func Is(ids ...ID) func(Peer) error {
 	}
 }
 
-// KindIs accepts the peers of one of the kinds.
-func KindIs(kinds ...string) func(Peer) error {
+// KindIs accepts the peers of one of the kinds in the own domain.
+func KindIs(kinds ...string) func(Peer) error { return KindIn(nil, kinds...) }
+
+// KindIn accepts the peers of one of the kinds in the own domain, and in those named.
+func KindIn(domains []string, kinds ...string) func(Peer) error {
 	return func(p Peer) error {
+		if p.Foreign && !slices.Contains(domains, p.ID.Domain()) {
+			_, err := home(p, nil)
+			return err
+		}
 		if slices.Contains(kinds, p.ID.Kind()) {
 			return nil
 		}

@@ -451,7 +451,7 @@ func TestAuthorityLivesInItsDirectory(t *testing.T) {
 	t.Logf("made in %v", time.Since(begun))
 	i := testIdentity(t, a, KindUser, "u")
 	// The root's key is taken away.
-	if err := os.Remove(filepath.Join(dir, fileRootKey)); err != nil || a.RootKeyPresent() {
+	if err := os.Remove(filepath.Join(dir, fileRootKey)); err != nil || a.Rotation().RootKeyPresent {
 		t.Fatal(err)
 	}
 	again, err := OpenAuthority(w, "test", dir)
@@ -487,11 +487,11 @@ func TestTheIssuingCertificateIsRenewedInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := a.IssuingExpires()
+	first := a.Rotation().IssuingExpires
 	i := testIdentity(t, a, KindUser, "u")
 	now = now.Add(IssuingLife * 3 / 4)
 	j := testIdentity(t, a, KindUser, "v")
-	if !a.IssuingExpires().After(first) {
+	if !a.Rotation().IssuingExpires.After(first) {
 		t.Error("not renewed")
 	}
 	if _, err := i.Verify(j.Chain()); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -28,11 +27,12 @@ func OpenAuthority(w world.World, domain, dir string) (*Authority, error) {
 
 func makeAuthority(w world.World, domain, dir string) (*Authority, error) {
 	// A root whose authority never got to issue anything, because of a crash, is of no use; one that has is in root.pem.
-	rootKey, root, err := newRoot(w, domain)
+	rootKey, der, err := newRoot(w, domain)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{world: w, domain: domain, root: root, dir: dir}
+	a := emptyAuthority(w, domain, dir)
+	a.roots = []root{{der: der, state: rootActive, since: w.Now()}}
 	if err := a.newIssuing(rootKey); err != nil {
 		return nil, err
 	}
@@ -43,18 +43,26 @@ func makeAuthority(w world.World, domain, dir string) (*Authority, error) {
 		return nil, err
 	}
 	// Last: the authority exists when its root certificate does.
-	return a, writeBundle(dir, fileRoot, bundle{chain: [][]byte{root}})
+	return a, writeRoots(dir, a.roots)
 }
 
 func loadAuthority(w world.World, domain, dir string) (*Authority, error) {
-	root, err := readBundle(dir, fileRoot)
+	roots, err := readRoots(dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(root.chain) != 1 {
-		return nil, fmt.Errorf("%s holds %d certificates, not one", fileRoot, len(root.chain))
+	a := emptyAuthority(w, domain, dir)
+	a.roots = roots
+	if others, err := readBundle(dir, fileDomains); err == nil {
+		a.domains = others.domains
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	a := &Authority{world: w, domain: domain, root: root.chain[0], dir: dir}
+	if a.nextRoot() < 0 { // a switch of roots may have been cut short
+		if err := a.finishSwitch(); err != nil {
+			return nil, err
+		}
+	}
 	issuing, err := readBundle(dir, fileIssuing)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -71,6 +79,11 @@ func loadAuthority(w world.World, domain, dir string) (*Authority, error) {
 		return nil, fmt.Errorf("it is of the domain %v, not %q: correct the configuration", a.issuer.PermittedURIDomains, domain)
 	}
 	return a, nil
+}
+
+// writeDomains replaces the roots of other domains.
+func writeDomains(dir string, domains map[string][][]byte) error {
+	return writeBundle(dir, fileDomains, bundle{domains: domains})
 }
 
 func (a *Authority) saveIssuing() error {
@@ -109,20 +122,6 @@ func (a *Authority) freshIssuer(now time.Time) error {
 	return nil
 }
 
-// IssuingExpires is when the present issuing certificate ends. In the last third of IssuingLife the authority renews it
-// by itself, if the root's key is in its directory: if this time is near, the key is missing.
-func (a *Authority) IssuingExpires() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.issuer.NotAfter
-}
-
-// RootKeyPresent says whether the root's key lies in the authority's directory, where it need not be.
-func (a *Authority) RootKeyPresent() bool {
-	_, err := os.Stat(filepath.Join(a.dir, fileRootKey))
-	return a.dir != "" && err == nil
-}
-
 // OpenIdentity loads an identity of a principal from a directory, or makes and saves one: what an authority's own
 // process uses for the roles that it plays.
 func (a *Authority) OpenIdentity(kind, name, dir string) (*Identity, error) {
@@ -153,6 +152,6 @@ func (a *Authority) OpenIdentity(kind, name, dir string) (*Identity, error) {
 // RenewIdentity makes a new certificate for an identity: the authority is a Source for the identities of its own
 // process.
 func (a *Authority) RenewIdentity(_ context.Context, i *Identity) (chain, roots [][]byte, err error) {
-	chain, err = a.Issue(i.ID(), i.Public(), LeafLife)
+	chain, err = a.Issue(i.ID(), i.Public(), 0)
 	return chain, a.Roots(), err
 }

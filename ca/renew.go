@@ -74,6 +74,13 @@ func (r *Renewer) Run(ctx context.Context) error {
 	}
 }
 
+// Due says whether the certificate is in the last third of its life.
+func (r *Renewer) Due() bool {
+	leaf := r.cfg.Identity.credential.Load().leaf
+	life := leaf.NotAfter.Sub(leaf.NotBefore.Add(clockSkew))
+	return leaf.NotAfter.Sub(r.cfg.World.Now()) < life/3
+}
+
 // wait is how long from now to the next renewal: at 2/3 of the certificate's life, give or take 1/24.
 func (r *Renewer) wait() time.Duration {
 	leaf := r.cfg.Identity.credential.Load().leaf

@@ -52,8 +52,6 @@ type ServerConfig struct {
 	Store Store
 	// Addresses, host:port, are put into tokens. Required for MakeToken.
 	Addresses []string
-	// Life of certificates; 0 is LeafLife.
-	Life time.Duration
 	// Audit is told of every issue, renewal and denial; nil is nowhere.
 	Audit *AuditLog
 	// Log is told of trouble; nil is slog.Default().
@@ -75,18 +73,16 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Identity.ID().Kind() != KindCA {
 		return nil, fmt.Errorf("certificate authority: %s is not of the kind %s", cfg.Identity.ID(), KindCA)
 	}
-	if cfg.Life == 0 {
-		cfg.Life = LeafLife
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Server{cfg: cfg}, nil
+	s := &Server{cfg: cfg}
+	return s, s.recallBans(context.Background())
 }
 
 // Credentials are for the gRPC server that it is registered with.
 func (s *Server) Credentials() credentials.TransportCredentials {
-	return &transport{id: s.cfg.Identity, strangers: true}
+	return &transport{id: s.cfg.Identity, shown: s.cfg.Authority.shown}
 }
 
 // Register adds the service to a gRPC server that uses Credentials.
@@ -119,7 +115,7 @@ func (s *Server) MakeToken(ctx context.Context, by, id ID, life time.Duration) (
 	if life < 0 || life > maxTokenLife {
 		return Token{}, fmt.Errorf("make a join token: life of %v, at most %v", life, maxTokenLife)
 	}
-	token, err := newToken(s.cfg.Authority.world, s.cfg.Authority.root, s.cfg.Addresses)
+	token, err := newToken(s.cfg.Authority.world, s.cfg.Authority.Roots()[0], s.cfg.Addresses)
 	if err != nil {
 		return Token{}, err
 	}
@@ -192,24 +188,6 @@ func (s *Server) redeem(ctx context.Context, secret, key []byte) (ID, error) {
 	return p.ID, nil
 }
 
-// Ban ends a principal, or lifts that: a banned one gets no certificate any more. What it has lasts until it expires.
-func (s *Server) Ban(ctx context.Context, by, id ID, lift bool) error {
-	_, err := ParseID(string(id))
-	r := Record{Time: s.now(), Event: "ban", By: by, ID: id}
-	switch {
-	case err != nil:
-	case lift:
-		r.Event = "lift ban"
-		err = s.cfg.Store.Delete(ctx, tableBanned, string(id))
-	default:
-		_, _, err = s.cfg.Store.CompareAndSet(ctx, tableBanned, string(id), []byte(by), 0)
-	}
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", r.Event, id, err)
-	}
-	return s.cfg.Audit.Write(r)
-}
-
 // rpcServer is the Server as gRPC sees it: MakeToken and Ban have other signatures there.
 type rpcServer struct{ *Server }
 
@@ -243,7 +221,11 @@ func (s *Server) late(r *pb.RenewRequest) (Peer, error) {
 		return Peer{}, fmt.Errorf("%w: neither a client certificate nor one in the request", ErrUntrusted)
 	}
 	ended := lastValid(r.Chain[0], s.now())
-	peer, err := s.cfg.Identity.credential.Load().trust.verify(r.Chain, ended)
+	trusted, err := s.cfg.Authority.everTrusted() // its root may have been replaced since
+	if err != nil {
+		return Peer{}, err
+	}
+	peer, err := trusted.verify(r.Chain, ended)
 	if err != nil {
 		return Peer{}, err
 	}
@@ -264,7 +246,7 @@ func (s *Server) issue(ctx context.Context, event string, id ID, key ed25519.Pub
 	if banned != 0 {
 		return nil, s.denied(Record{Event: event, ID: id}, status.Errorf(codes.PermissionDenied, "%s is banned", id))
 	}
-	chain, err := s.cfg.Authority.Issue(id, key, s.cfg.Life)
+	chain, err := s.cfg.Authority.Issue(id, key, 0)
 	if err == nil {
 		hash := sha256.Sum256(chain[0])
 		err = s.cfg.Audit.Write(Record{Time: s.now(), Event: event, ID: id, Certificate: hex.EncodeToString(hash[:])})
@@ -315,18 +297,6 @@ func (s rpcServer) MakeToken(ctx context.Context, r *pb.MakeTokenRequest) (*pb.M
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	return &pb.MakeTokenResponse{Version: 1, Token: t.Text()}, nil
-}
-
-// Ban implements the RPC.
-func (s rpcServer) Ban(ctx context.Context, r *pb.BanRequest) (*pb.BanResponse, error) {
-	peer, err := s.admin(ctx, "ban", ID(r.Id[:min(len(r.Id), MaxIDLength)]))
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Server.Ban(ctx, peer.ID, ID(r.Id), r.Lift); err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	return &pb.BanResponse{Version: 1}, nil
 }
 
 // Audit implements the RPC.

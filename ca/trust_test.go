@@ -226,7 +226,7 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 	b.Run("issuer=new", func(b *testing.B) {
-		pool := id.credential.Load().trust.roots
+		pool := id.credential.Load().anchors.own.roots
 		for b.Loop() {
 			if _, err := newTrust(pool).verify(peer.Chain(), id.now()); err != nil {
 				b.Fatal(err)

@@ -119,6 +119,9 @@ type Entry struct {
 	Ops Operations
 }
 
+// String is the entry as ParseEntry reads it.
+func (e Entry) String() string { return fmt.Sprintf("%s: %s", e.Who, e.Ops) }
+
 // MaxEntries bounds an ACL. Larger sets of principals are groups.
 const MaxEntries = 256
 
@@ -146,6 +149,15 @@ type ACL struct {
 	Service string // OWNER-ID#name
 	Version uint64 // counts the changes, from 1
 	Entries []Entry
+}
+
+// text is the ACL in a line, as for a configuration.
+func (a *ACL) text() string {
+	var entries []string
+	for _, e := range a.Entries {
+		entries = append(entries, e.String())
+	}
+	return strings.Join(entries, "; ")
 }
 
 // Check says what is wrong with the ACL.

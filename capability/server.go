@@ -57,7 +57,9 @@ type ManagerConfig struct {
 	Store Store
 	// Life is the longest, and the default, life of a capability; 0 is DefaultLife.
 	Life time.Duration
-	// Log gets an audit line for each change of a right; nil is slog.Default().
+	// Audit is told of each change of a right and each denial; nil is nowhere.
+	Audit *ca.AuditLog
+	// Log is told of trouble; nil is slog.Default().
 	Log *slog.Logger
 }
 
@@ -67,6 +69,7 @@ type Manager struct {
 	id    *ca.Identity
 	store Store
 	life  time.Duration
+	audit *ca.AuditLog
 	log   *slog.Logger
 
 	mu       sync.Mutex // held over writes to the store too: what is acknowledged is durable and seen in one order
@@ -91,7 +94,7 @@ func NewManager(ctx context.Context, cfg ManagerConfig) (*Manager, error) {
 		return nil, fmt.Errorf("capability manager: %s is not of the kind %s", cfg.Identity.ID(), ca.KindCapability)
 	}
 	m := &Manager{
-		id: cfg.Identity, store: cfg.Store, life: cfg.Life, log: cfg.Log,
+		id: cfg.Identity, store: cfg.Store, life: cfg.Life, audit: cfg.Audit, log: cfg.Log,
 		state: newState(), watchers: map[*watcher]struct{}{},
 	}
 	if m.life == 0 {
@@ -233,7 +236,7 @@ func (m *Manager) changeACL(ctx context.Context, service string, change func(*AC
 		return nil, err
 	}
 	m.state.acls[service] = next
-	m.log.Info("acl changed", "audit", true, "by", peer.ID, "service", service, "version", next.Version)
+	m.record(ca.Record{Event: "acl", By: peer.ID, About: service, Detail: next.text()})
 	for w := range m.watchers {
 		w.add(service)
 	}
@@ -253,7 +256,7 @@ func (m *Manager) DeleteACL(ctx context.Context, r *pb.DeleteACLRequest) (*pb.AC
 			return nil, status.Errorf(codes.Unavailable, "delete the ACL of %s: %v", r.Service, err)
 		}
 		delete(m.state.acls, r.Service)
-		m.log.Info("acl deleted", "audit", true, "by", peer.ID, "service", r.Service)
+		m.record(ca.Record{Event: "delete acl", By: peer.ID, About: r.Service})
 		for w := range m.watchers {
 			w.add(r.Service)
 		}
@@ -267,11 +270,16 @@ func (m *Manager) SetGroup(ctx context.Context, r *pb.SetGroupRequest) (*pb.Grou
 	if err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.setGroup(ctx, peer, r)
+}
+
+// setGroup replaces the members of a group. It is called with the lock held.
+func (m *Manager) setGroup(ctx context.Context, peer ca.Peer, r *pb.SetGroupRequest) (*pb.Group, error) {
 	if err := checkMembers(r); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	members := ids(r.Members)
 	for _, id := range members {
 		if len(m.state.member[id]) >= maxGroupsOf && !slices.Contains(m.state.groups[r.Name], id) {
@@ -290,7 +298,7 @@ func (m *Manager) SetGroup(ctx context.Context, r *pb.SetGroupRequest) (*pb.Grou
 		return nil, err
 	}
 	m.state.setGroup(r.Name, members)
-	m.log.Info("group changed", "audit", true, "by", peer.ID, "group", r.Name, "members", len(members))
+	m.record(ca.Record{Event: "group", By: peer.ID, About: r.Name, Detail: fmt.Sprintf("%d members", len(members))})
 	return m.group(r.Name), nil
 }
 
@@ -339,7 +347,7 @@ func (m *Manager) RevokePrincipal(ctx context.Context, r *pb.RevokePrincipalRequ
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log.Info("principal revoked", "audit", true, "by", peer.ID, "principal", id)
+	m.record(ca.Record{Event: "revoke", By: peer.ID, ID: id})
 	return &pb.RevokePrincipalResponse{Version: 1}, m.revoke(ctx, id)
 }
 
@@ -387,8 +395,9 @@ func (m *Manager) owner(ctx context.Context, service string) (ca.Peer, error) {
 		return ca.Peer{}, status.Error(codes.InvalidArgument, err.Error())
 	}
 	if peer.ID != owner {
-		m.log.Warn("denied", "audit", true, "by", peer.ID, "service", service)
-		return ca.Peer{}, status.Errorf(codes.PermissionDenied, "only %s may see or change this ACL", owner)
+		err := status.Errorf(codes.PermissionDenied, "only %s may see or change this ACL", owner)
+		m.record(ca.Record{Event: "acl", By: peer.ID, About: service, Denied: status.Convert(err).Message()})
+		return ca.Peer{}, err
 	}
 	return peer, nil
 }
@@ -400,8 +409,18 @@ func (m *Manager) admin(ctx context.Context) (ca.Peer, error) {
 		return ca.Peer{}, err
 	}
 	if admin, _ := ca.MakeID(m.id.ID().Domain(), ca.KindUser, "admin"); peer.ID != admin {
-		m.log.Warn("denied", "audit", true, "by", peer.ID)
-		return ca.Peer{}, status.Errorf(codes.PermissionDenied, "only %s may do that", admin)
+		err := status.Errorf(codes.PermissionDenied, "only %s may do that", admin)
+		m.record(ca.Record{Event: "administration", By: peer.ID, Denied: status.Convert(err).Message()})
+		return ca.Peer{}, err
 	}
 	return peer, nil
+}
+
+// record writes to the audit log. What it is about has happened or been refused already, so trouble with the log is told
+// to its operator and not to the caller.
+func (m *Manager) record(r ca.Record) {
+	r.Time = m.id.Now()
+	if err := m.audit.Write(r); err != nil {
+		m.log.Error("cannot write the audit log", "error", err)
+	}
 }

@@ -121,6 +121,23 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// A ban of the principal ends every capability that speaks for it, whoever holds it by now.
+func TestTheCapabilitiesOfTheBannedEnd(t *testing.T) {
+	s := newSite(t)
+	user, creator, server := s.identity(ca.KindUser, "u"), s.identity(ca.KindAPC, "a"), s.identity(ca.KindSDS, "s")
+	token := narrow(t, s.token(user), user, Narrowing{Delegate: creator.Public()})
+	v := NewVerifier(server, nil)
+	if _, err := v.Verify(token, creator.Public()); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Adopt(ca.State{Roots: server.Roots(), Banned: []ca.ID{user.ID()}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(token, creator.Public()); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}
+
 func TestCapabilitiesExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

@@ -122,6 +122,8 @@ func (v *Verifier) Verify(token []byte, holder ed25519.PublicKey) (Claims, error
 		return Claims{}, invalid("it expired at %s: get a new one", c.Expires.UTC().Format(time.RFC3339))
 	case !c.Holder.Equal(holder):
 		return Claims{}, invalid("it is presented by another key than its holder's")
+	case v.id.Banned(c.Principal):
+		return Claims{}, invalid("%s is banned by its authority", c.Principal)
 	case v.revoked != nil && v.revoked.Revoked(c.Principal, c.Epoch):
 		return Claims{}, invalid("the rights of %s have changed since it was issued: get a new one", c.Principal)
 	}

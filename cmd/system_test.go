@@ -22,6 +22,12 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
+	if bin = os.Getenv(insideAvahi); bin != "" { // built already
+		os.Exit(m.Run())
+	}
+	if how := os.Getenv(flooder); how != "" {
+		os.Exit(floodMain(how))
+	}
 	root, err := filepath.Abs("..")
 	if err != nil {
 		panic(err)
@@ -98,11 +104,17 @@ func (s *system) dev() {
 		"--group", fmt.Sprintf("%s:%d", s.group, s.port))
 }
 
-// run starts a daemon with a configuration.
+// run starts a daemon with a configuration, on the system's channel.
 func (s *system) run(name, config string) {
 	s.t.Helper()
+	s.runOn(name, fmt.Sprintf("{group: '%s:%d'}", s.group, s.port), config)
+}
+
+// runOn starts a daemon that finds the server as it is told to.
+func (s *system) runOn(name, discovery, config string) {
+	s.t.Helper()
 	file := filepath.Join(s.dir, name+".yaml")
-	text := fmt.Sprintf("state: %s/%s\nready: %s/%s.ready\ndiscovery: {group: '%s:%d'}\n%s", s.dir, name, s.dir, name, s.group, s.port, config)
+	text := fmt.Sprintf("state: %s/%s\nready: %s/%s.ready\ndiscovery: %s\n%s", s.dir, name, s.dir, name, discovery, config)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}

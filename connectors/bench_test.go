@@ -30,20 +30,30 @@ func BenchmarkHop(b *testing.B) {
 		compare(b, "x-handoff", handOff(b), hop(b, w, r, 0), 0)
 	})
 	b.Run("tcp", func(b *testing.B) {
-		w, r := relayed(b, "application/octet-stream", overTCP)
+		w, r := relayed(b, connectorstest.Processes, "application/octet-stream", overTCP)
 		compare(b, "x-bare-relay", bareTCP(b), hop(b, w, r, 0), 100*time.Microsecond)
 	})
-	b.Run("udp", func(b *testing.B) {
-		w, r := relayed(b, "application/octet-stream", func(p connectorstest.Process) connectors.Transport {
-			return udp.New(udp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
+	for _, ends := range []struct {
+		name string
+		make processes
+	}{{"", connectorstest.Trunked}, {"-own-socket", connectorstest.Processes}} {
+		b.Run("udp"+ends.name, func(b *testing.B) {
+			w, r := relayed(b, ends.make, "application/octet-stream", overUDP)
+			compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, 0), 100*time.Microsecond)
 		})
-		compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, 0), 100*time.Microsecond)
-	})
-	b.Run("rtp", func(b *testing.B) {
-		// The media time of the ADUs is that of the turns, so that pacing never waits.
-		w, r := relayed(b, "audio/L16;channels=8;rate=192000", overRTP)
-		compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, time.Second*adu/16/192_000), 300*time.Microsecond)
-	})
+		b.Run("rtp"+ends.name, func(b *testing.B) {
+			// The media time of the ADUs is that of the turns, so that pacing never waits.
+			w, r := relayed(b, ends.make, "audio/L16;channels=8;rate=192000", overRTP)
+			compare(b, "x-bare-relay", bareUDP(b), hop(b, w, r, time.Second*adu/16/192_000), 300*time.Microsecond)
+		})
+	}
+}
+
+// processes makes processes with trunks or without.
+type processes func(testing.TB, string, ...world.World) []connectorstest.Process
+
+func overUDP(p connectorstest.Process) connectors.Transport {
+	return udp.New(udp.Config{Hops: p.Hops, Identity: p.Identity, World: p.World})
 }
 
 func overTCP(p connectorstest.Process) connectors.Transport {
@@ -55,10 +65,10 @@ func overRTP(p connectorstest.Process) connectors.Transport {
 }
 
 // relayed makes two hops and what reads from the first and writes to the second.
-func relayed(b *testing.B, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
-	p := connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real())
-	w, in := join(b, p, typ, make)
-	out, r := join(b, p, typ, make)
+func relayed(b *testing.B, ends processes, typ string, make func(connectorstest.Process) connectors.Transport) (connectors.Writer, connectors.Reader) {
+	p := ends(b, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+	w, in := join(b, []connectorstest.Process{p[1], p[0]}, typ, make)
+	out, r := join(b, []connectorstest.Process{p[2], p[1]}, typ, make)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := goes(func() error {
 		a, err := in.Read(ctx)
@@ -222,20 +232,22 @@ func bareTCP(b *testing.B) carrier {
 	return carrier{func() error { _, err := out.Write(frame); return err }, arrived}
 }
 
+// bareUDPPipe is two plain sockets.
+func bareUDPPipe(b *testing.B) (in *net.UDPConn, out net.Conn) {
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
+		b.Fatal(err)
+	}
+	return l.(*net.UDPConn), out
+}
+
 // bareUDP is plain sockets with a relay between them.
 func bareUDP(b *testing.B) carrier {
-	pipe := func() (in *net.UDPConn, out net.Conn) {
-		l, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		if out, err = net.Dial("udp", l.LocalAddr().String()); err != nil {
-			b.Fatal(err)
-		}
-		return l.(*net.UDPConn), out
-	}
-	in, out := pipe()
-	behind, ahead := pipe()
+	in, out := bareUDPPipe(b)
+	behind, ahead := bareUDPPipe(b)
 	between, got := make([]byte, 2048), make([]byte, 2048)
 	done := goes(func() error {
 		n, err := in.Read(between)

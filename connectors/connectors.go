@@ -22,6 +22,31 @@ type ADU struct {
 	Seq uint64
 	// Mark says what ends with this ADU.
 	Mark Mark
+	// Stamp says how old the ADU is; nil on most.
+	Stamp *Stamp
+}
+
+// Stamp is how long an ADU, or what it was made of, has been under way. Every fiftieth has one. It is a sum of durations,
+// each measured by one clock, and of estimates of the links between: no two clocks are compared.
+type Stamp struct {
+	// Age is what it was when it arrived here, with the link that it came by.
+	Age time.Duration
+	// Arrived is when that was. What it waits at the receiving end, a playout too, is this node's.
+	Arrived time.Time
+}
+
+// Now is the age at the time.
+func (s *Stamp) Now(now time.Time) time.Duration { return s.Age + max(now.Sub(s.Arrived), 0) }
+
+// MaxAge bounds what is taken from another node as an age.
+const MaxAge = time.Hour
+
+// Received is the stamp of what arrives with an age, by a link with the delay; nil when the age is none.
+func Received(age, link time.Duration, now time.Time) *Stamp {
+	if age < 0 || age > MaxAge {
+		return nil
+	}
+	return &Stamp{Age: age + link, Arrived: now}
 }
 
 // Mark says what ends with an ADU. The values are bits.
@@ -118,6 +143,9 @@ type Hop struct {
 	Type Type
 	// Peer is the SPIFFE ID that the other end must have; empty on transports that stay inside the process.
 	Peer string
+	// Exit says, at the receiving end, that what flows is played to a listener from here on: the place of the one playout
+	// buffer of a media segment.
+	Exit bool
 }
 
 // StreamID names one hop on the node that receives it.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ninja/connectors"
 	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
@@ -19,15 +21,19 @@ import (
 // BenchmarkStreams runs many paced streams of 20 ms L16 at once, on one core: a source, an encrypted rtp hop, a gain, an
 // encrypted rtp hop, a listener, all in this process. It reports the share that was lost (aim 0) and the 99th percentile
 // of the time from source to listener (aim below 20 ms); an iteration is a second of all the streams. The aim is 1,000.
+// gstreamer= is the same transform in GStreamer in the same run, with plain RTP.
 func BenchmarkStreams(b *testing.B) {
 	for _, n := range []int{100, 300, 500, 1000} {
 		b.Run(fmt.Sprint("streams=", n), func(b *testing.B) { streams(b, n) })
+	}
+	for _, n := range []int{100, 300, 500} {
+		b.Run(fmt.Sprint("gstreamer=", n), func(b *testing.B) { gstreamer(b, n) })
 	}
 }
 
 func streams(b *testing.B, n int) {
 	const typ = "audio/L16;channels=1;rate=8000"
-	p := connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real())
+	p := connectorstest.Trunked(b, "127.0.0.1:0", world.Real(), world.Real())
 	all := make([]*stream, n)
 	for i := range all {
 		all[i] = &stream{}
@@ -38,6 +44,7 @@ func streams(b *testing.B, n int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	begin := time.Now().Add(100 * time.Millisecond)
+	used := processor()
 	b.ResetTimer()
 	var sources sync.WaitGroup
 	for i, s := range all {
@@ -49,6 +56,7 @@ func streams(b *testing.B, n int) {
 	sources.Wait()
 	time.Sleep(100 * time.Millisecond)
 	b.StopTimer()
+	used = processor() - used
 	cancel()
 	work.Wait()
 	var took []time.Duration
@@ -69,6 +77,15 @@ func streams(b *testing.B, n int) {
 	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "p99-ms")
 	b.ReportMetric(float64(median(took))/1e6, "p50-ms")
 	b.ReportMetric(100*float64(sent-len(took))/float64(sent), "%lost")
+	b.ReportMetric(used.Seconds()/b.Elapsed().Seconds(), "cores")
+	b.ReportMetric(float64(used.Microseconds())/float64(len(took)), "cpu-us/adu")
+}
+
+// processor is the time that the process has used of the processors.
+func processor() time.Duration {
+	var u unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // stream is one path: out to in, gain, ahead to behind.

@@ -55,6 +55,8 @@ type Node struct {
 	Memory int64   `xml:"memory,attr,omitempty"`
 	// Region groups nodes that are near each other; "" is the default region.
 	Region string `xml:"region,attr,omitempty"`
+	// External lists what a proxy may reach outside the system, as ParseExternal reads it, with spaces between.
+	External string `xml:"external,attr,omitempty"`
 }
 
 // Data names external data that the publisher serves at its node's data address, by hash.
@@ -125,6 +127,33 @@ func ParseDescription(b []byte) (*Description, error) {
 		return nil, fmt.Errorf("description of %s %q: %w", d.Kind, d.Name, err)
 	}
 	return &d, nil
+}
+
+// ParseSpec reads an operator element, as an author writes it who does not know yet where it will run: alone, in the
+// namespace of descriptions, or as the only one of a service element, whose node element need not be there.
+func ParseSpec(b []byte) (*Spec, error) {
+	var s struct {
+		XMLName xml.Name
+		Spec
+		Operators []Spec `xml:"operator"`
+	}
+	if err := xml.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("operator: %w", err)
+	}
+	if s.XMLName.Space != Namespace || s.XMLName.Local != "operator" && s.XMLName.Local != "service" {
+		return nil, fmt.Errorf("operator: the document is a %s of the namespace %q: want <operator xmlns=%q ...>", s.XMLName.Local, s.XMLName.Space, Namespace)
+	}
+	spec := s.Spec
+	if s.XMLName.Local == "service" {
+		if len(s.Operators) != 1 {
+			return nil, fmt.Errorf("operator: the service has %d operator elements: want one", len(s.Operators))
+		}
+		spec = s.Operators[0]
+	}
+	if err := spec.check(); err != nil {
+		return nil, fmt.Errorf("operator %q: %w", spec.Name, err)
+	}
+	return &spec, nil
 }
 
 // Marshal writes the description, indented, after checking it.

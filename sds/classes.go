@@ -21,7 +21,7 @@ func (s *store) reclass(ids []string) {
 		}
 		from := e.class
 		s.editor(from).Remove(e.slot)
-		e.slot = s.editor(to).Add(e.doc())
+		e.slot = s.editor(to).Add(&e.Doc)
 		e.class = to
 		s.changes = append(s.changes, change{id: id, before: e.record, after: e.record, closed: from, visible: to})
 	}
@@ -42,9 +42,9 @@ func (s *store) checkFresh() {
 
 // classOf is the class that a service belongs to under its present ACL.
 func (s *store) classOf(r *record) *class {
-	who := []capability.Who{capability.Who(r.owner)}
+	who := []capability.Who{capability.Who(r.Owner)}
 	if s.cfg.ACLs != nil {
-		if acl := s.cfg.ACLs.ACL(r.id()); acl != nil {
+		if acl := s.cfg.ACLs.ACL(r.ID); acl != nil {
 			for _, e := range acl.Entries {
 				if e.Ops&capability.Find != 0 {
 					who = append(who, e.Who)
@@ -61,5 +61,16 @@ func (s *store) classOf(r *record) *class {
 	for i, w := range who {
 		parts[i] = string(w)
 	}
-	return &class{key: strings.Join(parts, "\n"), who: who}
+	return s.known(&class{key: strings.Join(parts, "\n"), who: who})
+}
+
+// known is the one copy of a class that has services.
+func (s *store) known(c *class) *class {
+	if e := s.editors[c.key]; e != nil {
+		return e.class
+	}
+	if d, ok := s.snapshot.Load().classes.Get(door{who: c.who[0], key: c.key}); ok {
+		return d.class
+	}
+	return c
 }

@@ -13,15 +13,18 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
 	"ninja/sds/index"
+	"ninja/sds/schema"
 	"ninja/sds/sdspb"
 )
 
@@ -45,6 +48,7 @@ type Client struct {
 	cfg  ClientConfig
 	conn *grpc.ClientConn
 	rpc  sdspb.DiscoveryClient
+	keep uint32 // services that a session's server may mention again by handle
 	// life ends with Close, and all sessions with it.
 	life context.Context
 	end  context.CancelFunc
@@ -85,12 +89,17 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(connect),
+		// A server that comes back is found within seconds, however long it was away: the standard waits up to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: backoffLeast, Multiplier: 1.6, Jitter: 0.3, MaxDelay: backoffMost},
+			MinConnectTimeout: 5 * time.Second,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("sds: server address %q: %w", cfg.Address, err)
 	}
-	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), verified: make(map[[32]byte]time.Time), owners: make(map[[32]byte]ca.Peer)}
+	c := &Client{cfg: cfg, conn: conn, rpc: sdspb.NewDiscoveryClient(conn), keep: keepMost, verified: make(map[[32]byte]time.Time), owners: make(map[[32]byte]ca.Peer)}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
@@ -218,10 +227,15 @@ func (q Query) message(count bool) *sdspb.Question {
 func (c *Client) ask(ctx context.Context, capability []byte, q *sdspb.Question) (*answer, error) {
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
+	// The same question is the same bytes, by which the server's session knows it again.
+	question, err := proto.MarshalOptions{Deterministic: true}.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
 	wait := backoffLeast
 	var last error
 	for {
-		a, err := c.askOnce(ctx, capability, q)
+		a, err := c.askOnce(ctx, capability, question)
 		if err != nil && ctx.Err() != nil && last != nil {
 			err = fmt.Errorf("%w; before that: %w", err, last) // why there was no answer in time
 		}
@@ -239,12 +253,12 @@ func (c *Client) ask(ctx context.Context, capability []byte, q *sdspb.Question) 
 
 func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
+		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, defaultTimeout)
 }
 
-func (c *Client) askOnce(ctx context.Context, capability []byte, q *sdspb.Question) (*answer, error) {
+func (c *Client) askOnce(ctx context.Context, capability, question []byte) (*answer, error) {
 	own, err := c.capability(ctx)
 	if err != nil {
 		return nil, err
@@ -253,7 +267,7 @@ func (c *Client) askOnce(ctx context.Context, capability []byte, q *sdspb.Questi
 	if err != nil {
 		return nil, err
 	}
-	return s.ask(ctx, own, capability, q)
+	return s.ask(ctx, own, capability, question)
 }
 
 // capability is the client's own, or nothing.
@@ -269,18 +283,13 @@ func (c *Client) capability(ctx context.Context) ([]byte, error) {
 }
 
 // open verifies what the server sent, as far as it is not values of selected paths.
-func (c *Client) open(messages []*sdspb.Found, selected int) []Found {
-	out := make([]Found, 0, len(messages))
-	for _, m := range messages {
-		var f Found
-		var err error
-		if selected > 0 {
-			f, err = selection(m, selected)
-		} else {
-			f, err = c.verify(m)
-		}
+func (c *Client) open(items []item, selected int) []Found {
+	out, now := make([]Found, 0, len(items)), c.cfg.World.Now()
+	for i := range items {
+		f, err := items[i].open(c, selected, now)
 		if err != nil {
-			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", m.GetOwner(), "name", m.GetName(), "error", err)
+			b := &items[i].body
+			c.cfg.Log.Warn("left out of the answer", "server", c.cfg.Address, "owner", b.Owner, "name", b.Name, "error", err)
 			continue
 		}
 		out = append(out, f)
@@ -288,53 +297,44 @@ func (c *Client) open(messages []*sdspb.Found, selected int) []Found {
 	return out
 }
 
-// selection reads a service of which values were selected.
-func selection(m *sdspb.Found, selected int) (Found, error) {
-	owner, err := ca.ParseID(m.GetOwner())
-	if err != nil {
-		return Found{}, err
-	}
-	if len(m.GetValues()) != selected {
-		return Found{}, fmt.Errorf("values of %d paths, want %d: the server does not know the question's select", len(m.GetValues()), selected)
-	}
-	f := Found{
-		ID: m.GetOwner() + "#" + m.GetName(), Owner: owner, Name: m.GetName(), Version: m.GetVersion(), Numbers: m.GetNumbers(),
-		Age: time.Duration(m.GetAgeMs()) * time.Millisecond,
-	}
-	for _, v := range m.GetValues() {
-		f.Values = append(f.Values, v.GetValue())
-	}
-	return f, nil
-}
-
-// verify checks the owner's chain, signature and document, once for each body while it is remembered.
+// verify opens a service that a watch was told of.
 func (c *Client) verify(m *sdspb.Found) (Found, error) {
 	b := announce.Body{
 		Owner: ca.ID(m.GetOwner()), Name: m.GetName(), Version: m.GetVersion(), Description: m.GetDescription(),
 		Signature: m.GetSignature(), Chain: m.GetChain(),
 	}
+	if _, err := c.check(b); err != nil {
+		return Found{}, err
+	}
+	return Found{
+		ID: b.ID(), Owner: b.Owner, Name: b.Name, Version: b.Version, Description: b.Description, Numbers: m.GetNumbers(),
+		Age: time.Duration(min(m.GetAgeMs(), maxAge)) * time.Millisecond,
+	}, nil
+}
+
+// check checks the owner's chain, signature and document, once for each body while it is remembered. It says until when
+// the chain holds.
+func (c *Client) check(b announce.Body) (until time.Time, err error) {
 	key := digest(b)
 	now := c.cfg.World.Now()
 	c.mu.Lock()
 	until, known := c.verified[key]
 	c.mu.Unlock()
-	if !known || now.After(until) {
-		peer, err := c.owner(b.Chain, now)
-		if err == nil {
-			err = b.VerifyBy(peer)
-		}
-		if err != nil {
-			return Found{}, err
-		}
-		if _, err := check.Parse(b.Description); err != nil {
-			return Found{}, err
-		}
-		c.remember(key, peer.Leaf.NotAfter)
+	if known && !now.After(until) {
+		return until, nil
 	}
-	return Found{
-		ID: b.ID(), Owner: b.Owner, Name: b.Name, Version: b.Version, Description: b.Description, Numbers: m.GetNumbers(),
-		Age: time.Duration(m.GetAgeMs()) * time.Millisecond,
-	}, nil
+	peer, err := c.owner(b.Chain, now)
+	if err == nil {
+		err = b.VerifyBy(peer)
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	if _, err := check.Parse(b.Description); err != nil {
+		return time.Time{}, err
+	}
+	c.remember(key, peer.Leaf.NotAfter)
+	return peer.Leaf.NotAfter, nil
 }
 
 // owner verifies a chain, once while it is remembered.
@@ -451,12 +451,54 @@ func (c *Client) RegisterSchema(ctx context.Context, name string, version uint32
 	return nil
 }
 
+// Schemas lists the schemas that descriptions may claim at the server, by name and version; name "" is all.
+func (c *Client) Schemas(ctx context.Context, name string) ([]schema.Info, error) {
+	m, err := c.schemas(ctx, &sdspb.SchemasRequest{Version: 1, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	var out []schema.Info
+	for _, s := range m.GetSchemas() {
+		out = append(out, schema.Info{Name: s.GetName(), Version: s.GetSchemaVersion(), Size: int(s.GetSize())})
+	}
+	return out, nil
+}
+
+// Schema is the text of one.
+func (c *Client) Schema(ctx context.Context, name string, version uint32) ([]byte, error) {
+	m, err := c.schemas(ctx, &sdspb.SchemasRequest{Version: 1, Name: name, SchemaVersion: version})
+	if err != nil {
+		return nil, err
+	}
+	if len(m.GetSchemas()) != 1 {
+		return nil, c.failed("get a schema", fmt.Errorf("%d answers for %s/%d", len(m.GetSchemas()), name, version))
+	}
+	return m.GetSchemas()[0].GetDtd(), nil
+}
+
+func (c *Client) schemas(ctx context.Context, req *sdspb.SchemasRequest) (*sdspb.SchemasResponse, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	m, err := c.rpc.Schemas(ctx, req, grpc.WaitForReady(true))
+	if err != nil {
+		return nil, c.failed("ask for schemas", err)
+	}
+	return m, nil
+}
+
 // ServerStatus is what a server says of itself.
 type ServerStatus struct {
 	Server       ca.ID
 	Started, Now time.Time
 	// Refused are the latest refusals of the client's own announcements.
-	Refused []announce.Refused
+	Refused []Refusal
+}
+
+// Refusal is one of a client's own announcements that the server did not take.
+type Refusal struct {
+	Name string    // of the service
+	At   time.Time // by the server's clock
+	announce.Refused
 }
 
 // Status asks who answers.
@@ -469,7 +511,9 @@ func (c *Client) Status(ctx context.Context) (ServerStatus, error) {
 	}
 	out := ServerStatus{Server: ca.ID(m.GetServer()), Started: time.UnixMilli(m.GetStartedUnixMs()), Now: time.UnixMilli(m.GetNowUnixMs())}
 	for _, r := range m.GetRefused() {
-		out.Refused = append(out.Refused, announce.Refused{Reason: announce.Reason(r.GetReason()), Detail: r.GetName() + ": " + r.GetDetail()})
+		out.Refused = append(out.Refused, Refusal{
+			Name: r.GetName(), At: time.UnixMilli(r.GetAtUnixMs()), Refused: announce.Refused{Reason: announce.Reason(r.GetReason()), Detail: r.GetDetail()},
+		})
 	}
 	return out, nil
 }

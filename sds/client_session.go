@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"ninja/sds/sdspb"
 )
@@ -20,7 +23,7 @@ var errBroken = errors.New("the session broke")
 
 // answer is the whole answer to a question.
 type answer struct {
-	found   []*sdspb.Found
+	found   []item
 	count   uint64
 	explain *sdspb.Explanation
 	more    bool
@@ -28,12 +31,15 @@ type answer struct {
 	err     error
 }
 
-// clientSession is one stream to the server. Asking goroutines hand requests to its sender; its receiver hands out the
-// answers.
+// clientSession is one stream to the server. Asking goroutines hand requests to its sender, which sends all that wait as
+// one message; its receiver hands out the answers.
 type clientSession struct {
-	requests chan *sdspb.SessionRequest
+	requests chan outgoing
 	broken   chan struct{} // closed when the session is over
 	cancel   context.CancelFunc
+	gathers  atomic.Bool // the server understands SessionRequest.asks
+	keep     uint32
+	kept     kept // the receiver's
 
 	mu      sync.Mutex
 	hello   []byte // the capability that the server was told last
@@ -41,6 +47,12 @@ type clientSession struct {
 	last    uint64
 	pending map[uint64]*pending
 	err     error
+}
+
+// outgoing is one request: a packed Ask, or something else.
+type outgoing struct {
+	ask   []byte
+	other *sdspb.SessionRequest
 }
 
 type pending struct {
@@ -64,7 +76,7 @@ func (c *Client) present() (*clientSession, error) {
 	}
 	ctx, cancel := context.WithCancel(c.life)
 	s := &clientSession{
-		requests: make(chan *sdspb.SessionRequest, 2*sessionQueries), broken: make(chan struct{}), cancel: cancel, pending: make(map[uint64]*pending),
+		requests: make(chan outgoing, sessionAsks), broken: make(chan struct{}), cancel: cancel, pending: make(map[uint64]*pending), keep: c.keep,
 	}
 	c.session = s
 	c.all.Go(func() { s.run(ctx, c) })
@@ -82,8 +94,8 @@ func (s *clientSession) run(ctx context.Context, c *Client) {
 	c.all.Go(func() {
 		for {
 			select {
-			case m := <-s.requests:
-				if stream.Send(m) != nil {
+			case r := <-s.requests:
+				if s.transmit(stream, r) != nil {
 					return // the receiver learns why
 				}
 			case <-ctx.Done():
@@ -94,31 +106,132 @@ func (s *clientSession) run(ctx context.Context, c *Client) {
 	s.fail(s.receive(stream, c))
 }
 
+// transmit sends a request and those that wait behind it.
+func (s *clientSession) transmit(stream grpc.BidiStreamingClient[sdspb.SessionRequest, sdspb.SessionResponse], r outgoing) error {
+	if len(s.requests) == 0 {
+		runtime.Gosched() // whoever can ask now does so first
+	}
+	m, size := &sdspb.SessionRequest{Version: 1}, 0
+	for {
+		switch {
+		case r.other != nil:
+			if err := flushAsks(stream, m); err != nil {
+				return err
+			}
+			if err := stream.Send(r.other); err != nil {
+				return err
+			}
+			m, size = &sdspb.SessionRequest{Version: 1}, 0
+		case s.gathers.Load():
+			m.Asks = append(m.Asks, r.ask)
+			size += len(r.ask)
+		default:
+			a := new(sdspb.Ask)
+			if err := proto.Unmarshal(r.ask, a); err != nil {
+				return err
+			}
+			if err := stream.Send(&sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Ask{Ask: a}}); err != nil {
+				return err
+			}
+		}
+		if len(m.Asks) == sessionAsks || size > maxAnswer {
+			return flushAsks(stream, m)
+		}
+		select {
+		case r = <-s.requests:
+		default:
+			return flushAsks(stream, m)
+		}
+	}
+}
+
+func flushAsks(stream grpc.BidiStreamingClient[sdspb.SessionRequest, sdspb.SessionResponse], m *sdspb.SessionRequest) error {
+	if len(m.Asks) == 0 {
+		return nil
+	}
+	return stream.Send(m)
+}
+
 func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionRequest, sdspb.SessionResponse], c *Client) error {
+	var a packedAnswer
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		if m.GetId() == 0 {
-			c.cfg.Log.Warn("sds session", "server", c.cfg.Address, "problem", m.GetError())
-			continue
-		}
-		s.mu.Lock()
-		p := s.pending[m.GetId()]
-		if p != nil {
-			p.found, p.count, p.explain = append(p.found, m.GetFound()...), m.GetCount(), m.GetExplain()
-			p.more, p.cursor = m.GetMore(), m.GetCursor()
-			if m.GetLast() {
-				if m.GetCode() != 0 {
-					p.err = status.Error(codes.Code(m.GetCode()), m.GetError())
-				}
-				delete(s.pending, m.GetId())
-				close(p.done)
+		for _, b := range m.GetAnswers() {
+			if err = a.parse(b); err == nil {
+				err = s.take(&a)
+			}
+			if err != nil {
+				return err
+			}
+			if a.id == 0 {
+				c.cfg.Log.Warn("sds session", "server", c.cfg.Address, "problem", a.problem)
 			}
 		}
-		s.mu.Unlock()
+		switch {
+		case len(m.GetAnswers()) > 0:
+		case m.GetSpeaks() > 0:
+			s.gathers.Store(true)
+		case m.GetId() == 0:
+			c.cfg.Log.Warn("sds session", "server", c.cfg.Address, "problem", m.GetError())
+		default:
+			b, err := proto.Marshal(m) // from an older server, or before the hello was answered
+			if err == nil {
+				err = a.parse(b)
+			}
+			if err == nil {
+				err = s.take(&a)
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// take hands an answer, or a piece of one, to who waits for it. What it brings is kept even when nobody does.
+func (s *clientSession) take(a *packedAnswer) error {
+	var explain *sdspb.Explanation
+	if len(a.explain) > 0 {
+		explain = new(sdspb.Explanation)
+		if err := proto.Unmarshal(a.explain, explain); err != nil {
+			return err
+		}
+	}
+	items := make([]item, 0, len(a.found))
+	for _, b := range a.found {
+		f, err := parseFound(b)
+		if err != nil {
+			return err
+		}
+		it, err := s.kept.item(f, s.keep)
+		if err != nil {
+			return err
+		}
+		items = append(items, it)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pending[a.id]
+	if p == nil {
+		return nil
+	}
+	if p.found == nil {
+		p.found = items
+	} else {
+		p.found = append(p.found, items...)
+	}
+	p.count, p.explain, p.more, p.cursor = a.count, explain, a.more, bytes.Clone(a.cursor)
+	if a.last {
+		if a.code != 0 {
+			p.err = status.Error(codes.Code(a.code), a.problem)
+		}
+		delete(s.pending, a.id)
+		close(p.done)
+	}
+	return nil
 }
 
 // fail ends the session: whoever waits learns of it.
@@ -136,31 +249,25 @@ func (s *clientSession) failure() error {
 }
 
 // ask sends a question, after the capability if that is a new one, and waits for its answer.
-func (s *clientSession) ask(ctx context.Context, own, capability []byte, q *sdspb.Question) (*answer, error) {
-	ask := &sdspb.Ask{Question: q, Capability: capability}
+func (s *clientSession) ask(ctx context.Context, own, capability, question []byte) (*answer, error) {
+	a := packedAsk{question: question, capability: capability}
 	if deadline, ok := ctx.Deadline(); ok {
-		ask.TimeoutMs = uint32(max(1, time.Until(deadline).Milliseconds()))
+		a.timeout = uint64(max(1, time.Until(deadline).Milliseconds()))
 	}
 	s.mu.Lock()
-	var hello *sdspb.SessionRequest
-	if !s.told || !bytes.Equal(s.hello, own) {
-		hello = &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Hello{Hello: &sdspb.Hello{Capability: own}}}
-	}
+	hello := !s.told || !bytes.Equal(s.hello, own)
 	var p *pending
-	ask.Id, p = s.expect()
+	a.id, p = s.expect()
 	s.mu.Unlock()
-	defer s.forget(ask.Id)
-	if hello != nil && len(own) > 0 {
-		if err := s.send(ctx, hello); err != nil {
+	if hello {
+		if err := s.introduce(ctx, own); err != nil {
+			s.forget(a.id)
 			return nil, err
 		}
 	}
-	if hello != nil { // told only now: who asks meanwhile tells it once more, which does no harm
-		s.mu.Lock()
-		s.told, s.hello = true, own
-		s.mu.Unlock()
-	}
-	if err := s.send(ctx, &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Ask{Ask: ask}}); err != nil {
+	packed := appendAsk(make([]byte, 0, len(question)+len(capability)+32), a)
+	if err := s.send(ctx, outgoing{ask: packed}); err != nil {
+		s.forget(a.id)
 		return nil, err
 	}
 	select {
@@ -169,12 +276,25 @@ func (s *clientSession) ask(ctx context.Context, own, capability []byte, q *sdsp
 	case <-s.broken:
 		return nil, s.failure()
 	case <-ctx.Done():
+		s.forget(a.id)
 		select {
-		case s.requests <- &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Cancel{Cancel: ask.Id}}:
+		case s.requests <- outgoing{other: &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Cancel{Cancel: a.id}}}:
 		default: // too busy to say so; the server's own deadline ends it
 		}
 		return nil, ctx.Err()
 	}
+}
+
+// introduce tells the server the capability. Who asks meanwhile tells it once more, which does no harm.
+func (s *clientSession) introduce(ctx context.Context, own []byte) error {
+	hello := &sdspb.Hello{Capability: own, Speaks: wireVersion, Keep: s.keep}
+	if err := s.send(ctx, outgoing{other: &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Hello{Hello: hello}}}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told, s.hello = true, own
+	return nil
 }
 
 // expect makes an id whose answer is waited for. The caller holds mu.
@@ -191,7 +311,7 @@ func (s *clientSession) ping(ctx context.Context) error {
 	id, p := s.expect()
 	s.mu.Unlock()
 	defer s.forget(id)
-	if err := s.send(ctx, &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Ping{Ping: id}}); err != nil {
+	if err := s.send(ctx, outgoing{other: &sdspb.SessionRequest{Version: 1, Request: &sdspb.SessionRequest_Ping{Ping: id}}}); err != nil {
 		return err
 	}
 	select {
@@ -204,9 +324,9 @@ func (s *clientSession) ping(ctx context.Context) error {
 	}
 }
 
-func (s *clientSession) send(ctx context.Context, m *sdspb.SessionRequest) error {
+func (s *clientSession) send(ctx context.Context, r outgoing) error {
 	select {
-	case s.requests <- m:
+	case s.requests <- r:
 		return nil
 	case <-s.broken:
 		return s.failure()

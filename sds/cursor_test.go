@@ -16,6 +16,7 @@ import (
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/sds/announce"
+	"ninja/sds/index"
 	"ninja/sds/sdspb"
 )
 
@@ -155,8 +156,9 @@ func TestSelect(t *testing.T) {
 		}
 	}
 	// Who did not ask for values is not given any.
-	if f := c.open([]*sdspb.Found{{Owner: string(owner.ID()), Name: "p", Values: []*sdspb.Values{{Value: []string{"x"}}}}}, 0); len(f) != 0 {
-		t.Errorf("unsigned: %+v", f)
+	unsigned, err := new(kept).item(wireFound{owner: string(owner.ID()), name: "p", values: [][]string{{"x"}}}, 0)
+	if f := c.open([]item{unsigned}, 0); len(f) != 0 || err != nil {
+		t.Errorf("unsigned: %+v, %v", f, err)
 	}
 }
 
@@ -172,7 +174,7 @@ func TestFirstByIDAreCheap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, used, err := w.server.look(context.Background(), rights{grants: []capability.Who{capability.Who(owner.ID())}}, x)
+		res, used, err := w.server.look(context.Background(), rights{grants: []capability.Who{capability.Who(owner.ID())}}, x, index.Fuel)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,11 @@ func (w *town) identity(kind, name string) *ca.Identity {
 // client is a client of the principal, with a capability for itself, everyone and the groups.
 func (w *town) client(id *ca.Identity, groups ...capability.Who) *Client {
 	w.t.Helper()
-	token := w.tokens.issue(id, groups...)
+	return w.clientWith(id, w.tokens.issue(id, groups...))
+}
+
+func (w *town) clientWith(id *ca.Identity, token []byte) *Client {
+	w.t.Helper()
 	c, err := Dial(ClientConfig{Identity: id, World: world.Real(), Address: w.address, Capability: func(context.Context) ([]byte, error) { return token, nil }})
 	if err != nil {
 		w.t.Fatal(err)

@@ -134,12 +134,40 @@ func (w hiddenWorld) compare(t *testing.T, random *rand.Rand) (answers, found in
 			}
 		}
 	}
+	answers += w.compareSessions(ctx, t, worlds, questions, [][]byte{token, nil}, acls)
 	x, err := worlds[0].Status(callFrom(ctx, w.user), nil)
 	y, err2 := worlds[1].Status(callFrom(ctx, w.user), nil)
 	if err != nil || err2 != nil || !proto.Equal(x, y) {
 		t.Fatalf("status: %v %v %v %v", x, y, err, err2)
 	}
 	return answers, found
+}
+
+// compareSessions asks each question three times on one session, so that answers are remembered and services mentioned by
+// handle, while hidden services come and go in one of the worlds.
+func (w hiddenWorld) compareSessions(ctx context.Context, t *testing.T, worlds [2]*Server, questions []*sdspb.Question, tokens [][]byte, acls *fakeACLs) (answers int) {
+	acls.set(string(w.owner.ID())+"#late-hidden", "group:others")
+	for _, token := range tokens {
+		a, b := newQuiet(ctx, worlds[0], w.user, token), newQuiet(ctx, worlds[1], w.user, token)
+		for round := range 3 {
+			for _, q := range questions {
+				x, y := a.ask(t, q), b.ask(t, q)
+				if answers++; !bytes.Equal(x, y) {
+					t.Fatalf("round %d of a session: %v\nabsent: %q\nhidden: %q", round, q, x, y)
+				}
+			}
+			hidden := announce.Sign(w.owner, "late-hidden", uint64(time.Now().UnixNano())+uint64(answers), fmt.Appendf(nil, printer, "late", 2, 1))
+			if err := worlds[1].Put(hidden); err != nil {
+				t.Fatal(err)
+			}
+			if round == 1 {
+				worlds[1].Withdraw(w.owner.ID(), "late-hidden", hidden.Version)
+			}
+		}
+		worlds[0].meter.release(a.allowance)
+		worlds[1].meter.release(b.allowance)
+	}
+	return answers
 }
 
 // ask is everything that a caller sees of an answer.

@@ -40,6 +40,16 @@ func TestSchemas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	known, err := c.Schemas(ctx, "")
+	if err != nil || len(known) != 2 || known[1].Name != "a" || known[1].Version != 2 {
+		t.Errorf("known are %v, %v", known, err)
+	}
+	if text, err := c.Schema(ctx, "a", 2); err != nil || string(text) != "<!ELEMENT a (b?)><!ELEMENT b EMPTY>" {
+		t.Errorf("a/2 is %s, %v", text, err)
+	}
+	if _, err := c.Schema(ctx, "b", 2); status.Code(err) != codes.NotFound {
+		t.Errorf("b/2: %v", err)
+	}
 	const claim = "<a xmlns:s='urn:ninja:schema:1' s:schema='"
 	for i, x := range []struct{ description, want string }{
 		{claim + "a/1'><b/></a>", ""}, {claim + "a/2'/>", ""}, {"<z/>", ""},

@@ -24,6 +24,11 @@ type rights struct {
 	extra     *index.Query // what the capability is narrowed to; nil is not
 }
 
+// equal reports whether both find the same.
+func (r rights) equal(o rights) bool {
+	return r.principal == o.principal && r.extra == o.extra && slices.Equal(r.grants, o.grants)
+}
+
 // publisher is whose services a question of by may still find: while the ACLs are too old to be trusted, everybody
 // finds their own and nothing else, from that moment on. by is "" for anyone's; ok is false when nothing is left.
 func (s *Server) publisher(r rights, by string) (owner string, ok bool) {
@@ -74,6 +79,8 @@ func (s *Server) rights(h *holder) (rights, time.Time, error) {
 
 // question is a compiled Question.
 type question struct {
+	asker      ca.ID
+	asked      *sdspb.Question
 	query      *index.Query
 	by         string
 	limit      int
@@ -84,7 +91,6 @@ type question struct {
 	explain    bool
 	steps      map[string]float64 // of a watch
 	selected   []*index.Selector  // values that are wanted instead of descriptions
-	subject    []byte             // what its cursors are good for
 	after      *hit               // where an earlier answer ended; nil is none
 }
 
@@ -96,16 +102,22 @@ const stepsMost = 16
 
 // compile checks what is asked. Errors carry codes.InvalidArgument.
 func (s *Server) compile(who ca.ID, q *sdspb.Question) (*question, error) {
+	if q == nil { // nothing is asked for: everything
+		q = new(sdspb.Question)
+	}
 	out, err := compile(q)
 	if err != nil {
 		return nil, err
 	}
-	out.subject = subject(who, q)
+	out.asker, out.asked = who, q
 	if len(q.GetCursor()) > 0 {
-		out.after, err = s.cursors.open(out.subject, q.GetCursor())
+		out.after, err = s.cursors.open(out.subject(), q.GetCursor())
 	}
 	return out, err
 }
+
+// subject is what the question's cursors are good for.
+func (q *question) subject() []byte { return subject(q.asker, q.asked) }
 
 func compile(q *sdspb.Question) (*question, error) {
 	out := &question{by: q.GetBy(), limit: int(q.GetLimit()), descending: q.GetDescending(), countOnly: q.GetCountOnly(), explain: q.GetExplain()}
@@ -165,10 +177,22 @@ type hit struct {
 
 // result is what a search found.
 type result struct {
+	sources
 	hits    []hit // in order, cut to the limit
 	count   int
 	explain *sdspb.Explanation // nil when not asked for
 }
+
+// sources are the classes, by their stamps, and the owner that an answer came from. Whoever may still look into the same
+// classes for the same owner gets the same answer, unless it is ordered by numbers.
+type sources struct {
+	owner  string
+	some   bool     // anything could match
+	stamps []uint64 // of at most sourcesMost classes
+	many   bool     // there were more
+}
+
+const sourcesMost = 64
 
 // more reports whether the limit cut the answer.
 func (r *result) more(q *question) bool { return !q.countOnly && r.count > len(r.hits) }
@@ -176,17 +200,24 @@ func (r *result) more(q *question) bool { return !q.countOnly && r.count > len(r
 // search answers a question of who from one snapshot, from what r may find and nothing else.
 func (s *Server) search(ctx context.Context, who ca.ID, r rights, q *question) (out *result, err error) {
 	failed := s.meter.pay(ctx, who, func() (used int) {
-		out, used, err = s.look(ctx, r, q)
+		out, used, err = s.look(ctx, r, q, index.Fuel)
 		return used
 	})
-	if failed != nil {
-		return nil, status.FromContextError(failed).Err()
+	if failed == nil && ctx.Err() != nil {
+		failed = ctx.Err()
 	}
-	return out, err
+	switch {
+	case failed != nil:
+		return nil, status.FromContextError(failed).Err()
+	case err != nil:
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	return out, nil
 }
 
-// look is a search without regard to who pays for the fuel that it used.
-func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, used int, _ error) {
+// look is a search with so much fuel, without regard to who pays for what it used of it. The error is
+// index.ErrTooExpensive or that of ctx.
+func (s *Server) look(ctx context.Context, r rights, q *question, most int) (_ *result, used int, _ error) {
 	query := q.query
 	if r.extra != nil {
 		query = index.And(query, r.extra)
@@ -195,12 +226,12 @@ func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, us
 	if q.explain {
 		out.explain = new(sdspb.Explanation)
 	}
-	by, ok := s.publisher(r, q.by)
-	if !ok {
+	out.owner, out.some = s.publisher(r, q.by)
+	if !out.some {
 		return &out, used, nil
 	}
-	fuel := index.Fuel
-	defer func() { used = index.Fuel - fuel }()
+	fuel, by := most, out.owner
+	defer func() { used = most - fuel }()
 	take := func(d *index.Doc) bool {
 		if out.count++; out.count%256 == 0 && ctx.Err() != nil {
 			return false
@@ -208,7 +239,7 @@ func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, us
 		if q.countOnly {
 			return true
 		}
-		fuel -= len(d.Tree.Nodes) * q.paths()
+		fuel -= d.Tree.Len() * q.paths()
 		if h := q.hit(d.Item.(*record)); q.after == nil || q.compare(*q.after, h) < 0 {
 			out.hits = append(out.hits, h)
 		} else {
@@ -226,6 +257,11 @@ func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, us
 		open = s.store.snapshot.Load().open
 	}
 	open(r.grants, func(c *index.Class) bool {
+		if len(out.stamps) < sourcesMost {
+			out.stamps = append(out.stamps, c.Stamp)
+		} else {
+			out.many = true
+		}
 		var effort index.Effort
 		if q.byID() {
 			effort, err = c.Ordered(query, by, q.from(), q.limit+1, &fuel, take)
@@ -240,11 +276,11 @@ func (s *Server) look(ctx context.Context, r rights, q *question) (_ *result, us
 		}
 		return err == nil && ctx.Err() == nil
 	})
-	switch {
-	case ctx.Err() != nil:
-		return nil, used, status.FromContextError(ctx.Err()).Err()
-	case err != nil:
-		return nil, used, status.Error(codes.ResourceExhausted, err.Error())
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, used, err
 	}
 	q.sort(out.hits)
 	out.hits = out.hits[:min(len(out.hits), q.limit)]
@@ -286,13 +322,13 @@ func explainClass(x *sdspb.Explanation, c *index.Class, effort index.Effort, par
 }
 
 func (q *question) hit(r *record) hit {
-	h := hit{record: r, id: r.id(), rank: 2}
+	h := hit{record: r, id: r.ID, rank: 2}
 	if q.order == nil {
 		return h
 	}
 	if n, ok := r.live.Load().numbers[q.number]; ok {
 		h.value, h.rank = n, 0
-	} else if text, ok := q.order.Value(r.tree); ok {
+	} else if text, ok := q.order.ValueIn(r.Tree); ok {
 		if n, ok := index.Number(text); ok {
 			h.value, h.rank = n, 0
 		} else {
@@ -331,7 +367,7 @@ func (q *question) message(r *record, now time.Time) *sdspb.Found {
 	}
 	m.Description, m.Signature, m.Chain = nil, nil, nil
 	for _, s := range q.selected {
-		m.Values = append(m.Values, &sdspb.Values{Value: s.Values(r.tree)})
+		m.Values = append(m.Values, &sdspb.Values{Value: s.ValuesIn(r.Tree)})
 	}
 	return m
 }
@@ -340,8 +376,8 @@ func (q *question) message(r *record, now time.Time) *sdspb.Found {
 func (r *record) message(now time.Time) *sdspb.Found {
 	live := r.live.Load()
 	return &sdspb.Found{
-		Owner: string(r.owner), Name: r.name, Version: r.version, Description: []byte(r.tree.Source()), Signature: r.signature,
-		Chain: live.chain, Numbers: live.numbers, AgeMs: uint64(max(0, now.Sub(live.heard)).Milliseconds()),
+		Owner: r.Owner, Name: r.name(), Version: r.version, Description: []byte(r.Tree.Source()), Signature: []byte(r.signature),
+		Chain: certificates(live.chain), Numbers: live.numbers, AgeMs: uint64(max(0, now.Sub(live.heard)).Milliseconds()),
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
 	"ninja/sds/schema"
 	"ninja/sds/sdspb"
 )
@@ -42,8 +43,8 @@ type Config struct {
 	// Allowance is how much the questions and watches of one principal may look at in a second, in units of index.Fuel,
 	// before they have to wait, so that nobody slows the others; 0 is 20,000,000, about a third of a core.
 	Allowance int
-	// Schemas are those that descriptions may claim; who claims another is refused. nil is none to begin with. They are
-	// kept in memory: what is registered over the network is gone with the process.
+	// Schemas are those that descriptions may claim; who claims another is refused. nil is none to begin with. What is
+	// registered over the network is added to them, and gone with the process unless the set keeps it (schema.Set.Keep).
 	Schemas *schema.Set
 	// Registrar decides who may register schemas over the network; nil is nobody.
 	Registrar func(ca.Peer) error
@@ -206,7 +207,7 @@ type counters struct{ services, expired, refused, queries, watches atomic.Int64 
 
 // refuse counts and remembers a refusal.
 func (s *Server) refuse(owner ca.ID, name string, err error) *sdspb.Refusal {
-	r := &sdspb.Refusal{Name: name, Reason: string(announce.ReasonMalformed), Detail: err.Error()}
+	r := &sdspb.Refusal{Name: name, Reason: string(announce.ReasonMalformed), Detail: err.Error(), AtUnixMs: s.cfg.World.Now().UnixMilli()}
 	var refused *announce.Refused
 	if errors.As(err, &refused) {
 		r.Reason, r.Detail = string(refused.Reason), refused.Detail
@@ -263,7 +264,7 @@ func (s *Server) announce(peer ca.Peer, m *sdspb.Body) error {
 }
 
 // parse checks a description, also against the schema that it claims.
-func (s *Server) parse(description []byte) (*check.Document, error) {
+func (s *Server) parse(description []byte) (*index.Tree, error) {
 	tree, err := check.Parse(description)
 	if err == nil {
 		err = s.cfg.Schemas.Check(tree)
@@ -271,7 +272,7 @@ func (s *Server) parse(description []byte) (*check.Document, error) {
 	if err != nil {
 		return nil, &announce.Refused{Reason: announce.ReasonMalformed, Detail: "description: " + err.Error()}
 	}
-	return tree, nil
+	return index.Pack(tree), nil
 }
 
 // RegisterSchema adds a version of a schema.
@@ -291,6 +292,26 @@ func (s *Server) RegisterSchema(ctx context.Context, req *sdspb.RegisterSchemaRe
 	}
 	s.cfg.Log.Info("schema registered", "by", peer.ID, "name", req.GetName(), "version", req.GetSchemaVersion())
 	return &sdspb.RegisterSchemaResponse{}, nil
+}
+
+// Schemas tells what descriptions may claim.
+func (s *Server) Schemas(ctx context.Context, req *sdspb.SchemasRequest) (*sdspb.SchemasResponse, error) {
+	if _, err := caller(ctx); err != nil {
+		return nil, err
+	}
+	name, version := req.GetName(), req.GetSchemaVersion()
+	if name != "" && version != 0 {
+		text, ok := s.cfg.Schemas.Text(name, version)
+		if !ok {
+			return nil, status.Errorf(codes.NotFound, "there is no schema %.80q version %d", name, version)
+		}
+		return &sdspb.SchemasResponse{Schemas: []*sdspb.SchemasResponse_Schema{{Name: name, SchemaVersion: version, Size: uint32(len(text)), Dtd: text}}}, nil
+	}
+	out := new(sdspb.SchemasResponse)
+	for _, i := range s.cfg.Schemas.List(name) {
+		out.Schemas = append(out.Schemas, &sdspb.SchemasResponse_Schema{Name: i.Name, SchemaVersion: i.Version, Size: uint32(i.Size)})
+	}
+	return out, nil
 }
 
 // Status says who answers.
@@ -332,7 +353,7 @@ func (s *Server) Query(ctx context.Context, req *sdspb.QueryRequest) (*sdspb.Que
 		out.Found = append(out.Found, m)
 	}
 	if n := len(out.Found); out.More && n > 0 {
-		out.Cursor = s.cursors.seal(q.subject, &res.hits[n-1])
+		out.Cursor = s.cursors.seal(q.subject(), &res.hits[n-1])
 	}
 	return out, nil
 }

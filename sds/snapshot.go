@@ -21,6 +21,16 @@ func (c *class) visible(grants []capability.Who) bool {
 	return c != nil && slices.ContainsFunc(c.who, func(w capability.Who) bool { return slices.Contains(grants, w) })
 }
 
+// stamps tell snapshots of classes apart, also where nobody may keep them: a class that has a stamp never changes, and no
+// other class of the server ever has it.
+type stamps struct{ last uint64 }
+
+func (s *stamps) on(c *index.Class) *index.Class {
+	s.last++
+	c.Stamp = s.last
+	return c
+}
+
 // snapshot is everything that queries read. It is immutable.
 type snapshot struct {
 	classes *btree.BTreeG[door]
@@ -31,6 +41,7 @@ type snapshot struct {
 type door struct {
 	who   capability.Who
 	key   string
+	class *class
 	index *index.Class
 }
 
@@ -54,16 +65,16 @@ func (s *snapshot) class(c *class) *index.Class {
 }
 
 // with is the snapshot after a batch.
-func (s *snapshot) with(editors map[string]*editing) *snapshot {
+func (s *snapshot) with(editors map[string]*editing, stamp *stamps) *snapshot {
 	next := &snapshot{s.classes.Copy(), s.views}
 	for key, e := range editors {
-		done := e.Done()
+		done := stamp.on(e.Done())
 		for _, w := range e.who {
 			if done.Len() == 0 {
 				next.classes.Delete(door{who: w, key: key})
 				continue
 			}
-			next.classes.Set(door{w, key, done})
+			next.classes.Set(door{w, key, e.class, done})
 		}
 	}
 	return next
@@ -71,20 +82,15 @@ func (s *snapshot) with(editors map[string]*editing) *snapshot {
 
 // open calls f with every class that one of the grants opens, once each, until f says false.
 func (s *snapshot) open(grants []capability.Who, f func(*index.Class) bool) {
-	var seen map[string]bool
-	if len(grants) > 1 {
-		seen = make(map[string]bool)
-	}
-	for _, g := range grants {
+	for i, g := range grants {
 		more := true
 		s.classes.Ascend(door{who: g}, func(d door) bool {
-			if d.who != g || seen[d.key] {
-				return d.who == g
+			if d.who != g {
+				return false
 			}
-			if seen != nil {
-				seen[d.key] = true
+			if !slices.ContainsFunc(grants[:i], func(w capability.Who) bool { return slices.Contains(d.class.who, w) }) {
+				more = f(d.index)
 			}
-			more = f(d.index)
 			return more
 		})
 		if !more {

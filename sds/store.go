@@ -7,45 +7,66 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"ninja/ca"
 	"ninja/sds/announce"
-	"ninja/sds/check"
 	"ninja/sds/index"
 )
 
-// record is one version of a service. What refreshes change is behind live; all else never changes.
+// record is one version of a service, as the index holds it. What refreshes change is behind live; all else never changes.
 type record struct {
-	key       string // its id
-	owner     ca.ID
-	name      string
+	index.Doc
+	serial    uint64 // no other record of the server has it
 	version   uint64
-	signature []byte
-	tree      *check.Document // and the description itself
-	live      *atomic.Pointer[liveness]
+	signature string
+	live      atomic.Pointer[liveness]
+}
+
+func newRecord(b announce.Body, tree *index.Tree, serial uint64) *record {
+	r := &record{serial: serial, version: b.Version, signature: string(b.Signature)}
+	id := b.ID()
+	r.Doc = index.Doc{ID: id, Owner: id[:len(b.Owner)], Tree: tree, Item: r}
+	return r
 }
 
 // liveness is what a refresh renews; it is replaced whole.
 type liveness struct {
 	numbers map[string]float64
-	chain   [][]byte
+	chain   chain
 	heard   time.Time // monotonic
 }
 
-func (r *record) id() string { return r.key }
+// chain is an owner's certificate chain, packed as it travels; one copy serves all the services that came with it.
+type chain = unique.Handle[string]
 
-// doc is how the index holds it.
-func (r *record) doc() *index.Doc {
-	return &index.Doc{ID: r.key, Owner: string(r.owner), Tree: r.tree, Item: r}
+func makeChain(certificates [][]byte) chain {
+	return unique.Make(string(appendChain(nil, certificates)))
 }
+
+// certificates unpacks a chain.
+func certificates(c chain) (out [][]byte) {
+	_ = fields([]byte(c.Value()), func(_ protowire.Number, v field) error {
+		out = append(out, v.bytes)
+		return nil
+	})
+	return out
+}
+
+func (r *record) owner() ca.ID { return ca.ID(r.Owner) }
+
+// name is the owner's own name for the service: the ID is both.
+func (r *record) name() string { return r.ID[len(r.Owner)+1:] }
 
 // entry is the owner goroutine's view of a service.
 type entry struct {
 	*record
 	class   *class
 	slot    uint32
-	serial  uint64    // of its deadline
-	expires time.Time // monotonic: a jump of the wall clock expires nothing
+	gone    bool
+	expires time.Duration // since the store began, by the monotonic clock: a jump of the wall clock expires nothing
 }
 
 // change is one service that a batch changed. A nil record is one that was not there, or is no more.
@@ -59,16 +80,18 @@ type change struct {
 type store struct {
 	cfg      Config
 	services map[string]*entry
-	owned    map[ca.ID]int
+	owned    map[ca.ID]owner
 	gone     map[string]tombstone
 	expiry   deadlines
-	serial   uint64 // of the last service that was new
+	began    time.Time
+	records  uint64 // that were made
 	editors  map[string]*editing
 	changes  []change
 	open     bool // the ACLs were fresh when last looked at
 	stats    counters
 	watches  *watches
 	views    *views
+	stamps   *stamps
 	viewed   bool // a view came or went in this batch
 	builders sync.WaitGroup
 
@@ -107,9 +130,10 @@ const (
 
 func newStore(cfg Config) *store {
 	s := &store{
-		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]int), gone: make(map[string]tombstone),
-		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), views: newViews(), stopped: make(chan struct{}),
+		cfg: cfg, services: make(map[string]*entry), owned: make(map[ca.ID]owner), gone: make(map[string]tombstone),
+		editors: make(map[string]*editing), commands: make(chan command, commandQueue), watches: newWatches(), stamps: new(stamps), stopped: make(chan struct{}),
 	}
+	s.began, s.views = time.Now(), newViews(s.stamps)
 	s.open = cfg.ACLs == nil || cfg.ACLs.Fresh()
 	s.snapshot.Store(emptySnapshot())
 	return s
@@ -145,7 +169,7 @@ func (s *store) run(ctx context.Context) {
 			close(d)
 		}
 		if len(s.expiry) > 0 {
-			due.Reset(time.Until(s.expiry[0].at))
+			due.Reset(s.expiry[0].at - time.Since(s.began))
 		}
 	}
 }
@@ -189,7 +213,7 @@ func (s *store) do(f func()) error {
 const commandWait = 5 * time.Second
 
 // put takes a verified body whose document has been parsed.
-func (s *store) put(b announce.Body, tree *check.Document) (err error) {
+func (s *store) put(b announce.Body, tree *index.Tree) (err error) {
 	failed := s.do(func() { err = s.applyPut(b, tree, time.Now()) })
 	if failed != nil {
 		return failed
@@ -197,49 +221,55 @@ func (s *store) put(b announce.Body, tree *check.Document) (err error) {
 	return err
 }
 
-func (s *store) applyPut(b announce.Body, tree *check.Document, now time.Time) error {
+func (s *store) applyPut(b announce.Body, tree *index.Tree, now time.Time) error {
 	id := b.ID()
 	old := s.services[id]
 	if t, ok := s.gone[id]; ok && now.Before(t.until) && b.Version <= t.version {
 		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d was withdrawn: announce a newer version", id, t.version)}
 	}
-	live := &liveness{numbers: b.Numbers, chain: b.Chain, heard: now}
+	live := &liveness{numbers: b.Numbers, chain: makeChain(b.Chain), heard: now}
 	switch {
 	case old == nil:
-		if len(s.services) >= s.cfg.MaxServices || s.owned[b.Owner] >= s.cfg.MaxPerOwner {
+		if len(s.services) >= s.cfg.MaxServices || s.owned[b.Owner].services >= s.cfg.MaxPerOwner {
 			return &announce.Refused{Reason: announce.ReasonFull, Detail: fmt.Sprintf("the server keeps %d services, and %d of one owner: withdraw some, or announce to another server", s.cfg.MaxServices, s.cfg.MaxPerOwner)}
 		}
 	case b.Version < old.version:
 		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d: version %d is known: announce a newer version", id, b.Version, old.version)}
-	case b.Version == old.version && string(b.Description) != old.tree.Source():
+	case b.Version == old.version && string(b.Description) != old.Tree.Source():
 		return &announce.Refused{Reason: announce.ReasonReplay, Detail: fmt.Sprintf("%s version %d is known with other bytes: a changed description wants a new version", id, b.Version)}
 	case b.Version == old.version:
 		if len(b.Numbers) == 0 {
 			live.numbers = old.live.Load().numbers
 		}
 		s.watches.tellNumbers(id, old.record, old.class, old.live.Swap(live).numbers, live.numbers)
-		old.expires = now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))
+		old.expires = s.due(now, b.Lifetime)
 		return nil
 	}
-	r := &record{key: id, owner: b.Owner, name: b.Name, version: b.Version, signature: b.Signature, tree: tree, live: new(atomic.Pointer[liveness])}
+	s.records++
+	r := newRecord(b, tree, s.records)
 	r.live.Store(live)
-	next := &entry{record: r, expires: now.Add(lifetime(b.Lifetime, s.cfg.Lifetime))}
-	next.class = s.classOf(r)
-	c := change{id: id, after: r, visible: next.class}
-	if old != nil {
-		c.before, c.closed, next.serial = old.record, old.class, old.serial
-		s.editor(old.class).Remove(old.slot)
+	next := s.classOf(r)
+	c := change{id: r.ID, after: r, visible: next}
+	e := old
+	if e != nil {
+		c.before, c.closed = e.record, e.class
+		s.editor(e.class).Remove(e.slot)
 	} else {
-		s.owned[b.Owner]++
-		s.serial++
-		next.serial = s.serial
-		heap.Push(&s.expiry, deadline{next.expires, id, next.serial})
+		s.own(b.Owner)
+		e = new(entry)
+		s.services[r.ID] = e
+		heap.Push(&s.expiry, deadline{s.due(now, b.Lifetime), e})
 	}
-	next.slot = s.editor(next.class).Add(r.doc())
-	s.services[id] = next
+	e.record, e.class, e.expires = r, next, s.due(now, b.Lifetime)
+	e.slot = s.editor(next).Add(&r.Doc)
 	delete(s.gone, id)
 	s.changes = append(s.changes, c)
 	return nil
+}
+
+// due is when a service expires that was heard of now.
+func (s *store) due(now time.Time, asked time.Duration) time.Duration {
+	return now.Sub(s.began) + lifetime(asked, s.cfg.Lifetime)
 }
 
 // lifetime holds what was asked for within the bounds.
@@ -262,7 +292,7 @@ func (s *store) refresh(owner ca.ID, life time.Duration, pairs []announce.Pair) 
 			old := e.live.Load()
 			e.live.Store(&liveness{numbers: p.Numbers, chain: old.chain, heard: now})
 			s.watches.tellNumbers(string(owner)+"#"+p.Name, e.record, e.class, old.numbers, p.Numbers)
-			e.expires = now.Add(lifetime(life, s.cfg.Lifetime))
+			e.expires = s.due(now, life)
 		}
 	})
 	if err != nil {
@@ -290,27 +320,25 @@ func (s *store) withdraw(owner ca.ID, name string, version uint64) {
 func (s *store) remove(id string, e *entry) {
 	s.editor(e.class).Remove(e.slot)
 	delete(s.services, id)
-	if s.owned[e.owner]--; s.owned[e.owner] == 0 {
-		delete(s.owned, e.owner)
-	}
+	e.gone = true
+	s.disown(e.owner())
 	s.changes = append(s.changes, change{id: id, before: e.record, closed: e.class})
 }
 
 // expire removes what was not refreshed in time.
 func (s *store) expire(now time.Time) {
-	for len(s.expiry) > 0 && !s.expiry[0].at.After(now) {
-		d := s.expiry[0]
-		e := s.services[d.id]
-		switch {
-		case e == nil || e.serial != d.serial: // withdrawn meanwhile
+	at := now.Sub(s.began)
+	for len(s.expiry) > 0 && s.expiry[0].at <= at {
+		switch e := s.expiry[0].entry; {
+		case e.gone: // withdrawn meanwhile
 			heap.Pop(&s.expiry)
-		case e.expires.After(now): // refreshed meanwhile: due later
+		case e.expires > at: // refreshed meanwhile: due later
 			s.expiry[0].at = e.expires
 			heap.Fix(&s.expiry, 0)
 		default:
 			heap.Pop(&s.expiry)
 			s.stats.expired.Add(1)
-			s.remove(d.id, e)
+			s.remove(e.ID, e)
 		}
 	}
 }
@@ -338,7 +366,7 @@ func (s *store) editor(c *class) *editing {
 func (s *store) publish() {
 	next := s.snapshot.Load()
 	if len(s.changes) > 0 {
-		next = next.with(s.editors)
+		next = next.with(s.editors, s.stamps)
 		clear(s.editors)
 		s.stats.services.Store(int64(len(s.services)))
 	}

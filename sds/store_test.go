@@ -12,6 +12,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
+	"ninja/sds/index"
 )
 
 // newStoreFor is a running store in a synctest bubble.
@@ -36,12 +37,12 @@ func newStoreFor(t *testing.T, cfg Config) (*store, context.CancelFunc) {
 
 const anOwner = ca.ID("spiffe://test/base/b")
 
-func parsed(t *testing.T, description string) *check.Document {
+func parsed(t *testing.T, description string) *index.Tree {
 	tree, err := check.Parse([]byte(description))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tree
+	return index.Pack(tree)
 }
 
 func putBody(t *testing.T, s *store, name string, version uint64, description string, life time.Duration) error {

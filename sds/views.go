@@ -19,6 +19,7 @@ type views struct {
 	wanted   chan []capability.Who
 	by       map[string]*view
 	building *view
+	stamps   *stamps
 }
 
 // view is one merged index.
@@ -39,8 +40,8 @@ const (
 	viewBatch   = 1000 // documents that are added together
 )
 
-func newViews() *views {
-	return &views{wanted: make(chan []capability.Who, 1), by: make(map[string]*view)}
+func newViews(s *stamps) *views {
+	return &views{stamps: s, wanted: make(chan []capability.Who, 1), by: make(map[string]*view)}
 }
 
 // viewKey names the view of those with these grants.
@@ -135,7 +136,7 @@ func (st *store) finish(key string, v *view, made *index.Class) {
 	for _, c := range v.pending {
 		v.apply(e, c)
 	}
-	v.index, v.pending = e.Done(), nil
+	v.index, v.pending = st.views.stamps.on(e.Done()), nil
 	v.used.Store(time.Now().Unix())
 	st.views.by[key] = v
 	st.viewed = true
@@ -151,7 +152,7 @@ func (v *view) apply(e *index.Editor, c change) {
 		e.RemoveID(c.id)
 	}
 	if after {
-		e.Add(c.after.doc())
+		e.Add(&c.after.Doc)
 	}
 }
 
@@ -174,7 +175,7 @@ func (vs *views) follow(changes []change, have map[string]*view, viewed bool) ma
 		}
 		if e != nil { // readers of the last snapshot keep the view as it was
 			old := v
-			v = &view{grants: v.grants, index: e.Done()}
+			v = &view{grants: v.grants, index: vs.stamps.on(e.Done())}
 			v.used.Store(old.used.Load())
 			vs.by[key] = v
 			viewed = true

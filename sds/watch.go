@@ -207,12 +207,12 @@ func (w *watcher) tell(ctx context.Context, queue []change, moved map[string]*re
 
 // sees reports whether a version of a service is one that the watch is about.
 func (w *watcher) sees(ctx context.Context, r *record, c *class) (matches bool, err error) {
-	if r == nil || !c.visible(w.sub.grants) || w.owner != "" && w.owner != string(r.owner) {
+	if r == nil || !c.visible(w.sub.grants) || w.owner != "" && w.owner != r.Owner {
 		return false, nil
 	}
 	failed := w.meter.pay(ctx, w.holder.peer.ID, func() int {
 		fuel := index.Fuel
-		matches, err = w.query.Meets(r.tree, &fuel)
+		matches, err = w.query.Meets(r.Tree, &fuel)
 		return index.Fuel - fuel
 	})
 	switch {
@@ -230,7 +230,7 @@ func (w *watcher) event(c change, before, after bool) error {
 	case before && !after:
 		w.count--
 		delete(w.told, c.id)
-		return w.stream.Send(&sdspb.WatchEvent{Kind: sdspb.WatchEvent_KIND_LEAVE, Found: &sdspb.Found{Owner: string(c.before.owner), Name: c.before.name, Version: c.before.version}})
+		return w.stream.Send(&sdspb.WatchEvent{Kind: sdspb.WatchEvent_KIND_LEAVE, Found: &sdspb.Found{Owner: c.before.Owner, Name: c.before.name(), Version: c.before.version}})
 	case after && !before:
 		if w.count++; w.count > watchMost {
 			return errTooMany()
@@ -244,7 +244,7 @@ func (w *watcher) event(c change, before, after bool) error {
 
 func (w *watcher) send(kind sdspb.WatchEvent_Kind, r *record) error {
 	if len(w.steps) > 0 {
-		w.told[r.id()] = told{r, numbersOf(r, w.steps)}
+		w.told[r.ID] = told{r, numbersOf(r, w.steps)}
 	}
 	return w.stream.Send(&sdspb.WatchEvent{Kind: kind, Found: r.message(time.Now())})
 }

@@ -164,7 +164,7 @@ func candidates(by map[capability.Who]*index.Standing, r *record, c *class, f fu
 	}
 	for _, g := range c.who {
 		if x := by[g]; x != nil {
-			x.Candidates(r.doc(), f)
+			x.Candidates(&r.Doc, f)
 		}
 	}
 }

@@ -216,6 +216,67 @@ func (x *PathRef) GetPath() string {
 	return ""
 }
 
+type RenewRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Path    string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// capability is the caller's, narrowed to the creator's key and to the path.
+	Capability    []byte `protobuf:"bytes,3,opt,name=capability,proto3" json:"capability,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RenewRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RenewRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetCapability() []byte {
+	if x != nil {
+		return x.Capability
+	}
+	return nil
+}
+
 type ListRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -225,7 +286,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[3]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -237,7 +298,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[3]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -250,7 +311,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{3}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListRequest) GetVersion() uint32 {
@@ -269,7 +330,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[4]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +342,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[4]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +355,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{4}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListReply) GetPaths() []*PathInfo {
@@ -309,7 +370,7 @@ type PathInfo struct {
 	Path    string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Request string                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	Owner   string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	// state is planned, preparing, running, ended or failed.
+	// state is planned, preparing, running, repairing, ended or failed.
 	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	// why says what ended or failed the path.
 	Why           string  `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
@@ -325,14 +386,24 @@ type PathInfo struct {
 	// search_us is the part of plan_us that the planner, or its cache, took.
 	SearchUs int64 `protobuf:"varint,14,opt,name=search_us,json=searchUs,proto3" json:"search_us,omitempty"`
 	// spares is how many of the path's nodes could be done without by a plan that is made already.
-	Spares        uint32 `protobuf:"varint,15,opt,name=spares,proto3" json:"spares,omitempty"`
+	Spares uint32 `protobuf:"varint,15,opt,name=spares,proto3" json:"spares,omitempty"`
+	// expires is when the capability lapses that the path runs under.
+	ExpiresUnixMs int64 `protobuf:"varint,16,opt,name=expires_unix_ms,json=expiresUnixMs,proto3" json:"expires_unix_ms,omitempty"`
+	// score is what the plan costs in the unit of the objective.
+	Score float64 `protobuf:"fixed64,17,opt,name=score,proto3" json:"score,omitempty"`
+	// moves are the latest times that the path was made anew, oldest first; repairs and moved count all of them.
+	Moves   []*Move `protobuf:"bytes,18,rep,name=moves,proto3" json:"moves,omitempty"`
+	Repairs uint32  `protobuf:"varint,19,opt,name=repairs,proto3" json:"repairs,omitempty"`
+	Moved   uint32  `protobuf:"varint,20,opt,name=moved,proto3" json:"moved,omitempty"`
+	// outlook is the creator's last look for a better plan.
+	Outlook       *Outlook `protobuf:"bytes,21,opt,name=outlook,proto3" json:"outlook,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PathInfo) Reset() {
 	*x = PathInfo{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[5]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -344,7 +415,7 @@ func (x *PathInfo) String() string {
 func (*PathInfo) ProtoMessage() {}
 
 func (x *PathInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[5]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -357,7 +428,7 @@ func (x *PathInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathInfo.ProtoReflect.Descriptor instead.
 func (*PathInfo) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{5}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PathInfo) GetPath() string {
@@ -465,6 +536,220 @@ func (x *PathInfo) GetSpares() uint32 {
 	return 0
 }
 
+func (x *PathInfo) GetExpiresUnixMs() int64 {
+	if x != nil {
+		return x.ExpiresUnixMs
+	}
+	return 0
+}
+
+func (x *PathInfo) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *PathInfo) GetMoves() []*Move {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *PathInfo) GetRepairs() uint32 {
+	if x != nil {
+		return x.Repairs
+	}
+	return 0
+}
+
+func (x *PathInfo) GetMoved() uint32 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+func (x *PathInfo) GetOutlook() *Outlook {
+	if x != nil {
+		return x.Outlook
+	}
+	return nil
+}
+
+// Move is one time that a running path was made anew.
+type Move struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	UnixMs int64                  `protobuf:"varint,1,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
+	Epoch  uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// cause is repair, better or certificates.
+	Cause string `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	Why   string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	// before and after are scores; before is -1 when the old plan did not work any more.
+	Before        float64 `protobuf:"fixed64,5,opt,name=before,proto3" json:"before,omitempty"`
+	After         float64 `protobuf:"fixed64,6,opt,name=after,proto3" json:"after,omitempty"`
+	GapUs         int64   `protobuf:"varint,7,opt,name=gap_us,json=gapUs,proto3" json:"gap_us,omitempty"`
+	Steps         string  `protobuf:"bytes,8,opt,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Move) Reset() {
+	*x = Move{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Move) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Move) ProtoMessage() {}
+
+func (x *Move) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Move.ProtoReflect.Descriptor instead.
+func (*Move) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Move) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+func (x *Move) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Move) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Move) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Move) GetBefore() float64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *Move) GetAfter() float64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *Move) GetGapUs() int64 {
+	if x != nil {
+		return x.GapUs
+	}
+	return 0
+}
+
+func (x *Move) GetSteps() string {
+	if x != nil {
+		return x.Steps
+	}
+	return ""
+}
+
+type Outlook struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	UnixMs int64                  `protobuf:"varint,1,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
+	// now is -1 when the running plan could not be made any more.
+	Now           float64 `protobuf:"fixed64,2,opt,name=now,proto3" json:"now,omitempty"`
+	Best          float64 `protobuf:"fixed64,3,opt,name=best,proto3" json:"best,omitempty"`
+	Text          string  `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outlook) Reset() {
+	*x = Outlook{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outlook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outlook) ProtoMessage() {}
+
+func (x *Outlook) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outlook.ProtoReflect.Descriptor instead.
+func (*Outlook) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Outlook) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+func (x *Outlook) GetNow() float64 {
+	if x != nil {
+		return x.Now
+	}
+	return 0
+}
+
+func (x *Outlook) GetBest() float64 {
+	if x != nil {
+		return x.Best
+	}
+	return 0
+}
+
+func (x *Outlook) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type Step struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Stage    string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
@@ -484,7 +769,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[6]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +781,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[6]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +794,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{6}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Step) GetStage() string {
@@ -599,7 +884,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[7]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +896,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[7]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +909,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{7}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Hop) GetHop() string {
@@ -696,7 +981,7 @@ type Cost struct {
 
 func (x *Cost) Reset() {
 	*x = Cost{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[8]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +993,7 @@ func (x *Cost) String() string {
 func (*Cost) ProtoMessage() {}
 
 func (x *Cost) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[8]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +1006,7 @@ func (x *Cost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cost.ProtoReflect.Descriptor instead.
 func (*Cost) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{8}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Cost) GetCpu() float64 {
@@ -762,7 +1047,7 @@ func (x *Cost) GetQuality() float64 {
 type PathEvent struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	UnixUs int64                  `protobuf:"varint,1,opt,name=unix_us,json=unixUs,proto3" json:"unix_us,omitempty"`
-	// kind is state, note or fault.
+	// kind is state, note, fault, move or renewed.
 	Kind  string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Stage string `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`
 	Node  string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
@@ -775,7 +1060,7 @@ type PathEvent struct {
 
 func (x *PathEvent) Reset() {
 	*x = PathEvent{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[9]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1072,7 @@ func (x *PathEvent) String() string {
 func (*PathEvent) ProtoMessage() {}
 
 func (x *PathEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[9]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1085,7 @@ func (x *PathEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathEvent.ProtoReflect.Descriptor instead.
 func (*PathEvent) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{9}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PathEvent) GetUnixUs() int64 {
@@ -856,7 +1141,7 @@ type CatalogueRequest struct {
 
 func (x *CatalogueRequest) Reset() {
 	*x = CatalogueRequest{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[10]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1153,7 @@ func (x *CatalogueRequest) String() string {
 func (*CatalogueRequest) ProtoMessage() {}
 
 func (x *CatalogueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[10]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1166,7 @@ func (x *CatalogueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatalogueRequest.ProtoReflect.Descriptor instead.
 func (*CatalogueRequest) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{10}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CatalogueRequest) GetVersion() uint32 {
@@ -907,7 +1192,7 @@ type CataloguePiece struct {
 
 func (x *CataloguePiece) Reset() {
 	*x = CataloguePiece{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[11]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1204,7 @@ func (x *CataloguePiece) String() string {
 func (*CataloguePiece) ProtoMessage() {}
 
 func (x *CataloguePiece) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[11]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1217,7 @@ func (x *CataloguePiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CataloguePiece.ProtoReflect.Descriptor instead.
 func (*CataloguePiece) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{11}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CataloguePiece) GetJson() []byte {
@@ -956,7 +1241,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[12]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1253,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[12]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1266,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{12}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Explanation) GetVersion() uint32 {
@@ -1039,7 +1324,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[13]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1336,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[13]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1349,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{13}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Plan) GetCatalogue() uint64 {
@@ -1132,7 +1417,7 @@ type PlanStep struct {
 
 func (x *PlanStep) Reset() {
 	*x = PlanStep{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[14]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1429,7 @@ func (x *PlanStep) String() string {
 func (*PlanStep) ProtoMessage() {}
 
 func (x *PlanStep) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[14]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1442,7 @@ func (x *PlanStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanStep.ProtoReflect.Descriptor instead.
 func (*PlanStep) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{14}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PlanStep) GetOperator() string {
@@ -1221,7 +1506,7 @@ type PlanHop struct {
 
 func (x *PlanHop) Reset() {
 	*x = PlanHop{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[15]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1518,7 @@ func (x *PlanHop) String() string {
 func (*PlanHop) ProtoMessage() {}
 
 func (x *PlanHop) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[15]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1531,7 @@ func (x *PlanHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanHop.ProtoReflect.Descriptor instead.
 func (*PlanHop) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{15}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PlanHop) GetType() string {
@@ -1289,7 +1574,7 @@ type Rival struct {
 
 func (x *Rival) Reset() {
 	*x = Rival{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[16]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1586,7 @@ func (x *Rival) String() string {
 func (*Rival) ProtoMessage() {}
 
 func (x *Rival) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[16]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1599,7 @@ func (x *Rival) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rival.ProtoReflect.Descriptor instead.
 func (*Rival) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{16}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Rival) GetWithout() string {
@@ -1349,15 +1634,17 @@ type Refusal struct {
 	// nearest is the nearest request that would succeed, on one line.
 	Nearest string `protobuf:"bytes,6,opt,name=nearest,proto3" json:"nearest,omitempty"`
 	// conflict is a smallest set of what was asked that no types meet together: required words, "order", "steps".
-	Conflict      []string    `protobuf:"bytes,7,rep,name=conflict,proto3" json:"conflict,omitempty"`
-	Missing       *Conversion `protobuf:"bytes,8,opt,name=missing,proto3" json:"missing,omitempty"`
+	Conflict []string    `protobuf:"bytes,7,rep,name=conflict,proto3" json:"conflict,omitempty"`
+	Missing  *Conversion `protobuf:"bytes,8,opt,name=missing,proto3" json:"missing,omitempty"`
+	// causes are the smallest set of things asked that cannot hold together, of whatever kind.
+	Causes        []*Cause `protobuf:"bytes,9,rep,name=causes,proto3" json:"causes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[17]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1656,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[17]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1669,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{17}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refusal) GetReason() string {
@@ -1441,6 +1728,84 @@ func (x *Refusal) GetMissing() *Conversion {
 	return nil
 }
 
+func (x *Refusal) GetCauses() []*Cause {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+// Cause is one thing asked that has a part in a conflict.
+type Cause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kind is requirement, order, steps, bound, domains, without-node or without-operator.
+	Kind  string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name  string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Asked string `protobuf:"bytes,3,opt,name=asked,proto3" json:"asked,omitempty"`
+	// needed is the least change of it alone with which there would be a path; "" where only leaving it out would do.
+	Needed        string `protobuf:"bytes,4,opt,name=needed,proto3" json:"needed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cause) Reset() {
+	*x = Cause{}
+	mi := &file_apc_apcpb_apc_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cause) ProtoMessage() {}
+
+func (x *Cause) ProtoReflect() protoreflect.Message {
+	mi := &file_apc_apcpb_apc_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cause.ProtoReflect.Descriptor instead.
+func (*Cause) Descriptor() ([]byte, []int) {
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Cause) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Cause) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Cause) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *Cause) GetNeeded() string {
+	if x != nil {
+		return x.Needed
+	}
+	return ""
+}
+
 // Conversion is one with which types would meet.
 type Conversion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1454,7 +1819,7 @@ type Conversion struct {
 
 func (x *Conversion) Reset() {
 	*x = Conversion{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1831,7 @@ func (x *Conversion) String() string {
 func (*Conversion) ProtoMessage() {}
 
 func (x *Conversion) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[18]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1844,7 @@ func (x *Conversion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conversion.ProtoReflect.Descriptor instead.
 func (*Conversion) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{18}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Conversion) GetFrom() string {
@@ -1521,7 +1886,7 @@ type Miss struct {
 
 func (x *Miss) Reset() {
 	*x = Miss{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1898,7 @@ func (x *Miss) String() string {
 func (*Miss) ProtoMessage() {}
 
 func (x *Miss) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[19]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1911,7 @@ func (x *Miss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Miss.ProtoReflect.Descriptor instead.
 func (*Miss) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{19}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Miss) GetFrom() string {
@@ -1582,7 +1947,7 @@ type Shortfall struct {
 
 func (x *Shortfall) Reset() {
 	*x = Shortfall{}
-	mi := &file_apc_apcpb_apc_proto_msgTypes[20]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1959,7 @@ func (x *Shortfall) String() string {
 func (*Shortfall) ProtoMessage() {}
 
 func (x *Shortfall) ProtoReflect() protoreflect.Message {
-	mi := &file_apc_apcpb_apc_proto_msgTypes[20]
+	mi := &file_apc_apcpb_apc_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1972,7 @@ func (x *Shortfall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shortfall.ProtoReflect.Descriptor instead.
 func (*Shortfall) Descriptor() ([]byte, []int) {
-	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{20}
+	return file_apc_apcpb_apc_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Shortfall) GetBound() string {
@@ -1657,11 +2022,17 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x03lon\x18\x02 \x01(\x01R\x03lon\"7\n" +
 	"\aPathRef\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"'\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"\\\n" +
+	"\fRenewRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1e\n" +
+	"\n" +
+	"capability\x18\x03 \x01(\fR\n" +
+	"capability\"'\n" +
 	"\vListRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"9\n" +
 	"\tListReply\x12,\n" +
-	"\x05paths\x18\x01 \x03(\v2\x16.ninja.apc.v1.PathInfoR\x05paths\"\xb8\x03\n" +
+	"\x05paths\x18\x01 \x03(\v2\x16.ninja.apc.v1.PathInfoR\x05paths\"\x81\x05\n" +
 	"\bPathInfo\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\arequest\x18\x02 \x01(\tR\arequest\x12\x14\n" +
@@ -1678,7 +2049,27 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\vexplanation\x18\f \x01(\tR\vexplanation\x12\x14\n" +
 	"\x05epoch\x18\r \x01(\rR\x05epoch\x12\x1b\n" +
 	"\tsearch_us\x18\x0e \x01(\x03R\bsearchUs\x12\x16\n" +
-	"\x06spares\x18\x0f \x01(\rR\x06spares\"\xa8\x02\n" +
+	"\x06spares\x18\x0f \x01(\rR\x06spares\x12&\n" +
+	"\x0fexpires_unix_ms\x18\x10 \x01(\x03R\rexpiresUnixMs\x12\x14\n" +
+	"\x05score\x18\x11 \x01(\x01R\x05score\x12(\n" +
+	"\x05moves\x18\x12 \x03(\v2\x12.ninja.apc.v1.MoveR\x05moves\x12\x18\n" +
+	"\arepairs\x18\x13 \x01(\rR\arepairs\x12\x14\n" +
+	"\x05moved\x18\x14 \x01(\rR\x05moved\x12/\n" +
+	"\aoutlook\x18\x15 \x01(\v2\x15.ninja.apc.v1.OutlookR\aoutlook\"\xb8\x01\n" +
+	"\x04Move\x12\x17\n" +
+	"\aunix_ms\x18\x01 \x01(\x03R\x06unixMs\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x16\n" +
+	"\x06before\x18\x05 \x01(\x01R\x06before\x12\x14\n" +
+	"\x05after\x18\x06 \x01(\x01R\x05after\x12\x15\n" +
+	"\x06gap_us\x18\a \x01(\x03R\x05gapUs\x12\x14\n" +
+	"\x05steps\x18\b \x01(\tR\x05steps\"\\\n" +
+	"\aOutlook\x12\x17\n" +
+	"\aunix_ms\x18\x01 \x01(\x03R\x06unixMs\x12\x10\n" +
+	"\x03now\x18\x02 \x01(\x01R\x03now\x12\x12\n" +
+	"\x04best\x18\x03 \x01(\x01R\x04best\x12\x12\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\"\xa8\x02\n" +
 	"\x04Step\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\tR\boperator\x12\x18\n" +
@@ -1751,7 +2142,7 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05Rival\x12\x18\n" +
 	"\awithout\x18\x01 \x01(\tR\awithout\x12&\n" +
 	"\x04plan\x18\x02 \x01(\v2\x12.ninja.apc.v1.PlanR\x04plan\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\x94\x02\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xc1\x02\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x12\n" +
@@ -1760,7 +2151,13 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05short\x18\x05 \x03(\v2\x17.ninja.apc.v1.ShortfallR\x05short\x12\x18\n" +
 	"\anearest\x18\x06 \x01(\tR\anearest\x12\x1a\n" +
 	"\bconflict\x18\a \x03(\tR\bconflict\x122\n" +
-	"\amissing\x18\b \x01(\v2\x18.ninja.apc.v1.ConversionR\amissing\"^\n" +
+	"\amissing\x18\b \x01(\v2\x18.ninja.apc.v1.ConversionR\amissing\x12+\n" +
+	"\x06causes\x18\t \x03(\v2\x13.ninja.apc.v1.CauseR\x06causes\"]\n" +
+	"\x05Cause\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05asked\x18\x03 \x01(\tR\x05asked\x12\x16\n" +
+	"\x06needed\x18\x04 \x01(\tR\x06needed\"^\n" +
 	"\n" +
 	"Conversion\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x16\n" +
@@ -1775,7 +2172,7 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x05bound\x18\x01 \x01(\tR\x05bound\x12\x14\n" +
 	"\x05asked\x18\x02 \x01(\tR\x05asked\x12\x14\n" +
 	"\x05least\x18\x03 \x01(\tR\x05least\x12\x12\n" +
-	"\x04with\x18\x04 \x01(\tR\x04with2\xf6\x03\n" +
+	"\x04with\x18\x04 \x01(\tR\x04with2\xb3\x04\n" +
 	"\aCreator\x129\n" +
 	"\x04Plan\x12\x19.ninja.apc.v1.PathRequest\x1a\x16.ninja.apc.v1.PathInfo\x12?\n" +
 	"\aExplain\x12\x19.ninja.apc.v1.PathRequest\x1a\x19.ninja.apc.v1.Explanation\x12K\n" +
@@ -1783,7 +2180,8 @@ const file_apc_apcpb_apc_proto_rawDesc = "" +
 	"\x06Create\x12\x19.ninja.apc.v1.PathRequest\x1a\x16.ninja.apc.v1.PathInfo\x12:\n" +
 	"\x04List\x12\x19.ninja.apc.v1.ListRequest\x1a\x17.ninja.apc.v1.ListReply\x125\n" +
 	"\x04Show\x12\x15.ninja.apc.v1.PathRef\x1a\x16.ninja.apc.v1.PathInfo\x127\n" +
-	"\x06Delete\x12\x15.ninja.apc.v1.PathRef\x1a\x16.ninja.apc.v1.PathInfo\x129\n" +
+	"\x06Delete\x12\x15.ninja.apc.v1.PathRef\x1a\x16.ninja.apc.v1.PathInfo\x12;\n" +
+	"\x05Renew\x12\x1a.ninja.apc.v1.RenewRequest\x1a\x16.ninja.apc.v1.PathInfo\x129\n" +
 	"\x05Watch\x12\x15.ninja.apc.v1.PathRef\x1a\x17.ninja.apc.v1.PathEvent0\x01B\x11Z\x0fninja/apc/apcpbb\x06proto3"
 
 var (
@@ -1798,70 +2196,79 @@ func file_apc_apcpb_apc_proto_rawDescGZIP() []byte {
 	return file_apc_apcpb_apc_proto_rawDescData
 }
 
-var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_apc_apcpb_apc_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_apc_apcpb_apc_proto_goTypes = []any{
 	(*PathRequest)(nil),      // 0: ninja.apc.v1.PathRequest
 	(*Position)(nil),         // 1: ninja.apc.v1.Position
 	(*PathRef)(nil),          // 2: ninja.apc.v1.PathRef
-	(*ListRequest)(nil),      // 3: ninja.apc.v1.ListRequest
-	(*ListReply)(nil),        // 4: ninja.apc.v1.ListReply
-	(*PathInfo)(nil),         // 5: ninja.apc.v1.PathInfo
-	(*Step)(nil),             // 6: ninja.apc.v1.Step
-	(*Hop)(nil),              // 7: ninja.apc.v1.Hop
-	(*Cost)(nil),             // 8: ninja.apc.v1.Cost
-	(*PathEvent)(nil),        // 9: ninja.apc.v1.PathEvent
-	(*CatalogueRequest)(nil), // 10: ninja.apc.v1.CatalogueRequest
-	(*CataloguePiece)(nil),   // 11: ninja.apc.v1.CataloguePiece
-	(*Explanation)(nil),      // 12: ninja.apc.v1.Explanation
-	(*Plan)(nil),             // 13: ninja.apc.v1.Plan
-	(*PlanStep)(nil),         // 14: ninja.apc.v1.PlanStep
-	(*PlanHop)(nil),          // 15: ninja.apc.v1.PlanHop
-	(*Rival)(nil),            // 16: ninja.apc.v1.Rival
-	(*Refusal)(nil),          // 17: ninja.apc.v1.Refusal
-	(*Conversion)(nil),       // 18: ninja.apc.v1.Conversion
-	(*Miss)(nil),             // 19: ninja.apc.v1.Miss
-	(*Shortfall)(nil),        // 20: ninja.apc.v1.Shortfall
+	(*RenewRequest)(nil),     // 3: ninja.apc.v1.RenewRequest
+	(*ListRequest)(nil),      // 4: ninja.apc.v1.ListRequest
+	(*ListReply)(nil),        // 5: ninja.apc.v1.ListReply
+	(*PathInfo)(nil),         // 6: ninja.apc.v1.PathInfo
+	(*Move)(nil),             // 7: ninja.apc.v1.Move
+	(*Outlook)(nil),          // 8: ninja.apc.v1.Outlook
+	(*Step)(nil),             // 9: ninja.apc.v1.Step
+	(*Hop)(nil),              // 10: ninja.apc.v1.Hop
+	(*Cost)(nil),             // 11: ninja.apc.v1.Cost
+	(*PathEvent)(nil),        // 12: ninja.apc.v1.PathEvent
+	(*CatalogueRequest)(nil), // 13: ninja.apc.v1.CatalogueRequest
+	(*CataloguePiece)(nil),   // 14: ninja.apc.v1.CataloguePiece
+	(*Explanation)(nil),      // 15: ninja.apc.v1.Explanation
+	(*Plan)(nil),             // 16: ninja.apc.v1.Plan
+	(*PlanStep)(nil),         // 17: ninja.apc.v1.PlanStep
+	(*PlanHop)(nil),          // 18: ninja.apc.v1.PlanHop
+	(*Rival)(nil),            // 19: ninja.apc.v1.Rival
+	(*Refusal)(nil),          // 20: ninja.apc.v1.Refusal
+	(*Cause)(nil),            // 21: ninja.apc.v1.Cause
+	(*Conversion)(nil),       // 22: ninja.apc.v1.Conversion
+	(*Miss)(nil),             // 23: ninja.apc.v1.Miss
+	(*Shortfall)(nil),        // 24: ninja.apc.v1.Shortfall
 }
 var file_apc_apcpb_apc_proto_depIdxs = []int32{
 	1,  // 0: ninja.apc.v1.PathRequest.position:type_name -> ninja.apc.v1.Position
-	5,  // 1: ninja.apc.v1.ListReply.paths:type_name -> ninja.apc.v1.PathInfo
-	6,  // 2: ninja.apc.v1.PathInfo.steps:type_name -> ninja.apc.v1.Step
-	7,  // 3: ninja.apc.v1.PathInfo.hops:type_name -> ninja.apc.v1.Hop
-	8,  // 4: ninja.apc.v1.PathInfo.cost:type_name -> ninja.apc.v1.Cost
-	8,  // 5: ninja.apc.v1.Step.cost:type_name -> ninja.apc.v1.Cost
-	13, // 6: ninja.apc.v1.Explanation.plan:type_name -> ninja.apc.v1.Plan
-	16, // 7: ninja.apc.v1.Explanation.rivals:type_name -> ninja.apc.v1.Rival
-	17, // 8: ninja.apc.v1.Explanation.refusal:type_name -> ninja.apc.v1.Refusal
-	14, // 9: ninja.apc.v1.Plan.steps:type_name -> ninja.apc.v1.PlanStep
-	15, // 10: ninja.apc.v1.Plan.hops:type_name -> ninja.apc.v1.PlanHop
-	8,  // 11: ninja.apc.v1.Plan.total:type_name -> ninja.apc.v1.Cost
-	8,  // 12: ninja.apc.v1.PlanStep.takes:type_name -> ninja.apc.v1.Cost
-	8,  // 13: ninja.apc.v1.PlanHop.takes:type_name -> ninja.apc.v1.Cost
-	13, // 14: ninja.apc.v1.Rival.plan:type_name -> ninja.apc.v1.Plan
-	19, // 15: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
-	20, // 16: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
-	18, // 17: ninja.apc.v1.Refusal.missing:type_name -> ninja.apc.v1.Conversion
-	0,  // 18: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
-	0,  // 19: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
-	10, // 20: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
-	0,  // 21: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
-	3,  // 22: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
-	2,  // 23: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
-	2,  // 24: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
-	2,  // 25: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
-	5,  // 26: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
-	12, // 27: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
-	11, // 28: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
-	5,  // 29: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
-	4,  // 30: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
-	5,  // 31: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
-	5,  // 32: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
-	9,  // 33: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	6,  // 1: ninja.apc.v1.ListReply.paths:type_name -> ninja.apc.v1.PathInfo
+	9,  // 2: ninja.apc.v1.PathInfo.steps:type_name -> ninja.apc.v1.Step
+	10, // 3: ninja.apc.v1.PathInfo.hops:type_name -> ninja.apc.v1.Hop
+	11, // 4: ninja.apc.v1.PathInfo.cost:type_name -> ninja.apc.v1.Cost
+	7,  // 5: ninja.apc.v1.PathInfo.moves:type_name -> ninja.apc.v1.Move
+	8,  // 6: ninja.apc.v1.PathInfo.outlook:type_name -> ninja.apc.v1.Outlook
+	11, // 7: ninja.apc.v1.Step.cost:type_name -> ninja.apc.v1.Cost
+	16, // 8: ninja.apc.v1.Explanation.plan:type_name -> ninja.apc.v1.Plan
+	19, // 9: ninja.apc.v1.Explanation.rivals:type_name -> ninja.apc.v1.Rival
+	20, // 10: ninja.apc.v1.Explanation.refusal:type_name -> ninja.apc.v1.Refusal
+	17, // 11: ninja.apc.v1.Plan.steps:type_name -> ninja.apc.v1.PlanStep
+	18, // 12: ninja.apc.v1.Plan.hops:type_name -> ninja.apc.v1.PlanHop
+	11, // 13: ninja.apc.v1.Plan.total:type_name -> ninja.apc.v1.Cost
+	11, // 14: ninja.apc.v1.PlanStep.takes:type_name -> ninja.apc.v1.Cost
+	11, // 15: ninja.apc.v1.PlanHop.takes:type_name -> ninja.apc.v1.Cost
+	16, // 16: ninja.apc.v1.Rival.plan:type_name -> ninja.apc.v1.Plan
+	23, // 17: ninja.apc.v1.Refusal.misses:type_name -> ninja.apc.v1.Miss
+	24, // 18: ninja.apc.v1.Refusal.short:type_name -> ninja.apc.v1.Shortfall
+	22, // 19: ninja.apc.v1.Refusal.missing:type_name -> ninja.apc.v1.Conversion
+	21, // 20: ninja.apc.v1.Refusal.causes:type_name -> ninja.apc.v1.Cause
+	0,  // 21: ninja.apc.v1.Creator.Plan:input_type -> ninja.apc.v1.PathRequest
+	0,  // 22: ninja.apc.v1.Creator.Explain:input_type -> ninja.apc.v1.PathRequest
+	13, // 23: ninja.apc.v1.Creator.Catalogue:input_type -> ninja.apc.v1.CatalogueRequest
+	0,  // 24: ninja.apc.v1.Creator.Create:input_type -> ninja.apc.v1.PathRequest
+	4,  // 25: ninja.apc.v1.Creator.List:input_type -> ninja.apc.v1.ListRequest
+	2,  // 26: ninja.apc.v1.Creator.Show:input_type -> ninja.apc.v1.PathRef
+	2,  // 27: ninja.apc.v1.Creator.Delete:input_type -> ninja.apc.v1.PathRef
+	3,  // 28: ninja.apc.v1.Creator.Renew:input_type -> ninja.apc.v1.RenewRequest
+	2,  // 29: ninja.apc.v1.Creator.Watch:input_type -> ninja.apc.v1.PathRef
+	6,  // 30: ninja.apc.v1.Creator.Plan:output_type -> ninja.apc.v1.PathInfo
+	15, // 31: ninja.apc.v1.Creator.Explain:output_type -> ninja.apc.v1.Explanation
+	14, // 32: ninja.apc.v1.Creator.Catalogue:output_type -> ninja.apc.v1.CataloguePiece
+	6,  // 33: ninja.apc.v1.Creator.Create:output_type -> ninja.apc.v1.PathInfo
+	5,  // 34: ninja.apc.v1.Creator.List:output_type -> ninja.apc.v1.ListReply
+	6,  // 35: ninja.apc.v1.Creator.Show:output_type -> ninja.apc.v1.PathInfo
+	6,  // 36: ninja.apc.v1.Creator.Delete:output_type -> ninja.apc.v1.PathInfo
+	6,  // 37: ninja.apc.v1.Creator.Renew:output_type -> ninja.apc.v1.PathInfo
+	12, // 38: ninja.apc.v1.Creator.Watch:output_type -> ninja.apc.v1.PathEvent
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_apc_apcpb_apc_proto_init() }
@@ -1875,7 +2282,7 @@ func file_apc_apcpb_apc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_apc_apcpb_apc_proto_rawDesc), len(file_apc_apcpb_apc_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	Creator_List_FullMethodName      = "/ninja.apc.v1.Creator/List"
 	Creator_Show_FullMethodName      = "/ninja.apc.v1.Creator/Show"
 	Creator_Delete_FullMethodName    = "/ninja.apc.v1.Creator/Delete"
+	Creator_Renew_FullMethodName     = "/ninja.apc.v1.Creator/Renew"
 	Creator_Watch_FullMethodName     = "/ninja.apc.v1.Creator/Watch"
 )
 
@@ -49,6 +50,8 @@ type CreatorClient interface {
 	Show(ctx context.Context, in *PathRef, opts ...grpc.CallOption) (*PathInfo, error)
 	// Delete tears a path down and answers when nothing of it is left.
 	Delete(ctx context.Context, in *PathRef, opts ...grpc.CallOption) (*PathInfo, error)
+	// Renew has a path run under a new capability, until that lapses.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*PathInfo, error)
 	// Watch streams what happens in a path: first what is remembered, then what comes, until the path has ended.
 	Watch(ctx context.Context, in *PathRef, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PathEvent], error)
 }
@@ -140,6 +143,16 @@ func (c *creatorClient) Delete(ctx context.Context, in *PathRef, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *creatorClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*PathInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PathInfo)
+	err := c.cc.Invoke(ctx, Creator_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *creatorClient) Watch(ctx context.Context, in *PathRef, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PathEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Creator_ServiceDesc.Streams[1], Creator_Watch_FullMethodName, cOpts...)
@@ -177,6 +190,8 @@ type CreatorServer interface {
 	Show(context.Context, *PathRef) (*PathInfo, error)
 	// Delete tears a path down and answers when nothing of it is left.
 	Delete(context.Context, *PathRef) (*PathInfo, error)
+	// Renew has a path run under a new capability, until that lapses.
+	Renew(context.Context, *RenewRequest) (*PathInfo, error)
 	// Watch streams what happens in a path: first what is remembered, then what comes, until the path has ended.
 	Watch(*PathRef, grpc.ServerStreamingServer[PathEvent]) error
 	mustEmbedUnimplementedCreatorServer()
@@ -209,6 +224,9 @@ func (UnimplementedCreatorServer) Show(context.Context, *PathRef) (*PathInfo, er
 }
 func (UnimplementedCreatorServer) Delete(context.Context, *PathRef) (*PathInfo, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedCreatorServer) Renew(context.Context, *RenewRequest) (*PathInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
 func (UnimplementedCreatorServer) Watch(*PathRef, grpc.ServerStreamingServer[PathEvent]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -353,6 +371,24 @@ func _Creator_Delete_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Creator_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreatorServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Creator_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreatorServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Creator_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(PathRef)
 	if err := stream.RecvMsg(m); err != nil {
@@ -394,6 +430,10 @@ var Creator_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _Creator_Delete_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _Creator_Renew_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -15,7 +15,7 @@ const MaxForm = 4096
 //	phone:lobby ! ?map-directions ! phone:lobby latency<500ms cpu<2 quality>0.5
 //
 // Words between ! come in that order; those joined by & in any order. A word with ? before it is a kind to be found, one
-// without is a name; what is between is found by types. Bounds and weights follow the last word: latency<DURATION,
+// without is a name or an address outside the system; what is between is found by types. Bounds and weights follow the last word: latency<DURATION,
 // cpu<CORES, memory<BYTES (with k, M, G: powers of 1024), price<NUMBER, quality>NUMBER, steps<NUMBER, domain=NAME (again
 // for more), and weight:latency=NUMBER and so on for each field of Weights (the others keep their default).
 type Form struct {
@@ -96,7 +96,11 @@ func parseWord(s string) (Word, error) {
 	if rest, ok := strings.CutPrefix(w.Text, "?"); ok {
 		w = Word{true, rest}
 	}
-	if w.Text == "" || strings.ContainsAny(w.Text, "?!&<>= \t\r\n\v\f") || strings.ContainsFunc(w.Text, func(r rune) bool { return r < ' ' || r == 0xfffd || r == 0x85 || r == 0xa0 }) {
+	equals := "="
+	if strings.Contains(w.Text, "://") { // an address with a type: rtp://10.0.0.7:5004/audio/L16;rate=16000
+		equals = ""
+	}
+	if w.Text == "" || strings.ContainsAny(w.Text, equals+"?!&<> \t\r\n\v\f") || strings.ContainsFunc(w.Text, func(r rune) bool { return r < ' ' || r == 0xfffd || r == 0x85 || r == 0xa0 }) {
 		return w, fmt.Errorf("%q: want one name, or ? and a kind, between each \"!\"", s)
 	}
 	return w, nil

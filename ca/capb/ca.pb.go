@@ -638,6 +638,473 @@ func (x *AuditResponse) GetLines() []string {
 	return nil
 }
 
+// State is whom to trust; it is always whole.
+type State struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Roots         [][]byte               `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"` // of the own domain, DER
+	Domains       []*State_Domain        `protobuf:"bytes,2,rep,name=domains,proto3" json:"domains,omitempty"`
+	Banned        []string               `protobuf:"bytes,3,rep,name=banned,proto3" json:"banned,omitempty"` // whose certificates may not have ended yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *State) Reset() {
+	*x = State{}
+	mi := &file_ca_capb_ca_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *State) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*State) ProtoMessage() {}
+
+func (x *State) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use State.ProtoReflect.Descriptor instead.
+func (*State) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *State) GetRoots() [][]byte {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
+func (x *State) GetDomains() []*State_Domain {
+	if x != nil {
+		return x.Domains
+	}
+	return nil
+}
+
+func (x *State) GetBanned() []string {
+	if x != nil {
+		return x.Banned
+	}
+	return nil
+}
+
+type FollowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowRequest) Reset() {
+	*x = FollowRequest{}
+	mi := &file_ca_capb_ca_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowRequest) ProtoMessage() {}
+
+func (x *FollowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
+func (*FollowRequest) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *FollowRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type FollowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	State         *State                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // absent: as before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowResponse) Reset() {
+	*x = FollowResponse{}
+	mi := &file_ca_capb_ca_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowResponse) ProtoMessage() {}
+
+func (x *FollowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
+func (*FollowResponse) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *FollowResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *FollowResponse) GetState() *State {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+type RotateRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// status only asks where the change is.
+	Status        bool `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRequest) Reset() {
+	*x = RotateRequest{}
+	mi := &file_ca_capb_ca_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRequest) ProtoMessage() {}
+
+func (x *RotateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
+func (*RotateRequest) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RotateRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RotateRequest) GetStatus() bool {
+	if x != nil {
+		return x.Status
+	}
+	return false
+}
+
+// RotateResponse says where the change of the root is; all roots are in DER.
+type RotateResponse struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Version            uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Root               []byte                 `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"` // the one that signs
+	Next               []byte                 `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"` // the one that will, from switch_unix on
+	SwitchUnix         int64                  `protobuf:"varint,4,opt,name=switch_unix,json=switchUnix,proto3" json:"switch_unix,omitempty"`
+	Last               [][]byte               `protobuf:"bytes,5,rep,name=last,proto3" json:"last,omitempty"` // those still trusted because certificates made under them live, until retire_unix
+	RetireUnix         int64                  `protobuf:"varint,6,opt,name=retire_unix,json=retireUnix,proto3" json:"retire_unix,omitempty"`
+	IssuingExpiresUnix int64                  `protobuf:"varint,7,opt,name=issuing_expires_unix,json=issuingExpiresUnix,proto3" json:"issuing_expires_unix,omitempty"`
+	RootKeyPresent     bool                   `protobuf:"varint,8,opt,name=root_key_present,json=rootKeyPresent,proto3" json:"root_key_present,omitempty"` // in the authority's directory, where it need not be
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *RotateResponse) Reset() {
+	*x = RotateResponse{}
+	mi := &file_ca_capb_ca_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateResponse) ProtoMessage() {}
+
+func (x *RotateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
+func (*RotateResponse) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RotateResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *RotateResponse) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *RotateResponse) GetNext() []byte {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *RotateResponse) GetSwitchUnix() int64 {
+	if x != nil {
+		return x.SwitchUnix
+	}
+	return 0
+}
+
+func (x *RotateResponse) GetLast() [][]byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *RotateResponse) GetRetireUnix() int64 {
+	if x != nil {
+		return x.RetireUnix
+	}
+	return 0
+}
+
+func (x *RotateResponse) GetIssuingExpiresUnix() int64 {
+	if x != nil {
+		return x.IssuingExpiresUnix
+	}
+	return 0
+}
+
+func (x *RotateResponse) GetRootKeyPresent() bool {
+	if x != nil {
+		return x.RootKeyPresent
+	}
+	return false
+}
+
+type TrustDomainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	Roots         [][]byte               `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustDomainRequest) Reset() {
+	*x = TrustDomainRequest{}
+	mi := &file_ca_capb_ca_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustDomainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustDomainRequest) ProtoMessage() {}
+
+func (x *TrustDomainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustDomainRequest.ProtoReflect.Descriptor instead.
+func (*TrustDomainRequest) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TrustDomainRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *TrustDomainRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *TrustDomainRequest) GetRoots() [][]byte {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
+type TrustDomainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustDomainResponse) Reset() {
+	*x = TrustDomainResponse{}
+	mi := &file_ca_capb_ca_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustDomainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustDomainResponse) ProtoMessage() {}
+
+func (x *TrustDomainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustDomainResponse.ProtoReflect.Descriptor instead.
+func (*TrustDomainResponse) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TrustDomainResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type State_Domain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Roots         [][]byte               `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *State_Domain) Reset() {
+	*x = State_Domain{}
+	mi := &file_ca_capb_ca_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *State_Domain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*State_Domain) ProtoMessage() {}
+
+func (x *State_Domain) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use State_Domain.ProtoReflect.Descriptor instead.
+func (*State_Domain) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{11, 0}
+}
+
+func (x *State_Domain) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *State_Domain) GetRoots() [][]byte {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
 var File_ca_capb_ca_proto protoreflect.FileDescriptor
 
 const file_ca_capb_ca_proto_rawDesc = "" +
@@ -680,13 +1147,48 @@ const file_ca_capb_ca_proto_rawDesc = "" +
 	"\x05lines\x18\x02 \x01(\rR\x05lines\"?\n" +
 	"\rAuditResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
-	"\x05lines\x18\x02 \x03(\tR\x05lines2\xe7\x02\n" +
+	"\x05lines\x18\x02 \x03(\tR\x05lines\"\x9b\x01\n" +
+	"\x05State\x12\x14\n" +
+	"\x05roots\x18\x01 \x03(\fR\x05roots\x120\n" +
+	"\adomains\x18\x02 \x03(\v2\x16.ninja.ca.State.DomainR\adomains\x12\x16\n" +
+	"\x06banned\x18\x03 \x03(\tR\x06banned\x1a2\n" +
+	"\x06Domain\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05roots\x18\x02 \x03(\fR\x05roots\")\n" +
+	"\rFollowRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"Q\n" +
+	"\x0eFollowResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12%\n" +
+	"\x05state\x18\x02 \x01(\v2\x0f.ninja.ca.StateR\x05state\"A\n" +
+	"\rRotateRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\bR\x06status\"\x84\x02\n" +
+	"\x0eRotateResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\fR\x04next\x12\x1f\n" +
+	"\vswitch_unix\x18\x04 \x01(\x03R\n" +
+	"switchUnix\x12\x12\n" +
+	"\x04last\x18\x05 \x03(\fR\x04last\x12\x1f\n" +
+	"\vretire_unix\x18\x06 \x01(\x03R\n" +
+	"retireUnix\x120\n" +
+	"\x14issuing_expires_unix\x18\a \x01(\x03R\x12issuingExpiresUnix\x12(\n" +
+	"\x10root_key_present\x18\b \x01(\bR\x0erootKeyPresent\"\\\n" +
+	"\x12TrustDomainRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
+	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x14\n" +
+	"\x05roots\x18\x03 \x03(\fR\x05roots\"/\n" +
+	"\x13TrustDomainResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion2\xaf\x04\n" +
 	"\tAuthority\x124\n" +
 	"\x04Join\x12\x15.ninja.ca.JoinRequest\x1a\x15.ninja.ca.Certificate\x126\n" +
 	"\x05Renew\x12\x16.ninja.ca.RenewRequest\x1a\x15.ninja.ca.Certificate\x128\n" +
 	"\x05Roots\x12\x16.ninja.ca.RootsRequest\x1a\x17.ninja.ca.RootsResponse\x12D\n" +
 	"\tMakeToken\x12\x1a.ninja.ca.MakeTokenRequest\x1a\x1b.ninja.ca.MakeTokenResponse\x122\n" +
-	"\x03Ban\x12\x14.ninja.ca.BanRequest\x1a\x15.ninja.ca.BanResponse\x128\n" +
+	"\x03Ban\x12\x14.ninja.ca.BanRequest\x1a\x15.ninja.ca.BanResponse\x12=\n" +
+	"\x06Follow\x12\x17.ninja.ca.FollowRequest\x1a\x18.ninja.ca.FollowResponse0\x01\x12;\n" +
+	"\x06Rotate\x12\x17.ninja.ca.RotateRequest\x1a\x18.ninja.ca.RotateResponse\x12J\n" +
+	"\vTrustDomain\x12\x1c.ninja.ca.TrustDomainRequest\x1a\x1d.ninja.ca.TrustDomainResponse\x128\n" +
 	"\x05Audit\x12\x16.ninja.ca.AuditRequest\x1a\x17.ninja.ca.AuditResponseB\x0fZ\rninja/ca/capbb\x06proto3"
 
 var (
@@ -701,38 +1203,54 @@ func file_ca_capb_ca_proto_rawDescGZIP() []byte {
 	return file_ca_capb_ca_proto_rawDescData
 }
 
-var file_ca_capb_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_ca_capb_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_ca_capb_ca_proto_goTypes = []any{
-	(*JoinRequest)(nil),       // 0: ninja.ca.JoinRequest
-	(*Certificate)(nil),       // 1: ninja.ca.Certificate
-	(*RenewRequest)(nil),      // 2: ninja.ca.RenewRequest
-	(*RootsRequest)(nil),      // 3: ninja.ca.RootsRequest
-	(*RootsResponse)(nil),     // 4: ninja.ca.RootsResponse
-	(*MakeTokenRequest)(nil),  // 5: ninja.ca.MakeTokenRequest
-	(*MakeTokenResponse)(nil), // 6: ninja.ca.MakeTokenResponse
-	(*BanRequest)(nil),        // 7: ninja.ca.BanRequest
-	(*BanResponse)(nil),       // 8: ninja.ca.BanResponse
-	(*AuditRequest)(nil),      // 9: ninja.ca.AuditRequest
-	(*AuditResponse)(nil),     // 10: ninja.ca.AuditResponse
+	(*JoinRequest)(nil),         // 0: ninja.ca.JoinRequest
+	(*Certificate)(nil),         // 1: ninja.ca.Certificate
+	(*RenewRequest)(nil),        // 2: ninja.ca.RenewRequest
+	(*RootsRequest)(nil),        // 3: ninja.ca.RootsRequest
+	(*RootsResponse)(nil),       // 4: ninja.ca.RootsResponse
+	(*MakeTokenRequest)(nil),    // 5: ninja.ca.MakeTokenRequest
+	(*MakeTokenResponse)(nil),   // 6: ninja.ca.MakeTokenResponse
+	(*BanRequest)(nil),          // 7: ninja.ca.BanRequest
+	(*BanResponse)(nil),         // 8: ninja.ca.BanResponse
+	(*AuditRequest)(nil),        // 9: ninja.ca.AuditRequest
+	(*AuditResponse)(nil),       // 10: ninja.ca.AuditResponse
+	(*State)(nil),               // 11: ninja.ca.State
+	(*FollowRequest)(nil),       // 12: ninja.ca.FollowRequest
+	(*FollowResponse)(nil),      // 13: ninja.ca.FollowResponse
+	(*RotateRequest)(nil),       // 14: ninja.ca.RotateRequest
+	(*RotateResponse)(nil),      // 15: ninja.ca.RotateResponse
+	(*TrustDomainRequest)(nil),  // 16: ninja.ca.TrustDomainRequest
+	(*TrustDomainResponse)(nil), // 17: ninja.ca.TrustDomainResponse
+	(*State_Domain)(nil),        // 18: ninja.ca.State.Domain
 }
 var file_ca_capb_ca_proto_depIdxs = []int32{
-	0,  // 0: ninja.ca.Authority.Join:input_type -> ninja.ca.JoinRequest
-	2,  // 1: ninja.ca.Authority.Renew:input_type -> ninja.ca.RenewRequest
-	3,  // 2: ninja.ca.Authority.Roots:input_type -> ninja.ca.RootsRequest
-	5,  // 3: ninja.ca.Authority.MakeToken:input_type -> ninja.ca.MakeTokenRequest
-	7,  // 4: ninja.ca.Authority.Ban:input_type -> ninja.ca.BanRequest
-	9,  // 5: ninja.ca.Authority.Audit:input_type -> ninja.ca.AuditRequest
-	1,  // 6: ninja.ca.Authority.Join:output_type -> ninja.ca.Certificate
-	1,  // 7: ninja.ca.Authority.Renew:output_type -> ninja.ca.Certificate
-	4,  // 8: ninja.ca.Authority.Roots:output_type -> ninja.ca.RootsResponse
-	6,  // 9: ninja.ca.Authority.MakeToken:output_type -> ninja.ca.MakeTokenResponse
-	8,  // 10: ninja.ca.Authority.Ban:output_type -> ninja.ca.BanResponse
-	10, // 11: ninja.ca.Authority.Audit:output_type -> ninja.ca.AuditResponse
-	6,  // [6:12] is the sub-list for method output_type
-	0,  // [0:6] is the sub-list for method input_type
-	0,  // [0:0] is the sub-list for extension type_name
-	0,  // [0:0] is the sub-list for extension extendee
-	0,  // [0:0] is the sub-list for field type_name
+	18, // 0: ninja.ca.State.domains:type_name -> ninja.ca.State.Domain
+	11, // 1: ninja.ca.FollowResponse.state:type_name -> ninja.ca.State
+	0,  // 2: ninja.ca.Authority.Join:input_type -> ninja.ca.JoinRequest
+	2,  // 3: ninja.ca.Authority.Renew:input_type -> ninja.ca.RenewRequest
+	3,  // 4: ninja.ca.Authority.Roots:input_type -> ninja.ca.RootsRequest
+	5,  // 5: ninja.ca.Authority.MakeToken:input_type -> ninja.ca.MakeTokenRequest
+	7,  // 6: ninja.ca.Authority.Ban:input_type -> ninja.ca.BanRequest
+	12, // 7: ninja.ca.Authority.Follow:input_type -> ninja.ca.FollowRequest
+	14, // 8: ninja.ca.Authority.Rotate:input_type -> ninja.ca.RotateRequest
+	16, // 9: ninja.ca.Authority.TrustDomain:input_type -> ninja.ca.TrustDomainRequest
+	9,  // 10: ninja.ca.Authority.Audit:input_type -> ninja.ca.AuditRequest
+	1,  // 11: ninja.ca.Authority.Join:output_type -> ninja.ca.Certificate
+	1,  // 12: ninja.ca.Authority.Renew:output_type -> ninja.ca.Certificate
+	4,  // 13: ninja.ca.Authority.Roots:output_type -> ninja.ca.RootsResponse
+	6,  // 14: ninja.ca.Authority.MakeToken:output_type -> ninja.ca.MakeTokenResponse
+	8,  // 15: ninja.ca.Authority.Ban:output_type -> ninja.ca.BanResponse
+	13, // 16: ninja.ca.Authority.Follow:output_type -> ninja.ca.FollowResponse
+	15, // 17: ninja.ca.Authority.Rotate:output_type -> ninja.ca.RotateResponse
+	17, // 18: ninja.ca.Authority.TrustDomain:output_type -> ninja.ca.TrustDomainResponse
+	10, // 19: ninja.ca.Authority.Audit:output_type -> ninja.ca.AuditResponse
+	11, // [11:20] is the sub-list for method output_type
+	2,  // [2:11] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_ca_capb_ca_proto_init() }
@@ -746,7 +1264,7 @@ func file_ca_capb_ca_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ca_capb_ca_proto_rawDesc), len(file_ca_capb_ca_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

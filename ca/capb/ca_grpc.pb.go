@@ -22,12 +22,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Authority_Join_FullMethodName      = "/ninja.ca.Authority/Join"
-	Authority_Renew_FullMethodName     = "/ninja.ca.Authority/Renew"
-	Authority_Roots_FullMethodName     = "/ninja.ca.Authority/Roots"
-	Authority_MakeToken_FullMethodName = "/ninja.ca.Authority/MakeToken"
-	Authority_Ban_FullMethodName       = "/ninja.ca.Authority/Ban"
-	Authority_Audit_FullMethodName     = "/ninja.ca.Authority/Audit"
+	Authority_Join_FullMethodName        = "/ninja.ca.Authority/Join"
+	Authority_Renew_FullMethodName       = "/ninja.ca.Authority/Renew"
+	Authority_Roots_FullMethodName       = "/ninja.ca.Authority/Roots"
+	Authority_MakeToken_FullMethodName   = "/ninja.ca.Authority/MakeToken"
+	Authority_Ban_FullMethodName         = "/ninja.ca.Authority/Ban"
+	Authority_Follow_FullMethodName      = "/ninja.ca.Authority/Follow"
+	Authority_Rotate_FullMethodName      = "/ninja.ca.Authority/Rotate"
+	Authority_TrustDomain_FullMethodName = "/ninja.ca.Authority/TrustDomain"
+	Authority_Audit_FullMethodName       = "/ninja.ca.Authority/Audit"
 )
 
 // AuthorityClient is the client API for Authority service.
@@ -42,9 +45,17 @@ type AuthorityClient interface {
 	Roots(ctx context.Context, in *RootsRequest, opts ...grpc.CallOption) (*RootsResponse, error)
 	// MakeToken makes a join token; only the kind ca and user/admin may.
 	MakeToken(ctx context.Context, in *MakeTokenRequest, opts ...grpc.CallOption) (*MakeTokenResponse, error)
-	// Ban ends a principal: it gets no certificate any more, whatever token or key it has; only the kind ca and user/admin
-	// may. What it has lasts until it expires.
+	// Ban ends a principal: it gets no certificate any more, whatever token or key it has, and everyone who follows stops
+	// accepting those it has; only the kind ca and user/admin may.
 	Ban(ctx context.Context, in *BanRequest, opts ...grpc.CallOption) (*BanResponse, error)
+	// Follow tells whom to trust, at once and at every change, to anyone of the domain. Between changes it sends a message
+	// without a state every second: silence is a broken connection.
+	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error)
+	// Rotate begins the change to a new root; only the kind ca and user/admin may.
+	Rotate(ctx context.Context, in *RotateRequest, opts ...grpc.CallOption) (*RotateResponse, error)
+	// TrustDomain replaces the roots of another domain, each trusted for that domain alone; none ends the trust. Only the
+	// kind ca and user/admin may.
+	TrustDomain(ctx context.Context, in *TrustDomainRequest, opts ...grpc.CallOption) (*TrustDomainResponse, error)
 	// Audit reads the newest lines of the audit log; only the kind ca and user/admin may.
 	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
 }
@@ -107,6 +118,45 @@ func (c *authorityClient) Ban(ctx context.Context, in *BanRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *authorityClient) Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Authority_ServiceDesc.Streams[0], Authority_Follow_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FollowRequest, FollowResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Authority_FollowClient = grpc.ServerStreamingClient[FollowResponse]
+
+func (c *authorityClient) Rotate(ctx context.Context, in *RotateRequest, opts ...grpc.CallOption) (*RotateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateResponse)
+	err := c.cc.Invoke(ctx, Authority_Rotate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authorityClient) TrustDomain(ctx context.Context, in *TrustDomainRequest, opts ...grpc.CallOption) (*TrustDomainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrustDomainResponse)
+	err := c.cc.Invoke(ctx, Authority_TrustDomain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authorityClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AuditResponse)
@@ -129,9 +179,17 @@ type AuthorityServer interface {
 	Roots(context.Context, *RootsRequest) (*RootsResponse, error)
 	// MakeToken makes a join token; only the kind ca and user/admin may.
 	MakeToken(context.Context, *MakeTokenRequest) (*MakeTokenResponse, error)
-	// Ban ends a principal: it gets no certificate any more, whatever token or key it has; only the kind ca and user/admin
-	// may. What it has lasts until it expires.
+	// Ban ends a principal: it gets no certificate any more, whatever token or key it has, and everyone who follows stops
+	// accepting those it has; only the kind ca and user/admin may.
 	Ban(context.Context, *BanRequest) (*BanResponse, error)
+	// Follow tells whom to trust, at once and at every change, to anyone of the domain. Between changes it sends a message
+	// without a state every second: silence is a broken connection.
+	Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error
+	// Rotate begins the change to a new root; only the kind ca and user/admin may.
+	Rotate(context.Context, *RotateRequest) (*RotateResponse, error)
+	// TrustDomain replaces the roots of another domain, each trusted for that domain alone; none ends the trust. Only the
+	// kind ca and user/admin may.
+	TrustDomain(context.Context, *TrustDomainRequest) (*TrustDomainResponse, error)
 	// Audit reads the newest lines of the audit log; only the kind ca and user/admin may.
 	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
 	mustEmbedUnimplementedAuthorityServer()
@@ -158,6 +216,15 @@ func (UnimplementedAuthorityServer) MakeToken(context.Context, *MakeTokenRequest
 }
 func (UnimplementedAuthorityServer) Ban(context.Context, *BanRequest) (*BanResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ban not implemented")
+}
+func (UnimplementedAuthorityServer) Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error {
+	return status.Error(codes.Unimplemented, "method Follow not implemented")
+}
+func (UnimplementedAuthorityServer) Rotate(context.Context, *RotateRequest) (*RotateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rotate not implemented")
+}
+func (UnimplementedAuthorityServer) TrustDomain(context.Context, *TrustDomainRequest) (*TrustDomainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TrustDomain not implemented")
 }
 func (UnimplementedAuthorityServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
@@ -273,6 +340,53 @@ func _Authority_Ban_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Authority_Follow_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FollowRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AuthorityServer).Follow(m, &grpc.GenericServerStream[FollowRequest, FollowResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Authority_FollowServer = grpc.ServerStreamingServer[FollowResponse]
+
+func _Authority_Rotate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServer).Rotate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Authority_Rotate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServer).Rotate(ctx, req.(*RotateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Authority_TrustDomain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrustDomainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthorityServer).TrustDomain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Authority_TrustDomain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthorityServer).TrustDomain(ctx, req.(*TrustDomainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Authority_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AuditRequest)
 	if err := dec(in); err != nil {
@@ -319,10 +433,24 @@ var Authority_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Authority_Ban_Handler,
 		},
 		{
+			MethodName: "Rotate",
+			Handler:    _Authority_Rotate_Handler,
+		},
+		{
+			MethodName: "TrustDomain",
+			Handler:    _Authority_TrustDomain_Handler,
+		},
+		{
 			MethodName: "Audit",
 			Handler:    _Authority_Audit_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Follow",
+			Handler:       _Authority_Follow_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "ca/capb/ca.proto",
 }

@@ -823,6 +823,286 @@ func (x *Group) GetMembers() []string {
 	return nil
 }
 
+type EditGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Add           []string               `protobuf:"bytes,3,rep,name=add,proto3" json:"add,omitempty"`
+	Remove        []string               `protobuf:"bytes,4,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditGroupRequest) Reset() {
+	*x = EditGroupRequest{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditGroupRequest) ProtoMessage() {}
+
+func (x *EditGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditGroupRequest.ProtoReflect.Descriptor instead.
+func (*EditGroupRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *EditGroupRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *EditGroupRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EditGroupRequest) GetAdd() []string {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *EditGroupRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+type GroupsRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// after: only groups whose names come behind it.
+	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupsRequest) Reset() {
+	*x = GroupsRequest{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupsRequest) ProtoMessage() {}
+
+func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupsRequest.ProtoReflect.Descriptor instead.
+func (*GroupsRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GroupsRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *GroupsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type GroupsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// by name, at most 500; ask again for those after the last.
+	Groups        []*GroupsResponse_Size `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupsResponse) Reset() {
+	*x = GroupsResponse{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupsResponse) ProtoMessage() {}
+
+func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupsResponse.ProtoReflect.Descriptor instead.
+func (*GroupsResponse) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GroupsResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *GroupsResponse) GetGroups() []*GroupsResponse_Size {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type ACLsRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// after: only services that come behind it.
+	After         string `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACLsRequest) Reset() {
+	*x = ACLsRequest{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACLsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACLsRequest) ProtoMessage() {}
+
+func (x *ACLsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACLsRequest.ProtoReflect.Descriptor instead.
+func (*ACLsRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ACLsRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ACLsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ACLsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// by service, at most 500; ask again for those after the last.
+	Acls          []*ACL `protobuf:"bytes,2,rep,name=acls,proto3" json:"acls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACLsResponse) Reset() {
+	*x = ACLsResponse{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACLsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACLsResponse) ProtoMessage() {}
+
+func (x *ACLsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACLsResponse.ProtoReflect.Descriptor instead.
+func (*ACLsResponse) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ACLsResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ACLsResponse) GetAcls() []*ACL {
+	if x != nil {
+		return x.Acls
+	}
+	return nil
+}
+
 type RevokePrincipalRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -833,7 +1113,7 @@ type RevokePrincipalRequest struct {
 
 func (x *RevokePrincipalRequest) Reset() {
 	*x = RevokePrincipalRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +1125,7 @@ func (x *RevokePrincipalRequest) String() string {
 func (*RevokePrincipalRequest) ProtoMessage() {}
 
 func (x *RevokePrincipalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[14]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +1138,7 @@ func (x *RevokePrincipalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePrincipalRequest.ProtoReflect.Descriptor instead.
 func (*RevokePrincipalRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{14}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevokePrincipalRequest) GetVersion() uint32 {
@@ -884,7 +1164,7 @@ type RevokePrincipalResponse struct {
 
 func (x *RevokePrincipalResponse) Reset() {
 	*x = RevokePrincipalResponse{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[15]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1176,7 @@ func (x *RevokePrincipalResponse) String() string {
 func (*RevokePrincipalResponse) ProtoMessage() {}
 
 func (x *RevokePrincipalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[15]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1189,7 @@ func (x *RevokePrincipalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePrincipalResponse.ProtoReflect.Descriptor instead.
 func (*RevokePrincipalResponse) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{15}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokePrincipalResponse) GetVersion() uint32 {
@@ -928,7 +1208,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[16]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1220,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[16]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1233,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{16}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchRequest) GetVersion() uint32 {
@@ -974,7 +1254,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[17]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1266,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[17]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1279,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{17}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Revocation) GetPrincipal() string {
@@ -1032,7 +1312,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[18]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1324,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[18]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1337,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{18}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchResponse) GetVersion() uint32 {
@@ -1093,6 +1373,58 @@ func (x *WatchResponse) GetComplete() bool {
 		return x.Complete
 	}
 	return false
+}
+
+type GroupsResponse_Size struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Members       uint32                 `protobuf:"varint,2,opt,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupsResponse_Size) Reset() {
+	*x = GroupsResponse_Size{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupsResponse_Size) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupsResponse_Size) ProtoMessage() {}
+
+func (x *GroupsResponse_Size) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupsResponse_Size.ProtoReflect.Descriptor instead.
+func (*GroupsResponse_Size) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{16, 0}
+}
+
+func (x *GroupsResponse_Size) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupsResponse_Size) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
 }
 
 var File_capability_capabilitypb_capability_proto protoreflect.FileDescriptor
@@ -1153,7 +1485,27 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"5\n" +
 	"\x05Group\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\amembers\x18\x02 \x03(\tR\amembers\"P\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\"j\n" +
+	"\x10EditGroupRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03add\x18\x03 \x03(\tR\x03add\x12\x16\n" +
+	"\x06remove\x18\x04 \x03(\tR\x06remove\"?\n" +
+	"\rGroupsRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\"\x9f\x01\n" +
+	"\x0eGroupsResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12=\n" +
+	"\x06groups\x18\x02 \x03(\v2%.ninja.capability.GroupsResponse.SizeR\x06groups\x1a4\n" +
+	"\x04Size\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amembers\x18\x02 \x01(\rR\amembers\"=\n" +
+	"\vACLsRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\"S\n" +
+	"\fACLsResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12)\n" +
+	"\x04acls\x18\x02 \x03(\v2\x15.ninja.capability.ACLR\x04acls\"P\n" +
 	"\x16RevokePrincipalRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\"3\n" +
@@ -1170,7 +1522,7 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\arestart\x18\x02 \x01(\bR\arestart\x12)\n" +
 	"\x04acls\x18\x03 \x03(\v2\x15.ninja.capability.ACLR\x04acls\x12>\n" +
 	"\vrevocations\x18\x04 \x03(\v2\x1c.ninja.capability.RevocationR\vrevocations\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete2\xb4\x06\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete2\x92\b\n" +
 	"\aManager\x12H\n" +
 	"\x05Issue\x12\x1e.ninja.capability.IssueRequest\x1a\x1f.ninja.capability.IssueResponse\x12@\n" +
 	"\x06SetACL\x12\x1f.ninja.capability.SetACLRequest\x1a\x15.ninja.capability.ACL\x12@\n" +
@@ -1180,7 +1532,10 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\x05Grant\x12\x1e.ninja.capability.EntryRequest\x1a\x15.ninja.capability.ACL\x12?\n" +
 	"\x06Revoke\x12\x1e.ninja.capability.EntryRequest\x1a\x15.ninja.capability.ACL\x12F\n" +
 	"\bSetGroup\x12!.ninja.capability.SetGroupRequest\x1a\x17.ninja.capability.Group\x12F\n" +
-	"\bGetGroup\x12!.ninja.capability.GetGroupRequest\x1a\x17.ninja.capability.Group\x12f\n" +
+	"\bGetGroup\x12!.ninja.capability.GetGroupRequest\x1a\x17.ninja.capability.Group\x12H\n" +
+	"\tEditGroup\x12\".ninja.capability.EditGroupRequest\x1a\x17.ninja.capability.Group\x12K\n" +
+	"\x06Groups\x12\x1f.ninja.capability.GroupsRequest\x1a .ninja.capability.GroupsResponse\x12E\n" +
+	"\x04ACLs\x12\x1d.ninja.capability.ACLsRequest\x1a\x1e.ninja.capability.ACLsResponse\x12f\n" +
 	"\x0fRevokePrincipal\x12(.ninja.capability.RevokePrincipalRequest\x1a).ninja.capability.RevokePrincipalResponse\x12J\n" +
 	"\x05Watch\x12\x1e.ninja.capability.WatchRequest\x1a\x1f.ninja.capability.WatchResponse0\x01B\x1fZ\x1dninja/capability/capabilitypbb\x06proto3"
 
@@ -1196,7 +1551,7 @@ func file_capability_capabilitypb_capability_proto_rawDescGZIP() []byte {
 	return file_capability_capabilitypb_capability_proto_rawDescData
 }
 
-var file_capability_capabilitypb_capability_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_capability_capabilitypb_capability_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_capability_capabilitypb_capability_proto_goTypes = []any{
 	(*IssueRequest)(nil),            // 0: ninja.capability.IssueRequest
 	(*IssueResponse)(nil),           // 1: ninja.capability.IssueResponse
@@ -1212,11 +1567,17 @@ var file_capability_capabilitypb_capability_proto_goTypes = []any{
 	(*SetGroupRequest)(nil),         // 11: ninja.capability.SetGroupRequest
 	(*GetGroupRequest)(nil),         // 12: ninja.capability.GetGroupRequest
 	(*Group)(nil),                   // 13: ninja.capability.Group
-	(*RevokePrincipalRequest)(nil),  // 14: ninja.capability.RevokePrincipalRequest
-	(*RevokePrincipalResponse)(nil), // 15: ninja.capability.RevokePrincipalResponse
-	(*WatchRequest)(nil),            // 16: ninja.capability.WatchRequest
-	(*Revocation)(nil),              // 17: ninja.capability.Revocation
-	(*WatchResponse)(nil),           // 18: ninja.capability.WatchResponse
+	(*EditGroupRequest)(nil),        // 14: ninja.capability.EditGroupRequest
+	(*GroupsRequest)(nil),           // 15: ninja.capability.GroupsRequest
+	(*GroupsResponse)(nil),          // 16: ninja.capability.GroupsResponse
+	(*ACLsRequest)(nil),             // 17: ninja.capability.ACLsRequest
+	(*ACLsResponse)(nil),            // 18: ninja.capability.ACLsResponse
+	(*RevokePrincipalRequest)(nil),  // 19: ninja.capability.RevokePrincipalRequest
+	(*RevokePrincipalResponse)(nil), // 20: ninja.capability.RevokePrincipalResponse
+	(*WatchRequest)(nil),            // 21: ninja.capability.WatchRequest
+	(*Revocation)(nil),              // 22: ninja.capability.Revocation
+	(*WatchResponse)(nil),           // 23: ninja.capability.WatchResponse
+	(*GroupsResponse_Size)(nil),     // 24: ninja.capability.GroupsResponse.Size
 }
 var file_capability_capabilitypb_capability_proto_depIdxs = []int32{
 	2,  // 0: ninja.capability.ACL.entries:type_name -> ninja.capability.Entry
@@ -1224,35 +1585,43 @@ var file_capability_capabilitypb_capability_proto_depIdxs = []int32{
 	9,  // 2: ninja.capability.WhoSeesResponse.reaches:type_name -> ninja.capability.Reach
 	2,  // 3: ninja.capability.Reach.entry:type_name -> ninja.capability.Entry
 	2,  // 4: ninja.capability.EntryRequest.entry:type_name -> ninja.capability.Entry
-	3,  // 5: ninja.capability.WatchResponse.acls:type_name -> ninja.capability.ACL
-	17, // 6: ninja.capability.WatchResponse.revocations:type_name -> ninja.capability.Revocation
-	0,  // 7: ninja.capability.Manager.Issue:input_type -> ninja.capability.IssueRequest
-	4,  // 8: ninja.capability.Manager.SetACL:input_type -> ninja.capability.SetACLRequest
-	5,  // 9: ninja.capability.Manager.GetACL:input_type -> ninja.capability.GetACLRequest
-	6,  // 10: ninja.capability.Manager.DeleteACL:input_type -> ninja.capability.DeleteACLRequest
-	7,  // 11: ninja.capability.Manager.WhoSees:input_type -> ninja.capability.WhoSeesRequest
-	10, // 12: ninja.capability.Manager.Grant:input_type -> ninja.capability.EntryRequest
-	10, // 13: ninja.capability.Manager.Revoke:input_type -> ninja.capability.EntryRequest
-	11, // 14: ninja.capability.Manager.SetGroup:input_type -> ninja.capability.SetGroupRequest
-	12, // 15: ninja.capability.Manager.GetGroup:input_type -> ninja.capability.GetGroupRequest
-	14, // 16: ninja.capability.Manager.RevokePrincipal:input_type -> ninja.capability.RevokePrincipalRequest
-	16, // 17: ninja.capability.Manager.Watch:input_type -> ninja.capability.WatchRequest
-	1,  // 18: ninja.capability.Manager.Issue:output_type -> ninja.capability.IssueResponse
-	3,  // 19: ninja.capability.Manager.SetACL:output_type -> ninja.capability.ACL
-	3,  // 20: ninja.capability.Manager.GetACL:output_type -> ninja.capability.ACL
-	3,  // 21: ninja.capability.Manager.DeleteACL:output_type -> ninja.capability.ACL
-	8,  // 22: ninja.capability.Manager.WhoSees:output_type -> ninja.capability.WhoSeesResponse
-	3,  // 23: ninja.capability.Manager.Grant:output_type -> ninja.capability.ACL
-	3,  // 24: ninja.capability.Manager.Revoke:output_type -> ninja.capability.ACL
-	13, // 25: ninja.capability.Manager.SetGroup:output_type -> ninja.capability.Group
-	13, // 26: ninja.capability.Manager.GetGroup:output_type -> ninja.capability.Group
-	15, // 27: ninja.capability.Manager.RevokePrincipal:output_type -> ninja.capability.RevokePrincipalResponse
-	18, // 28: ninja.capability.Manager.Watch:output_type -> ninja.capability.WatchResponse
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	24, // 5: ninja.capability.GroupsResponse.groups:type_name -> ninja.capability.GroupsResponse.Size
+	3,  // 6: ninja.capability.ACLsResponse.acls:type_name -> ninja.capability.ACL
+	3,  // 7: ninja.capability.WatchResponse.acls:type_name -> ninja.capability.ACL
+	22, // 8: ninja.capability.WatchResponse.revocations:type_name -> ninja.capability.Revocation
+	0,  // 9: ninja.capability.Manager.Issue:input_type -> ninja.capability.IssueRequest
+	4,  // 10: ninja.capability.Manager.SetACL:input_type -> ninja.capability.SetACLRequest
+	5,  // 11: ninja.capability.Manager.GetACL:input_type -> ninja.capability.GetACLRequest
+	6,  // 12: ninja.capability.Manager.DeleteACL:input_type -> ninja.capability.DeleteACLRequest
+	7,  // 13: ninja.capability.Manager.WhoSees:input_type -> ninja.capability.WhoSeesRequest
+	10, // 14: ninja.capability.Manager.Grant:input_type -> ninja.capability.EntryRequest
+	10, // 15: ninja.capability.Manager.Revoke:input_type -> ninja.capability.EntryRequest
+	11, // 16: ninja.capability.Manager.SetGroup:input_type -> ninja.capability.SetGroupRequest
+	12, // 17: ninja.capability.Manager.GetGroup:input_type -> ninja.capability.GetGroupRequest
+	14, // 18: ninja.capability.Manager.EditGroup:input_type -> ninja.capability.EditGroupRequest
+	15, // 19: ninja.capability.Manager.Groups:input_type -> ninja.capability.GroupsRequest
+	17, // 20: ninja.capability.Manager.ACLs:input_type -> ninja.capability.ACLsRequest
+	19, // 21: ninja.capability.Manager.RevokePrincipal:input_type -> ninja.capability.RevokePrincipalRequest
+	21, // 22: ninja.capability.Manager.Watch:input_type -> ninja.capability.WatchRequest
+	1,  // 23: ninja.capability.Manager.Issue:output_type -> ninja.capability.IssueResponse
+	3,  // 24: ninja.capability.Manager.SetACL:output_type -> ninja.capability.ACL
+	3,  // 25: ninja.capability.Manager.GetACL:output_type -> ninja.capability.ACL
+	3,  // 26: ninja.capability.Manager.DeleteACL:output_type -> ninja.capability.ACL
+	8,  // 27: ninja.capability.Manager.WhoSees:output_type -> ninja.capability.WhoSeesResponse
+	3,  // 28: ninja.capability.Manager.Grant:output_type -> ninja.capability.ACL
+	3,  // 29: ninja.capability.Manager.Revoke:output_type -> ninja.capability.ACL
+	13, // 30: ninja.capability.Manager.SetGroup:output_type -> ninja.capability.Group
+	13, // 31: ninja.capability.Manager.GetGroup:output_type -> ninja.capability.Group
+	13, // 32: ninja.capability.Manager.EditGroup:output_type -> ninja.capability.Group
+	16, // 33: ninja.capability.Manager.Groups:output_type -> ninja.capability.GroupsResponse
+	18, // 34: ninja.capability.Manager.ACLs:output_type -> ninja.capability.ACLsResponse
+	20, // 35: ninja.capability.Manager.RevokePrincipal:output_type -> ninja.capability.RevokePrincipalResponse
+	23, // 36: ninja.capability.Manager.Watch:output_type -> ninja.capability.WatchResponse
+	23, // [23:37] is the sub-list for method output_type
+	9,  // [9:23] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_capability_capabilitypb_capability_proto_init() }
@@ -1267,7 +1636,7 @@ func file_capability_capabilitypb_capability_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_capability_capabilitypb_capability_proto_rawDesc), len(file_capability_capabilitypb_capability_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

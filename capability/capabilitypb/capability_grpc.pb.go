@@ -30,6 +30,9 @@ const (
 	Manager_Revoke_FullMethodName          = "/ninja.capability.Manager/Revoke"
 	Manager_SetGroup_FullMethodName        = "/ninja.capability.Manager/SetGroup"
 	Manager_GetGroup_FullMethodName        = "/ninja.capability.Manager/GetGroup"
+	Manager_EditGroup_FullMethodName       = "/ninja.capability.Manager/EditGroup"
+	Manager_Groups_FullMethodName          = "/ninja.capability.Manager/Groups"
+	Manager_ACLs_FullMethodName            = "/ninja.capability.Manager/ACLs"
 	Manager_RevokePrincipal_FullMethodName = "/ninja.capability.Manager/RevokePrincipal"
 	Manager_Watch_FullMethodName           = "/ninja.capability.Manager/Watch"
 )
@@ -56,6 +59,12 @@ type ManagerClient interface {
 	SetGroup(ctx context.Context, in *SetGroupRequest, opts ...grpc.CallOption) (*Group, error)
 	// GetGroup reads the members of a group; only user/admin may.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*Group, error)
+	// EditGroup adds and removes members; only user/admin may.
+	EditGroup(ctx context.Context, in *EditGroupRequest, opts ...grpc.CallOption) (*Group, error)
+	// Groups lists the groups; only user/admin may.
+	Groups(ctx context.Context, in *GroupsRequest, opts ...grpc.CallOption) (*GroupsResponse, error)
+	// ACLs lists the ACLs of the caller's own services.
+	ACLs(ctx context.Context, in *ACLsRequest, opts ...grpc.CallOption) (*ACLsResponse, error)
 	// RevokePrincipal ends every capability that the principal holds; only user/admin may.
 	RevokePrincipal(ctx context.Context, in *RevokePrincipalRequest, opts ...grpc.CallOption) (*RevokePrincipalResponse, error)
 	// Watch sends ACLs and revocations, then their changes, and a message at least every second: all ACLs to the kinds sds,
@@ -161,6 +170,36 @@ func (c *managerClient) GetGroup(ctx context.Context, in *GetGroupRequest, opts 
 	return out, nil
 }
 
+func (c *managerClient) EditGroup(ctx context.Context, in *EditGroupRequest, opts ...grpc.CallOption) (*Group, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Group)
+	err := c.cc.Invoke(ctx, Manager_EditGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *managerClient) Groups(ctx context.Context, in *GroupsRequest, opts ...grpc.CallOption) (*GroupsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GroupsResponse)
+	err := c.cc.Invoke(ctx, Manager_Groups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *managerClient) ACLs(ctx context.Context, in *ACLsRequest, opts ...grpc.CallOption) (*ACLsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ACLsResponse)
+	err := c.cc.Invoke(ctx, Manager_ACLs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *managerClient) RevokePrincipal(ctx context.Context, in *RevokePrincipalRequest, opts ...grpc.CallOption) (*RevokePrincipalResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokePrincipalResponse)
@@ -212,6 +251,12 @@ type ManagerServer interface {
 	SetGroup(context.Context, *SetGroupRequest) (*Group, error)
 	// GetGroup reads the members of a group; only user/admin may.
 	GetGroup(context.Context, *GetGroupRequest) (*Group, error)
+	// EditGroup adds and removes members; only user/admin may.
+	EditGroup(context.Context, *EditGroupRequest) (*Group, error)
+	// Groups lists the groups; only user/admin may.
+	Groups(context.Context, *GroupsRequest) (*GroupsResponse, error)
+	// ACLs lists the ACLs of the caller's own services.
+	ACLs(context.Context, *ACLsRequest) (*ACLsResponse, error)
 	// RevokePrincipal ends every capability that the principal holds; only user/admin may.
 	RevokePrincipal(context.Context, *RevokePrincipalRequest) (*RevokePrincipalResponse, error)
 	// Watch sends ACLs and revocations, then their changes, and a message at least every second: all ACLs to the kinds sds,
@@ -253,6 +298,15 @@ func (UnimplementedManagerServer) SetGroup(context.Context, *SetGroupRequest) (*
 }
 func (UnimplementedManagerServer) GetGroup(context.Context, *GetGroupRequest) (*Group, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetGroup not implemented")
+}
+func (UnimplementedManagerServer) EditGroup(context.Context, *EditGroupRequest) (*Group, error) {
+	return nil, status.Error(codes.Unimplemented, "method EditGroup not implemented")
+}
+func (UnimplementedManagerServer) Groups(context.Context, *GroupsRequest) (*GroupsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Groups not implemented")
+}
+func (UnimplementedManagerServer) ACLs(context.Context, *ACLsRequest) (*ACLsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ACLs not implemented")
 }
 func (UnimplementedManagerServer) RevokePrincipal(context.Context, *RevokePrincipalRequest) (*RevokePrincipalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokePrincipal not implemented")
@@ -443,6 +497,60 @@ func _Manager_GetGroup_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Manager_EditGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EditGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ManagerServer).EditGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Manager_EditGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ManagerServer).EditGroup(ctx, req.(*EditGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Manager_Groups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GroupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ManagerServer).Groups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Manager_Groups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ManagerServer).Groups(ctx, req.(*GroupsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Manager_ACLs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ACLsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ManagerServer).ACLs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Manager_ACLs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ManagerServer).ACLs(ctx, req.(*ACLsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Manager_RevokePrincipal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokePrincipalRequest)
 	if err := dec(in); err != nil {
@@ -514,6 +622,18 @@ var Manager_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetGroup",
 			Handler:    _Manager_GetGroup_Handler,
+		},
+		{
+			MethodName: "EditGroup",
+			Handler:    _Manager_EditGroup_Handler,
+		},
+		{
+			MethodName: "Groups",
+			Handler:    _Manager_Groups_Handler,
+		},
+		{
+			MethodName: "ACLs",
+			Handler:    _Manager_ACLs_Handler,
 		},
 		{
 			MethodName: "RevokePrincipal",

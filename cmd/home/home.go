@@ -28,6 +28,8 @@ type Settings struct {
 	// the defaults.
 	Group string `json:"group,omitempty"`
 	Via   string `json:"via,omitempty"`
+	// Server is the UDP address of a server that is asked instead, where there is no multicast (roles.sds.udp of ninjad).
+	Server string `json:"server,omitempty"`
 }
 
 // Home is an opened directory.
@@ -61,7 +63,7 @@ const settingsFile = "settings.json"
 
 // Save writes the settings beside the identity.
 func (s Settings) Save(dir string) error {
-	if _, _, err := s.channel(); err != nil {
+	if _, err := s.channel(); err != nil {
 		return err
 	}
 	b, err := json.MarshalIndent(s, "", "  ")
@@ -71,18 +73,29 @@ func (s Settings) Save(dir string) error {
 	return os.WriteFile(filepath.Join(dir, settingsFile), append(b, '\n'), 0o600)
 }
 
-func (s Settings) channel() (group netip.AddrPort, via netip.Addr, err error) {
+// channel is where servers are heard: the parsed settings, zero where they are empty.
+type channel struct {
+	group, server netip.AddrPort
+	via           netip.Addr
+}
+
+func (s Settings) channel() (c channel, err error) {
 	if s.Group != "" {
-		if group, err = netip.ParseAddrPort(s.Group); err != nil || !group.Addr().IsMulticast() {
-			return group, via, fmt.Errorf("group %q is not a multicast address with a port, such as 239.255.77.1:7701", s.Group)
+		if c.group, err = netip.ParseAddrPort(s.Group); err != nil || !c.group.Addr().IsMulticast() {
+			return c, fmt.Errorf("group %q is not a multicast address with a port, such as 239.255.77.1:7701", s.Group)
 		}
 	}
 	if s.Via != "" {
-		if via, err = netip.ParseAddr(s.Via); err != nil {
-			return group, via, fmt.Errorf("via %q is not the address of a network interface", s.Via)
+		if c.via, err = netip.ParseAddr(s.Via); err != nil {
+			return c, fmt.Errorf("via %q is not the address of a network interface", s.Via)
 		}
 	}
-	return group, via, nil
+	if s.Server != "" {
+		if c.server, err = netip.ParseAddrPort(s.Server); err != nil {
+			return c, fmt.Errorf("server %q is not the UDP address of a server, such as 10.0.0.5:7703", s.Server)
+		}
+	}
+	return c, nil
 }
 
 // Open loads the identity and the settings of a directory, and renews the identity when it is near its end.
@@ -109,20 +122,36 @@ func Open(ctx context.Context, dir string) (*Home, error) {
 	return h, h.refresh(ctx)
 }
 
-// refresh renews an identity whose certificate is in the last third of its life: a tool does not run for long enough to
-// renew it in the background. While the certificate still holds, an authority that is away is not missed.
+// refresh renews an identity whose certificate is in the last third of its life. While the certificate still holds, an
+// authority that is away is not missed.
 func (h *Home) refresh(ctx context.Context) error {
-	left := h.Identity.Expires().Sub(h.World.Now())
-	if left > ca.LeafLife/3 {
-		return nil
+	r, err := h.renewer()
+	if err != nil || !r.Due() {
+		return err
 	}
-	r, err := ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+	if err := r.Renew(ctx); err != nil && !h.World.Now().Before(h.Identity.Expires()) {
+		return fmt.Errorf("the identity in %s has expired and could not be renewed: %w", h.Dir, err)
+	}
+	return nil
+}
+
+func (h *Home) renewer() (*ca.Renewer, error) {
+	return ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+}
+
+// Stay keeps the identity fresh and in step with its authority from now on until ctx ends: for commands that run for
+// long. Others need no more than Open does.
+func (h *Home) Stay(ctx context.Context) error {
+	r, err := h.renewer()
 	if err != nil {
 		return err
 	}
-	if err := r.Renew(ctx); err != nil && left <= 0 {
-		return fmt.Errorf("the identity in %s has expired and could not be renewed: %w", h.Dir, err)
+	f, err := ca.NewFollower(ca.FollowerConfig{World: h.World, Identity: h.Identity, Guide: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
+	if err != nil {
+		return err
 	}
+	go r.Run(ctx)
+	go f.Run(ctx)
 	return nil
 }
 
@@ -147,15 +176,15 @@ func (h *Home) Server(ctx context.Context) (Servers, error) {
 		h.servers = &s
 		return s, nil
 	}
-	group, via, err := h.Settings.channel()
+	at, err := h.Settings.channel()
 	if err != nil {
 		return Servers{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, listenTime)
 	defer cancel()
-	info, err := announce.Listen(ctx, announce.ListenConfig{Identity: h.Identity, World: h.World, Servers: group, Via: via})
+	info, err := announce.Listen(ctx, announce.ListenConfig{Identity: h.Identity, World: h.World, Servers: at.group, Via: at.via, Server: at.server})
 	if err != nil {
-		return Servers{}, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group and via in %s right?): %w",
+		return Servers{}, fmt.Errorf("no SDS server was heard for %v (is ninjad running, and are group, via and server in %s right?): %w",
 			listenTime, filepath.Join(h.Dir, settingsFile), err)
 	}
 	if len(info.Capability) == 0 {
@@ -258,6 +287,8 @@ func (h *Home) Find(ctx context.Context, kind, name string) ([]*operators.Descri
 
 // Announcing is how the user announces services: by datagrams, and through the client what does not fit into one.
 func (h *Home) Announcing(client *sds.Client) (announce.Config, error) {
-	group, via, err := h.Settings.channel()
-	return announce.Config{Identity: h.Identity, World: h.World, Servers: group, Via: via, Stream: client}, err
+	at, err := h.Settings.channel()
+	return announce.Config{
+		Identity: h.Identity, World: h.World, Servers: at.group, Via: at.via, Server: at.server, NoMulticast: at.server.IsValid(), Stream: client,
+	}, err
 }

@@ -16,6 +16,8 @@ type joinCommand struct {
 	Token string `arg:"" help:"The token that ninjactl token printed; it is used up."`
 	Group string `help:"Channel of server announcements." placeholder:"239.255.77.1:7701"`
 	Via   string `help:"Address of the network interface to listen on." placeholder:"127.0.0.1"`
+	// Server is for networks without multicast.
+	Server string `help:"UDP address of an SDS server to ask, where there is no multicast." placeholder:"HOST:PORT"`
 }
 
 func (j *joinCommand) Run(ctx context.Context, c *commands) error {
@@ -31,7 +33,7 @@ func (j *joinCommand) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
-	if err := (home.Settings{Group: j.Group, Via: j.Via}).Save(dir); err != nil {
+	if err := (home.Settings{Group: j.Group, Via: j.Via, Server: j.Server}).Save(dir); err != nil {
 		return err
 	}
 	fmt.Printf("you are %s; the identity is in %s\n", id.ID(), dir)

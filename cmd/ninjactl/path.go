@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +17,7 @@ import (
 
 	"ninja/apc"
 	"ninja/cmd/home"
+	"ninja/internal/world"
 	"ninja/operators"
 )
 
@@ -24,6 +26,7 @@ type pathCommand struct {
 	Create pathCreate `cmd:"" help:"Make a path; it runs until it is deleted or its source ends."`
 	List   pathList   `cmd:"" help:"List your paths."`
 	Show   pathShow   `cmd:"" help:"Show a path and what was measured in it."`
+	Renew  pathRenew  `cmd:"" help:"Let a path run on: it ends with the capability that it was made or renewed with."`
 	Watch  pathWatch  `cmd:"" help:"Print what happens in a path until it has ended."`
 	Delete pathDelete `cmd:"" help:"Take a path down."`
 }
@@ -82,7 +85,7 @@ type pathPlan struct {
 	asked
 	Explain   bool   `help:"Say what the best plan costs, what proves it, and why its rivals lost; or what made the request impossible."`
 	Catalogue string `help:"Plan with a file that ninjactl catalogue wrote; ask nobody. Explains." type:"existingfile" placeholder:"FILE"`
-	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text or json; with --explain also dot or mermaid."`
+	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text, json, dot or mermaid."`
 }
 
 func (p *pathPlan) Run(ctx context.Context, c *commands) error {
@@ -93,9 +96,7 @@ func (p *pathPlan) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
-	if !p.Explain && p.Output != apc.Text && p.Output != apc.JSON {
-		return fmt.Errorf("--output %s: wants --explain", p.Output)
-	}
+	p.Explain = p.Explain || p.Output == apc.DOT || p.Output == apc.Mermaid // there are no other graphs
 	creator, err := openCreator(ctx, c)
 	if err != nil {
 		return err
@@ -157,6 +158,12 @@ func openCreator(ctx context.Context, c *commands) (*apc.Client, error) {
 	return h.Creator(ctx)
 }
 
+// reference is external data in a type, by service and hash.
+var reference = regexp.MustCompile(`spiffe://[^/]+/([^@;]*)@sha256:([0-9a-f]{8})[0-9a-f]{56}`)
+
+// briefly writes a type without the domains and with the beginnings of hashes.
+func briefly(kind string) string { return reference.ReplaceAllString(kind, "$1@sha256:$2") }
+
 // printPlan shows the chain with types and costs.
 func printPlan(w io.Writer, i apc.Info) {
 	fmt.Fprintln(w, "STEP\tNODE\tLATENCY\tCPU\tQUALITY\tTHEN BY\tTYPE")
@@ -165,7 +172,7 @@ func printPlan(w io.Writer, i apc.Info) {
 		if n < len(i.Hops) {
 			by, kind = i.Hops[n].Transport, i.Hops[n].Type.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, kind)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, briefly(kind))
 	}
 	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v (search %v)\n%s\n",
 		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Search, i.Explanation)
@@ -173,7 +180,7 @@ func printPlan(w io.Writer, i apc.Info) {
 
 type pathCreate struct {
 	request
-	Watch bool `help:"Print what happens until the path has ended; an interrupt takes it down."`
+	Watch bool `help:"Print what happens, and renew the path, until it has ended; an interrupt takes it down."`
 }
 
 func (p *pathCreate) Run(ctx context.Context, c *commands) error {
@@ -181,7 +188,11 @@ func (p *pathCreate) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
-	creator, err := openCreator(ctx, c)
+	h, err := home.Open(ctx, c.Home)
+	if err != nil {
+		return err
+	}
+	creator, err := h.Creator(ctx)
 	if err != nil {
 		return err
 	}
@@ -195,10 +206,15 @@ func (p *pathCreate) Run(ctx context.Context, c *commands) error {
 	}
 	err = p.print(info, func(w io.Writer) {
 		fmt.Fprintf(w, "path %s runs: planned in %v, set up in %v\n", info.Path, info.PlanTime.Round(10*time.Microsecond), info.SetUp.Round(10*time.Microsecond))
+		if !p.Watch {
+			fmt.Fprintf(w, "it ends at %s unless ninjactl path renew %s is run before\n", clock(info.Expires), info.Path)
+		}
 	})
 	if err != nil || !p.Watch {
 		return err
 	}
+	go h.Fresh(ctx)
+	go renew(ctx, creator, info)
 	if err := watch(ctx, creator, info.Path, p.output); ctx.Err() == nil {
 		return err
 	}
@@ -208,16 +224,57 @@ func (p *pathCreate) Run(ctx context.Context, c *commands) error {
 	return err
 }
 
+// renew renews a path after each half of what is left of its life, until ctx ends or the path has.
+func renew(ctx context.Context, creator *apc.Client, info apc.Info) {
+	for {
+		wait := max(time.Until(info.Expires)/2, 10*time.Second)
+		if world.Sleep(ctx, wait) != nil {
+			return
+		}
+		next, err := creator.Renew(ctx, info.Path)
+		switch {
+		case err == nil:
+			info = next
+		case errors.Is(err, apc.ErrNoPath) || ctx.Err() != nil:
+			return
+		default:
+			fmt.Fprintf(os.Stderr, "ninjactl: the path was not renewed, and ends at %s: %v\n", clock(info.Expires), err)
+		}
+	}
+}
+
+// clock is a time of day for a person.
+func clock(t time.Time) string { return t.Local().Format(time.TimeOnly) }
+
+// watch prints what happens in a path until it has ended. A watch ends with the certificates that opened it, and begins
+// anew where it was.
 func watch(ctx context.Context, creator *apc.Client, path string, o output) error {
-	return creator.Watch(ctx, path, func(e apc.Event) error {
-		return o.print(e, func(w io.Writer) {
-			who := e.Stage
-			if who == "" {
-				who = "path"
+	var last time.Time
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		told := last
+		err := creator.Watch(ctx, path, func(e apc.Event) error {
+			if !e.Time.After(told) {
+				return nil
 			}
-			fmt.Fprintf(w, "%s  %s  %s %s: %s\n", e.Time.Format("15:04:05.000"), who, e.Kind, e.NoteKind, e.Text)
+			last, wait = e.Time, time.Second
+			return o.print(e, func(w io.Writer) {
+				who := e.Stage
+				if who == "" {
+					who = "path"
+				}
+				if e.NoteKind != "" {
+					e.Kind += " " + e.NoteKind
+				}
+				fmt.Fprintf(w, "%s  %s  %s: %s\n", e.Time.Local().Format("15:04:05.000"), who, e.Kind, e.Text)
+			})
 		})
-	})
+		if err == nil || ctx.Err() != nil || !apc.Lost(err) {
+			return err
+		}
+		if world.Sleep(ctx, wait) != nil {
+			return err
+		}
+	}
 }
 
 type pathList struct{ output }
@@ -261,20 +318,61 @@ func (p *pathShow) Run(ctx context.Context, c *commands) error {
 	return p.print(info, func(w io.Writer) { printPath(w, info) })
 }
 
-// printPath shows what was measured of a path.
+// printPath shows what was planned and measured of a path, and how often and why it was made anew.
 func printPath(w io.Writer, i apc.Info) {
-	fmt.Fprintf(w, "path %s of %s: %s %s\n%s\nspare plans: %d\n\n", i.Path, i.Owner, i.State, i.Why, i.Request, i.Spares)
-	fmt.Fprintln(w, "STEP\tNODE\tIN\tOUT\tTIME p50\tp99\tTHEN BY\tLINK\tLOST\tTYPE")
+	fmt.Fprintf(w, "path %s of %s: %s", i.Path, i.Owner, i.State)
+	if i.Why != "" {
+		fmt.Fprintf(w, " (%s)", i.Why)
+	}
+	fmt.Fprintf(w, "\n%s\n\n", i.Request)
+	fmt.Fprintln(w, "STEP\tNODE\tIN\tOUT\tTIME p50\tp99\tPLANNED\tTHEN BY\tLINK\tLOST\tTYPE")
 	for n, s := range i.Steps {
 		by, link, lost, kind := "", "", "", ""
 		if n < len(i.Hops) {
 			h := i.Hops[n]
 			by, kind, lost = h.Transport, h.Type.String(), strconv.FormatUint(h.Stats.Lost, 10)
-			link = h.Stats.Link.String()
+			link = h.Stats.Link.Round(time.Microsecond).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%v\t%s\t%s\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.In, s.Out,
-			s.ProcessP50, s.ProcessP99, by, link, lost, kind)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%v\t%v\t%s\t%s\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.In, s.Out,
+			s.ProcessP50, s.ProcessP99, s.Cost.Latency, by, link, lost, briefly(kind))
 	}
+	fmt.Fprintf(w, "\nplan: cost %.3f, latency %v (sum of p99); measured: %v of processing (sum of p99) and links\n", i.Score,
+		i.Cost.Latency.Round(time.Microsecond), i.Measured().Round(time.Microsecond))
+	fmt.Fprintf(w, "epoch %d, repaired %d times, moved %d times; %d spare plans", i.Epoch, i.Repairs, i.Moved, i.Spares)
+	if !i.Expires.IsZero() {
+		fmt.Fprintf(w, "; may run until %s", clock(i.Expires))
+	}
+	fmt.Fprintln(w)
+	for _, m := range i.Moves {
+		before := fmt.Sprintf("from %.3f ", m.Before)
+		if m.Before < 0 {
+			before = ""
+		}
+		fmt.Fprintf(w, "  %s  epoch %d  %s: %s\n            cost %sto %.3f, gap %v: %s\n", clock(m.Time), m.Epoch, m.Cause, m.Why, before, m.After,
+			m.Gap.Round(100*time.Microsecond), m.Steps)
+	}
+	if o := i.Outlook; o != nil {
+		now := "does not work any more"
+		if o.Now >= 0 {
+			now = fmt.Sprintf("costs %.3f", o.Now)
+		}
+		fmt.Fprintf(w, "looked at %s: the running plan %s, the best %.3f: %s\n", clock(o.Time), now, o.Best, o.Text)
+	}
+}
+
+type pathRenew struct{ one }
+
+func (p *pathRenew) Run(ctx context.Context, c *commands) error {
+	creator, err := openCreator(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer creator.Close()
+	info, err := creator.Renew(ctx, p.Path)
+	if err != nil {
+		return err
+	}
+	return p.print(info, func(w io.Writer) { fmt.Fprintf(w, "path %s may run until %s\n", info.Path, clock(info.Expires)) })
 }
 
 type pathWatch struct{ one }

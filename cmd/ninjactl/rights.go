@@ -12,6 +12,7 @@ import (
 )
 
 type aclCommand struct {
+	List    aclList    `cmd:"" help:"List the ACLs of your services."`
 	Get     aclGet     `cmd:"" help:"Print a service's ACL."`
 	WhoSees aclWhoSees `cmd:"" help:"Print whom a service's ACL reaches, with the members of groups as far as you may know them."`
 	Set     aclSet     `cmd:"" help:"Replace a service's ACL; no entries make it yours alone."`
@@ -86,13 +87,40 @@ func operationsOf(o capability.Operations) []string { return strings.Split(o.Str
 
 func writeACL(w io.Writer, a *capability.ACL) {
 	if len(a.Entries) == 0 {
-		fmt.Fprintf(w, "%s\nis its owner's alone; to let everybody find it: ninjactl acl grant NAME everyone find\n", a.Service)
+		_, name, _ := strings.Cut(a.Service, "#")
+		fmt.Fprintf(w, "%s\nis its owner's alone; to let everybody find it: ninjactl acl grant %s everyone find\n", a.Service, name)
 		return
 	}
 	fmt.Fprintf(w, "%s\n", a.Service)
 	for _, e := range a.Entries {
 		fmt.Fprintf(w, "  %s\t%v\n", e.Who, e.Ops)
 	}
+}
+
+type aclList struct{ output }
+
+func (a *aclList) Run(ctx context.Context, c *commands) error {
+	rights, err := openRights(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer rights.Close()
+	all, err := rights.ACLs(ctx)
+	if err != nil {
+		return readable(err)
+	}
+	out := []aclOut{}
+	for _, acl := range all {
+		out = append(out, aclOf(acl))
+	}
+	return a.print(out, func(w io.Writer) {
+		if len(all) == 0 {
+			fmt.Fprintln(w, "none of your services has an ACL: they are yours alone")
+		}
+		for _, acl := range all {
+			writeACL(w, acl)
+		}
+	})
 }
 
 type aclGet struct{ service }
@@ -168,8 +196,95 @@ func (a *aclRevoke) Run(ctx context.Context, c *commands) error {
 }
 
 type groupCommand struct {
-	Get groupGet `cmd:"" help:"Print a group's members."`
-	Set groupSet `cmd:"" help:"Replace a group's members; who is left out loses the group's rights within seconds."`
+	List   groupList   `cmd:"" help:"List the groups."`
+	Get    groupGet    `cmd:"" help:"Print a group's members."`
+	Set    groupSet    `cmd:"" help:"Replace a group's members; who is left out loses the group's rights within seconds."`
+	Add    groupAdd    `cmd:"" help:"Add members to a group, which is made by that."`
+	Remove groupRemove `cmd:"" help:"Remove members from a group; they lose its rights within seconds."`
+}
+
+type groupList struct{ output }
+
+func (g *groupList) Run(ctx context.Context, c *commands) error {
+	rights, err := openRights(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer rights.Close()
+	all, err := rights.Groups(ctx)
+	if err != nil {
+		return readable(err)
+	}
+	type size struct {
+		Name    string `json:"name"`
+		Members int    `json:"members"`
+	}
+	out := []size{}
+	for _, s := range all {
+		out = append(out, size(s))
+	}
+	return g.print(out, func(w io.Writer) {
+		if len(out) == 0 {
+			fmt.Fprintln(w, "there are no groups: ninjactl group add NAME ID...")
+			return
+		}
+		fmt.Fprintln(w, "GROUP\tMEMBERS")
+		for _, s := range out {
+			fmt.Fprintf(w, "%s\t%d\n", s.Name, s.Members)
+		}
+	})
+}
+
+// groupChange names a group and some principals.
+type groupChange struct {
+	Name    string   `arg:"" help:"Name of the group, without group: before it."`
+	Members []string `arg:"" help:"IDs, as in spiffe://DOMAIN/user/NAME."`
+	output
+}
+
+type groupAdd struct{ groupChange }
+
+func (g *groupAdd) Run(ctx context.Context, c *commands) error {
+	ids, err := parseIDs(g.Members)
+	if err != nil {
+		return err
+	}
+	return g.edit(ctx, c, ids, nil)
+}
+
+type groupRemove struct{ groupChange }
+
+func (g *groupRemove) Run(ctx context.Context, c *commands) error {
+	ids, err := parseIDs(g.Members)
+	if err != nil {
+		return err
+	}
+	return g.edit(ctx, c, nil, ids)
+}
+
+func (g *groupChange) edit(ctx context.Context, c *commands, add, remove []ca.ID) error {
+	rights, err := openRights(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer rights.Close()
+	members, err := rights.EditGroup(ctx, g.Name, add, remove)
+	if err != nil {
+		return readable(err)
+	}
+	return g.print(groupOut{g.Name, members}, func(w io.Writer) { fmt.Fprintf(w, "group:%s has %d members\n", g.Name, len(members)) })
+}
+
+func parseIDs(texts []string) ([]ca.ID, error) {
+	ids := []ca.ID{}
+	for _, text := range texts {
+		id, err := ca.ParseID(text)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 type groupGet struct {
@@ -210,13 +325,9 @@ type groupSet struct {
 }
 
 func (g *groupSet) Run(ctx context.Context, c *commands) error {
-	members := []ca.ID{}
-	for _, text := range g.Members {
-		id, err := ca.ParseID(text)
-		if err != nil {
-			return err
-		}
-		members = append(members, id)
+	members, err := parseIDs(g.Members)
+	if err != nil {
+		return err
 	}
 	rights, err := openRights(ctx, c)
 	if err != nil {

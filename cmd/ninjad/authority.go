@@ -12,7 +12,6 @@ import (
 
 	"ninja/base/dds"
 	"ninja/ca"
-	"ninja/cmd/home"
 )
 
 // startCA plays the certificate authority, and makes the administrator's home beside it: whoever can read the state
@@ -23,7 +22,7 @@ func (d *daemon) startCA(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.authority = authority
+	d.authority = authority.WithLife(role.Life)
 	id, err := d.identity(ctx, ca.KindCA, role.serviceRole)
 	if err != nil {
 		return err
@@ -69,7 +68,7 @@ func (d *daemon) administer(authority *ca.Authority, address string) error {
 	if err := d.renew(admin, dir); err != nil {
 		return err
 	}
-	return home.Settings{Group: d.cfg.Discovery.Group, Via: d.cfg.Discovery.Via}.Save(dir)
+	return d.homeSettings().Save(dir)
 }
 
 // identity is a role's: the one that is kept in the state, one that the authority of this daemon makes, or one for a
@@ -109,9 +108,13 @@ func (d *daemon) redeem(ctx context.Context, token, dir string) (*ca.Identity, e
 	return ca.JoinIn(ctx, d.world, token, dir)
 }
 
-// renew keeps an identity fresh from now on, at once when its time has passed.
+// renew keeps an identity fresh from now on, at once when its time has passed, and in step with the authority: roots,
+// other domains, bans.
 func (d *daemon) renew(id *ca.Identity, dir string) error {
-	var source ca.Source = ca.NewClient(d.world, id)
+	var source interface {
+		ca.Source
+		ca.Guide
+	} = ca.NewClient(d.world, id)
 	if d.authority != nil {
 		source = d.authority
 	}
@@ -124,6 +127,11 @@ func (d *daemon) renew(id *ca.Identity, dir string) error {
 			return fmt.Errorf("%s has expired and could not be renewed: %w", id.ID(), err)
 		}
 	}
+	f, err := ca.NewFollower(ca.FollowerConfig{World: d.world, Identity: id, Guide: source, Dir: dir, Log: d.log})
+	if err != nil {
+		return err
+	}
 	d.keep(d.log, "renewal", r.Run)
+	d.keep(d.log, "following the authority", f.Run)
 	return nil
 }

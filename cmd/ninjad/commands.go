@@ -41,12 +41,14 @@ func (*exampleCommand) Run() error {
 }
 
 type devCommand struct {
-	State string `help:"State directory; the default is one in the user's cache." type:"path"`
-	HTTP  string `default:"127.0.0.1:7780" help:"Where /healthz and /metrics are served; none for nowhere."`
-	Map   string `type:"existingfile" help:"Also run the map service, on this OpenStreetMap extract (.osm.pbf)."`
-	Ready string `type:"path" help:"File that is written when every role is ready, with their addresses."`
-	Group string `help:"Channel of server announcements; another one keeps two systems on one machine apart." placeholder:"239.255.77.1:7701"`
-	Debug bool   `help:"Log more."`
+	State    string   `help:"State directory; the default is one in the user's cache." type:"path"`
+	HTTP     string   `default:"127.0.0.1:7780" help:"Where /healthz and /metrics are served; none for nowhere."`
+	Map      string   `type:"existingfile" help:"Also run the map service, on this OpenStreetMap extract (.osm.pbf)."`
+	Ready    string   `type:"path" help:"File that is written when every role is ready, with their addresses."`
+	Programs []string `help:"A list of programs that operators may name, as ninjactl operator init writes it (program.yaml); may be repeated." type:"existingfile" placeholder:"FILE"`
+	Samples  string   `help:"Folder of samples that operators are examined with." type:"existingdir" placeholder:"DIR"`
+	Group    string   `help:"Channel of server announcements; another one keeps two systems on one machine apart." placeholder:"239.255.77.1:7701"`
+	Debug    bool     `help:"Log more."`
 }
 
 // Run plays every role with open rights: whoever is of the domain may find and use everything.
@@ -79,7 +81,7 @@ func (r *devCommand) Run(ctx context.Context) error {
 	c.Roles = roles{
 		CA: &caRole{Domain: "dev.ninja"}, Capability: &serviceRole{}, APC: &serviceRole{},
 		SDS:   &sdsRole{Period: time.Second, Channel: channel},
-		Proxy: &proxyRole{ACL: everyone},
+		Proxy: &proxyRole{ACL: everyone, guestConfig: guestConfig{Publishers: []string{"everyone"}, Samples: r.Samples, ProgramFiles: r.Programs}},
 		Base: &baseRole{Services: []serviceConfig{
 			{Component: "time-of-day", Name: "clock", ACL: everyone},
 		}},
@@ -110,21 +112,34 @@ log:
 discovery:
   group: 239.255.77.1:7701     # the well-known channel that SDS servers announce themselves on
   via: 127.0.0.1               # address of the network interface to use
+  server: ""                   # where there is no multicast (group: none): roles.sds.udp of the server to ask
 join: "@/etc/ninja/token"      # join token for roles without one of their own: the token, or @FILE
 roles:
   ca:                          # certificate authority; makes the administrator's home, STATE/admin
     listen: 127.0.0.1:7700     # every role may have name, listen and join
     domain: example.org
+    life: 1h                   # of certificates; a change of the root (ninjactl ca rotate) takes a little over twice that
   capability:                  # who may find and use what
     listen: 127.0.0.1:7704
   sds:                         # an SDS server
     listen: 127.0.0.1:7702
     channel: 239.255.77.2:7702 # the group that services announce themselves on
-    period: 8s                 # how often they do
+    udp: 127.0.0.1:7703        # where they are also taken by unicast, for networks without multicast; leave it out for nowhere
+    period: 8s                 # how often they do; longer while all together take more than the budget, bytes a second
+    budget: 125000             # -1 keeps the period as it is
+    max-period: 65536ms
     networks: [127.0.0.0/8]    # the server's extent: networks and kinds; leave them out for all
     kinds: [proxy, base, unit, user, apc]
     ca: 127.0.0.1:7700         # where these are, when another daemon plays them
     capability: 127.0.0.1:7704
+    schemas: []                # NAME-VERSION.dtd files, or directories of them, that descriptions may claim
+    registrars: []             # IDs of who, beside the administrator, may register more (ninjactl schema register)
+    parents:                   # where it joins hierarchies of SDS servers; leave them out for none
+      - hierarchy: world
+        addresses: [127.0.0.1:7712] # of those that can be the parent, tried in order
+    children:                  # who may join below it; in hierarchies that are not named, servers of its own domain
+      - hierarchy: world
+        allow: [example.org, "spiffe://example.com/sds/main"]
   apc:                         # a path creator
     listen: 127.0.0.1:7706
   proxy:                       # an active proxy: hosts dynamic operators
@@ -133,7 +148,25 @@ roles:
     cores: 1                   # what paths may use
     memory: 1073741824
     without: [text-upper]      # built-in operators that it does not offer
+    external: ["192.0.2.0/24:5004-5100"]  # addresses outside the system that paths may end at, through this proxy, once they
+                               # have answered STUN; or by the words behind: rtcp, cname=NAME, consent=PORT key=SECRET
     acl: ["everyone: find, use"]
+    programs:                  # programs that descriptions of operators may name, by key; nothing else is ever started
+      sort:
+        command: [/usr/bin/sort, -u]   # an absolute path and arguments; ./ is beside this file; no shell
+        mode: document         # document: one process a request; lines, framed: one process for all
+        memory: 67108864       # bounds: bytes of memory and of each file written, processor time, processes, open files
+        file-size: 1048576
+        cpu: 5s
+        processes: 4
+        files: 32
+        network: false         # without it, it has no network at all
+        user: 65534            # who it runs as when the daemon is root
+    reach: [10.1.0.0/16]       # addresses that wrapped services may have, beside public ones
+    operators: ""              # folder of descriptions (*.xml) of operators that wrap, published by this proxy
+    samples: ""                # folder of samples (*.xml) that operators are examined with, before and in service
+    publishers: ["spiffe://example.org/user/ann"] # who may offer operators (ninjactl operator publish), or everyone
+    examine: 10m               # mean time between examinations in service
   base:                        # a base node: long-lived services
     name: b1
     region: ""
@@ -148,6 +181,29 @@ roles:
     microphone: ""             # a WAV file that it says; none is silence
     speaker: ""                # a WAV file that what it hears is written to
     hang-up: after-answer      # never, after-answer, at-first-sample
+    # kind: browser serves a page instead: STATE/browser-link holds the link to open. It has, in place of the three above,
+    page: 127.0.0.1:7790       # where the page is served; a page for other machines wants the certificate and the key
+    certificate: ""            # PEM files
+    key: ""
+    call: "?map-directions"    # what is asked when the user talks; without it, paths are made by others
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]
+  dnssd:                       # a door to multicast DNS (Bonjour, Avahi) on one link
+    name: dnssd                # it publishes and finds as spiffe://DOMAIN/base/NAME: grant that what it may show
+    via: 127.0.0.1             # address of the interface on the link; the default is discovery.via
+    import:                    # what is on the link is published, in the door's name
+      - type: _ipp._tcp
+        kind: printer          # the default is the type's name: ipp
+    acl: ["everyone: find"]    # who finds it; this is the default, [] is nobody else
+    export:                    # services that are shown on the link
+      - type: _http._tcp
+        find: [kind=web]       # as sdsquery takes them; or xpath: EXPRESSION, by: OWNER-ID
+        address: http/@address # the place in a description that holds IPv4:PORT
+  httpsd:                      # a door for Prometheus (http_sd_configs)
+    listen: 127.0.0.1:7781     # whoever reaches it sees what spiffe://DOMAIN/base/NAME may find
+    name: prometheus
+    find: [metrics]            # which services; all that have an address is the default
+    address: metrics/@address  # the place that holds IP:PORT
+    path: metrics/@path        # the place that holds the path, where it is not /metrics
+    allow: [127.0.0.0/8]       # networks that targets may be in; the default is loopback and the private ones
 `

@@ -15,8 +15,10 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"ninja/ca"
 	"ninja/capability"
 	"ninja/operators"
+	"ninja/sds/announce"
 )
 
 // config is the daemon's file: where it stands, and the roles it plays. `ninjad example` prints one with every key.
@@ -43,10 +45,15 @@ type logConfig struct {
 }
 
 type discoveryConfig struct {
-	// Group is the well-known multicast channel of server announcements, Via the address of the interface to use.
+	// Group is the well-known multicast channel of server announcements, or noGroup; Via the address of the interface.
 	Group string `yaml:"group"`
 	Via   string `yaml:"via"`
+	// Server is the UDP address of an SDS server that is asked instead of listening, where there is no multicast.
+	Server string `yaml:"server"`
 }
+
+// noGroup in place of a multicast group: the network has no multicast.
+const noGroup = "none"
 
 type roles struct {
 	CA         *caRole      `yaml:"ca"`
@@ -56,6 +63,8 @@ type roles struct {
 	Proxy      *proxyRole   `yaml:"proxy"`
 	Base       *baseRole    `yaml:"base"`
 	Unit       *unitRole    `yaml:"unit"`
+	DNSSD      *dnssdRole   `yaml:"dnssd"`
+	HTTPSD     *httpsdRole  `yaml:"httpsd"`
 }
 
 // serviceRole is what every role has.
@@ -68,6 +77,9 @@ type serviceRole struct {
 type caRole struct {
 	serviceRole `yaml:",inline"`
 	Domain      string `yaml:"domain"`
+	// Life is how long certificates live, from 10 seconds to a day; a revocation that is not heard and a change of the
+	// root take that long.
+	Life time.Duration `yaml:"life"`
 }
 
 type sdsRole struct {
@@ -77,12 +89,24 @@ type sdsRole struct {
 	// Networks and Kinds are the server's extent; empty is all.
 	Networks []string `yaml:"networks"`
 	Kinds    []string `yaml:"kinds"`
-	// Period is how often services announce themselves, a power of two in seconds.
-	Period time.Duration `yaml:"period"`
+	// Period is how often services announce themselves, rounded to a power of two of milliseconds; while they take more
+	// than Budget bytes a second it becomes longer, up to MaxPeriod.
+	Period    time.Duration `yaml:"period"`
+	Budget    float64       `yaml:"budget"`
+	MaxPeriod time.Duration `yaml:"max-period"`
+	// UDP is where announcements are taken by unicast, and the server's own are asked for; empty is nowhere.
+	UDP string `yaml:"udp"`
 	// CA and Capability are the addresses of the certificate authority and of the capability manager; empty are those
 	// that this daemon plays itself.
 	CA         string `yaml:"ca"`
 	Capability string `yaml:"capability"`
+	// Schemas are files NAME-VERSION.dtd, or directories of them, that descriptions may claim. Registrars are IDs of who,
+	// beside the administrator, may register more over the network.
+	Schemas    []string `yaml:"schemas"`
+	Registrars []string `yaml:"registrars"`
+	// Parents are where the server joins hierarchies, Children who may join below it.
+	Parents  []parentConfig   `yaml:"parents"`
+	Children []childrenConfig `yaml:"children"`
 }
 
 type proxyRole struct {
@@ -92,7 +116,11 @@ type proxyRole struct {
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
 	Without []string `yaml:"without"`
-	ACL     []string `yaml:"acl"`
+	// External lists what paths may send to and hear from outside the system through this proxy, and how they answer a
+	// challenge: as external.ParseRule reads them.
+	External    []string `yaml:"external"`
+	ACL         []string `yaml:"acl"`
+	guestConfig `yaml:",inline"`
 }
 
 type baseRole struct {
@@ -110,7 +138,14 @@ type serviceConfig struct {
 
 type unitRole struct {
 	serviceRole `yaml:",inline"`
-	Kind        string `yaml:"kind" allowed:"phone"`
+	Kind        string `yaml:"kind" allowed:"phone,browser"`
+	// Page is where a browser unit serves its page; Certificate and Key are PEM files for HTTPS, which a page that is
+	// not on this machine needs. Call is what stands between the page's microphone and loudspeaker when the user talks,
+	// as in "?map-directions".
+	Page        string `yaml:"page"`
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	Call        string `yaml:"call"`
 	// Microphone is the WAV file that the unit says, Speaker the one it writes what it hears to.
 	Microphone string          `yaml:"microphone"`
 	Speaker    string          `yaml:"speaker"`
@@ -153,6 +188,9 @@ func loadConfig(path string) (config, error) {
 		return config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfig)
 	}
 	c, err := parseConfig(b)
+	if c.Roles.Proxy != nil {
+		c.Roles.Proxy.beside = filepath.Dir(path)
+	}
 	if err != nil {
 		return config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -232,6 +270,9 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name == "-" || name == "" && option == "" { // no key of the file
+			continue
+		}
 		if option == "inline" {
 			for k, v := range fieldsOf(f.Type) {
 				fields[k] = v
@@ -262,6 +303,9 @@ func (c *config) fillDefaults() {
 		if r.CA.Domain == "" {
 			r.CA.Domain = "ninja.local"
 		}
+		if r.CA.Life == 0 {
+			r.CA.Life = ca.LeafLife
+		}
 	}
 	if r.Capability != nil {
 		named(r.Capability, "capability")
@@ -273,6 +317,12 @@ func (c *config) fillDefaults() {
 		}
 		if r.SDS.Period == 0 {
 			r.SDS.Period = 8 * time.Second
+		}
+		if r.SDS.Budget == 0 {
+			r.SDS.Budget = 125_000
+		}
+		if r.SDS.MaxPeriod == 0 {
+			r.SDS.MaxPeriod = max(announce.DefaultMaxPeriod, r.SDS.Period)
 		}
 	}
 	if r.APC != nil {
@@ -292,10 +342,14 @@ func (c *config) fillDefaults() {
 		if r.Unit.Kind == "" {
 			r.Unit.Kind = "phone"
 		}
+		if r.Unit.Page == "" {
+			r.Unit.Page = net.JoinHostPort(c.Host, "0")
+		}
 		if r.Unit.HangUp == "" {
 			r.Unit.HangUp = "after-answer"
 		}
 	}
+	c.fillDoors()
 }
 
 // check says what is wrong beyond single keys.
@@ -304,18 +358,34 @@ func (c *config) check() error {
 		return errors.New("state: name the directory that the daemon keeps its state in")
 	}
 	if c.Roles == (roles{}) {
-		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit")
+		return errors.New("roles: name at least one of ca, capability, sds, apc, proxy, base, unit, dnssd, httpsd")
+	}
+	if r := c.Roles.CA; r != nil && (r.Life < 10*time.Second || r.Life > 24*time.Hour) {
+		return fmt.Errorf("roles.ca.life: %v is not between 10s and 24h", r.Life)
 	}
 	for key, address := range map[string]string{"discovery.group": c.Discovery.Group, "roles.sds.channel": c.channel()} {
-		if a, err := netip.ParseAddrPort(address); err != nil || !a.Addr().IsMulticast() {
+		if a, err := netip.ParseAddrPort(address); (address != noGroup || key != "discovery.group") && (err != nil || !a.Addr().IsMulticast()) {
 			return fmt.Errorf("%s: %q is not a multicast address with a port, such as 239.255.77.1:7701", key, address)
 		}
+	}
+	if err := c.checkUnicast(); err != nil {
+		return err
 	}
 	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {
 		return fmt.Errorf("discovery.via: %q is not the address of a network interface", c.Discovery.Via)
 	}
+	if c.Roles.Proxy != nil {
+		if err := c.Roles.Proxy.guestConfig.check(); err != nil {
+			return err
+		}
+	}
 	for _, acl := range [][]string{c.proxyACL(), c.unitACL()} {
 		if _, err := parseACL(acl); err != nil {
+			return err
+		}
+	}
+	if s := c.Roles.SDS; s != nil {
+		if _, err := registrar("domain", s.Registrars); err != nil {
 			return err
 		}
 	}
@@ -329,11 +399,24 @@ func (c *config) check() error {
 			}
 		}
 	}
+	if c.Roles.SDS != nil {
+		if err := c.Roles.SDS.checkHierarchies(); err != nil {
+			return err
+		}
+	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
+		}
+	}
 	return c.checkFiles()
 }
 
 func (c *config) checkFiles() error {
 	if u := c.Roles.Unit; u != nil {
+		if err := u.checkPage(); err != nil {
+			return err
+		}
 		if u.Microphone != "" {
 			if _, err := os.Stat(u.Microphone); err != nil {
 				return fmt.Errorf("roles.unit.microphone: %w", err)

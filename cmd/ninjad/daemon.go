@@ -113,6 +113,8 @@ func (d *daemon) start(ctx context.Context) error {
 		{r.Proxy != nil, "proxy", d.startProxy},
 		{r.Base != nil, "base", d.startBase},
 		{r.Unit != nil, "unit", d.startUnit},
+		{r.DNSSD != nil, "dnssd", d.startDNSSD},
+		{r.HTTPSD != nil, "httpsd", d.startHTTPSD},
 	} {
 		if !role.played {
 			continue

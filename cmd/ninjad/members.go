@@ -28,6 +28,12 @@ func (d *daemon) startProxy(ctx context.Context) error {
 	catalogue.RegisterWith(n.registry, speech.Programs{Warm: true})
 	node := n.element()
 	node.Cores, node.Memory, node.Region = role.Cores, role.Memory, role.Region
+	if node.External, err = role.outside(); err != nil {
+		return err
+	}
+	if err := n.speakOutside(&role); err != nil {
+		return err
+	}
 	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host, Prober: n.prober()})
 	if err != nil {
 		return err
@@ -37,9 +43,14 @@ func (d *daemon) startProxy(ctx context.Context) error {
 			return err
 		}
 	}
+	guests, err := d.guests(n, node, specs, role)
+	if err != nil {
+		return err
+	}
 	n.serve()
 	d.keep(n.log, "proxy", p.Run)
-	return nil
+	d.keep(n.log, "guests", guests.Run)
+	return d.ownGuests(ctx, n, guests, role)
 }
 
 // prober measures how far the regions of other proxies are.
@@ -120,6 +131,9 @@ func (d *daemon) startBase(ctx context.Context) error {
 // startUnit plays a unit.
 func (d *daemon) startUnit(ctx context.Context) error {
 	role := *d.cfg.Roles.Unit
+	if role.Kind == "browser" {
+		return d.startBrowser(ctx, role)
+	}
 	phone, err := units.NewPhone(units.PhoneConfig{
 		Name: role.Name, Microphone: role.Microphone, Speaker: role.Speaker, HangUp: units.HangUp(role.HangUp),
 		Position: role.Position.position(), Log: d.log,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"ninja/connectors/hop"
 	"ninja/connectors/rtp"
 	"ninja/connectors/tcp"
+	"ninja/connectors/trunk"
 	"ninja/connectors/udp"
 	"ninja/internal/world"
 	"ninja/operators"
@@ -60,7 +62,7 @@ func (d *daemon) newNode(ctx context.Context, id *ca.Identity, role serviceRole,
 // nodeOn is newNode on a listener that is open already.
 func (d *daemon) nodeOn(l net.Listener, id *ca.Identity, role serviceRole, options ...grpc.ServerOption) *node {
 	n := &node{
-		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(options...),
+		d: d, id: id, name: role.Name, listener: l, server: grpc.NewServer(append(options, recovering(d.log.With("role", id.ID().Kind()))...)...),
 		log: d.log.With("role", id.ID().Kind()), registry: new(operators.Registry),
 	}
 	d.ready[id.ID().Kind()] = n.address()
@@ -95,11 +97,11 @@ func (n *node) meet(ctx context.Context) (announce.ServerInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
 	info, err := announce.Listen(ctx, announce.ListenConfig{
-		Identity: n.id, World: n.d.world, Log: n.log, Servers: n.d.group(), Via: n.d.via(),
+		Identity: n.id, World: n.d.world, Log: n.log, Servers: n.d.group(), Via: n.d.via(), Server: n.d.server(),
 	})
 	if err != nil {
 		return info, fmt.Errorf("no SDS server was heard on %s through %s (is one running there, for the domain %s?): %w",
-			n.d.cfg.Discovery.Group, n.d.cfg.Discovery.Via, n.id.ID().Domain(), err)
+			cmp.Or(n.d.cfg.Discovery.Server, n.d.cfg.Discovery.Group), n.d.cfg.Discovery.Via, n.id.ID().Domain(), err)
 	}
 	if len(info.Capability) == 0 {
 		return info, fmt.Errorf("SDS server %s names no capability manager", info.ID)
@@ -139,7 +141,8 @@ func (n *node) find(server string) (*sds.Client, error) {
 func (n *node) announce(stream announce.Stream) error {
 	var err error
 	n.announcer, err = announce.New(announce.Config{
-		Identity: n.id, World: n.d.world, Log: n.log, Servers: n.d.group(), Via: n.d.via(), Stream: stream,
+		Identity: n.id, World: n.d.world, Log: n.log, Servers: n.d.group(), Via: n.d.via(), Server: n.d.server(), NoMulticast: !n.d.group().IsValid(),
+		Stream: stream,
 	})
 	if err == nil {
 		n.d.keep(n.log, "announcer", n.announcer.Run)
@@ -164,11 +167,19 @@ func (n *node) join(ctx context.Context) error {
 
 // carry makes the node a host of paths: the hop listener, the transports, and the path runtime.
 func (n *node) carry() error {
-	var err error
-	n.hops, err = hop.NewServer(hop.Config{
+	hops := hop.Config{
 		Identity: n.id, World: n.d.world, Address: net.JoinHostPort(n.d.cfg.Host, "0"), Log: n.log,
-	})
-	if err != nil {
+	}
+	if n.id.ID().Kind() != ca.KindUnit { // SRTP is spoken at the edges
+		trunks := trunk.NewPool(trunk.Config{Identity: n.id, World: n.d.world, Log: n.log})
+		hops.Carrier = trunks
+		n.d.keep(n.log, "trunks", func(ctx context.Context) error {
+			<-ctx.Done()
+			return trunks.Close()
+		})
+	}
+	var err error
+	if n.hops, err = hop.NewServer(hops); err != nil {
 		return err
 	}
 	n.d.keep(n.log, "hops", n.hops.Run)
@@ -177,7 +188,10 @@ func (n *node) carry() error {
 		Transports: []connectors.Transport{
 			tcp.New(tcp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 			udp.New(udp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
-			rtp.New(rtp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
+			rtp.New(rtp.Config{
+				Hops: n.hops, Identity: n.id, World: n.d.world,
+				Playout: playout, PlayoutMost: mostPlayout, AtExit: true, Conceal: rtp.Repeat,
+			}),
 		},
 		Fetch: func(ctx context.Context, ref string, from host.DataSource) ([]byte, error) {
 			r, ok := operators.ParseRef(ref)
@@ -197,6 +211,12 @@ func (n *node) carry() error {
 	n.d.health.gauge("ninja_load", "Share of the node's cores that paths use.", role, n.host.Load)
 	return nil
 }
+
+// A listener's buffer begins with the first and grows to the second at most; how long it is the measured jitter says.
+const (
+	playout     = 20 * time.Millisecond
+	mostPlayout = 200 * time.Millisecond
+)
 
 // permit checks a creator's command: the capability that it holds must allow the path's user what each stage does.
 func (n *node) permit(_ context.Context, creator ca.Peer, a host.Assignment) error {
@@ -263,5 +283,26 @@ func (n *node) allow(ctx context.Context, service string, lines []string) error 
 	return nil
 }
 
-func (d *daemon) group() netip.AddrPort { return netip.MustParseAddrPort(d.cfg.Discovery.Group) }
-func (d *daemon) via() netip.Addr       { return netip.MustParseAddr(d.cfg.Discovery.Via) }
+func (d *daemon) via() netip.Addr { return netip.MustParseAddr(d.cfg.Discovery.Via) }
+
+// group is the channel to listen on; zero when a server is asked instead, or there is no multicast.
+func (d *daemon) group() netip.AddrPort {
+	if d.cfg.Discovery.Server != "" {
+		return netip.AddrPort{}
+	}
+	return addrPort(d.cfg.Discovery.Group)
+}
+
+// server is the fixed server to ask: that of the configuration, or the one that this daemon plays without multicast.
+func (d *daemon) server() netip.AddrPort {
+	if s := d.cfg.Roles.SDS; d.cfg.Discovery.Server == "" && d.cfg.Discovery.Group == noGroup && s != nil {
+		return addrPort(s.UDP)
+	}
+	return addrPort(d.cfg.Discovery.Server)
+}
+
+// addrPort reads an address that the configuration's check has passed; empty and noGroup are zero.
+func addrPort(text string) netip.AddrPort {
+	a, _ := netip.ParseAddrPort(text)
+	return a
+}

@@ -31,17 +31,39 @@ func (d *daemon) startCapability(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manager, err := capability.NewManager(ctx, capability.ManagerConfig{Identity: id, Store: tables, Log: n.log})
+	audit, err := d.audit("capability")
+	if err != nil {
+		return errors.Join(err, tables.Close())
+	}
+	manager, err := capability.NewManager(ctx, capability.ManagerConfig{Identity: id, Store: tables, Audit: audit, Log: n.log})
 	if err != nil {
 		return errors.Join(err, tables.Close())
 	}
 	manager.Register(n.server)
+	routing, err := capability.NewRouting(ctx, id, tables)
+	if err != nil {
+		return errors.Join(err, tables.Close())
+	}
+	routing.Register(n.server)
 	n.serve()
 	d.keep(n.log, "tables", func(ctx context.Context) error {
 		<-ctx.Done()
 		return tables.Close()
 	})
 	return nil
+}
+
+// audit opens the append-only log of what a role granted and denied, in a directory of its own within the state.
+func (d *daemon) audit(role string) (*ca.AuditLog, error) {
+	audit, err := ca.OpenAuditLog(d.dir("audit-" + role))
+	if err != nil {
+		return nil, err
+	}
+	d.keep(d.log, "audit log", func(ctx context.Context) error {
+		<-ctx.Done()
+		return audit.Close()
+	})
+	return audit, nil
 }
 
 // startSDS plays an SDS server: the store, what fills it, and what announces it.
@@ -69,7 +91,17 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err := n.follow(manager); err != nil {
 		return err
 	}
-	server, err := sds.NewServer(sds.Config{Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Log: n.log})
+	schemas, err := d.schemas(role)
+	if err != nil {
+		return err
+	}
+	registrar, err := registrar(id.ID().Domain(), role.Registrars)
+	if err != nil {
+		return err
+	}
+	server, err := sds.NewServer(sds.Config{
+		Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -78,19 +110,25 @@ func (d *daemon) startSDS(ctx context.Context) error {
 		return err
 	}
 	announcer, err := announce.NewServerAnnouncer(announce.ServerAnnouncerConfig{
-		Identity: id, World: d.world, Log: n.log, Servers: d.group(), Services: netip.MustParseAddrPort(role.Channel), Via: d.via(),
-		Extent: extent, Addresses: []string{n.address()}, CA: []string{authority}, Capability: []string{manager},
+		Identity: id, World: d.world, Log: n.log, Servers: d.group(), Services: addrPort(role.Channel), Via: d.via(), UDP: addrPort(role.UDP),
+		NoMulticast: d.cfg.Discovery.Group == noGroup,
+		Extent:      extent, Addresses: []string{n.address()}, CA: []string{authority}, Capability: []string{manager},
 		Period: role.Period, Every: time.Second,
 	})
 	if err != nil {
 		return err
 	}
-	receiver, err := announce.NewReceiver(announce.ReceiverConfig{Identity: id, World: d.world, Log: n.log, Announcer: announcer, Sink: server})
+	receiver, err := announce.NewReceiver(announce.ReceiverConfig{
+		Identity: id, World: d.world, Log: n.log, Announcer: announcer, Sink: server, Budget: max(role.Budget, 0), MaxPeriod: role.MaxPeriod,
+	})
 	if err != nil {
 		return err
 	}
 	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
+	if err := n.joinHierarchies(role, server, manager); err != nil {
+		return err
+	}
 	d.keep(n.log, "store", server.Run)
 	d.keep(n.log, "announcements", receiver.Run)
 	d.keep(n.log, "server announcements", announcer.Run)
@@ -133,8 +171,12 @@ func (d *daemon) startAPC(ctx context.Context) error {
 		return err
 	}
 	dialer := host.NewDialer(id, d.world, n.log)
+	audit, err := d.audit("apc")
+	if err != nil {
+		return err
+	}
 	creator, err := apc.New(apc.Config{
-		World: d.world, Log: n.log, Self: id, Find: finder,
+		World: d.world, Log: n.log, Self: id, Find: finder, Audit: audit,
 		// Each view has a connection of its own: it connects with the capability of those who ask for it.
 		Follow: func(ctx context.Context, token func(context.Context) ([]byte, error), q sds.Query, f func(sds.WatchEvent)) error {
 			client, err := sds.Dial(sds.ClientConfig{Identity: id, World: d.world, Address: info.Addresses[0], Capability: token, Log: n.log})

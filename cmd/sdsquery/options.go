@@ -12,6 +12,7 @@ import (
 	"ninja/ca"
 	"ninja/sds"
 	"ninja/sds/check"
+	"ninja/sds/terms"
 )
 
 // about is the text of --help.
@@ -25,6 +26,7 @@ node/@cores or //operator/@name reaches further. Quote < and > from the shell.
   sdsquery node                          NAME alone: there is one
   sdsquery -f template.xml               a partial document; - is standard input
   sdsquery --xpath "//operator[@name='resample']"
+  sdsquery --scope all --trace kind=printer     everywhere, and which servers were asked
   sdsquery --all --lean -c floor kind=printer   every one, page by page, of each only the floor
 
 Exit status: 0 something was found, 1 nothing was, 2 the question could not be asked.`
@@ -53,6 +55,9 @@ type options struct {
 	Count      bool               `help:"Only say how many."`
 	Explain    bool               `help:"Say how the answer is found, instead of the answer."`
 	Watch      bool               `short:"w" help:"Go on: tell what enters (+), changes (~) and leaves (-)."`
+	Scope      string             `enum:"local,domain,all" default:"local" help:"How far to ask: local is the server alone, domain the servers of its domain, all wherever its hierarchies lead."`
+	First      bool               `help:"With --scope: as many as --limit says, whichever are found first."`
+	Trace      bool               `help:"With --scope: also tell which servers were asked, which not and why, and how long each took."`
 	Home       string             `env:"NINJA_HOME" placeholder:"DIR" help:"Where your identity is (~/.ninja), made by ninjactl join."`
 	Server     string             `env:"NINJA_SDS" placeholder:"HOST:PORT" help:"The SDS server; else it is found by listening."`
 	Manager    string             `env:"NINJA_CAPABILITY" placeholder:"HOST:PORT" help:"The capability manager; else it is found by listening."`
@@ -80,6 +85,9 @@ func (o *options) main(ctx context.Context, t terminal) int {
 	q, err := o.query(t.in)
 	if err != nil {
 		return failed(t, err)
+	}
+	if o.Scope != "local" || o.Trace {
+		return o.wide(ctx, t, q)
 	}
 	client, err := o.dial(ctx, t)
 	if err != nil {
@@ -122,7 +130,7 @@ func (o *options) query(in io.Reader) (sds.Query, error) {
 			return q, errors.New("terms and --xpath do not go together: write the terms into the expression")
 		}
 		var err error
-		if q.XPath, err = quick(o.Terms); err != nil {
+		if q.XPath, err = terms.XPath(o.Terms); err != nil {
 			return q, err
 		}
 	}
@@ -164,7 +172,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		if err != nil {
 			return failed(t, err)
 		}
-		fmt.Fprintln(t.out, n)
+		if o.Output == "json" {
+			err = jsonWriter{out: t.out}.write(map[string]int{"count": n}, "")
+		} else {
+			_, err = fmt.Fprintln(t.out, n)
+		}
+		if err != nil {
+			return failed(t, err)
+		}
 		return status(n)
 	}
 	if o.Explain {
@@ -172,7 +187,14 @@ func (o *options) ask(ctx context.Context, t terminal, client finder, q sds.Quer
 		if err != nil {
 			return failed(t, err)
 		}
-		explain(t.out, x)
+		if o.Output == "json" {
+			err = jsonWriter{out: t.out}.write(explained(x), "  ")
+		} else {
+			explain(t.out, x)
+		}
+		if err != nil {
+			return failed(t, err)
+		}
 		return status(x.Found)
 	}
 	return o.list(ctx, t, client, q)
@@ -201,6 +223,29 @@ func (o *options) list(ctx context.Context, t terminal, client finder, q sds.Que
 		fmt.Fprintf(t.err, "sdsquery: these are the first %d; there are more: --all tells all, --limit N more of them\n", len(found))
 	}
 	return status(len(found))
+}
+
+// explanation is sds.Explanation in JSON.
+type explanation struct {
+	Classes  int               `json:"classes"`
+	Services int               `json:"services"`
+	Verified int               `json:"verified"`
+	Found    int               `json:"found"`
+	Parts    []explanationPart `json:"parts"`
+}
+
+type explanationPart struct {
+	What   string `json:"what"`
+	Size   int    `json:"size"`
+	Opened int    `json:"opened"`
+}
+
+func explained(x sds.Explanation) explanation {
+	out := explanation{x.Classes, x.Services, x.Verified, x.Found, []explanationPart{}}
+	for _, p := range x.Parts {
+		out.Parts = append(out.Parts, explanationPart{p.What, p.Size, p.Opened})
+	}
+	return out
 }
 
 // explain writes how an answer is found.

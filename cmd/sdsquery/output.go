@@ -55,12 +55,21 @@ func (o *options) writer(t terminal) (writer, error) {
 	return w, nil
 }
 
+// maxMarks is how many marks may be set over one character; more would run over the lines above and below.
+const maxMarks = 4
+
 // plain makes text safe for a terminal: what does not print, or reorders what does, is escaped as Go would.
 func plain(s string) string {
 	var b strings.Builder
+	marks := 0
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
+		if marks++; columns(r) > 0 {
+			marks = 0
+		}
 		switch {
+		case marks > maxMarks:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 		case r == utf8.RuneError && size == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		case r == '\n' || r == '\t':
@@ -148,7 +157,7 @@ func (w tableWriter) write(rows [][]string) error {
 	widths := make([]int, len(rows[0]))
 	for _, r := range rows[1:] {
 		for i, cell := range r {
-			if n := utf8.RuneCountInString(cell); n > 0 {
+			if n := columnsOf(cell); n > 0 {
 				widths[i] = max(widths[i], n, len(rows[0][i]))
 			}
 		}
@@ -158,7 +167,7 @@ func (w tableWriter) write(rows [][]string) error {
 		var line strings.Builder
 		for i, cell := range r {
 			if widths[i] > 0 {
-				line.WriteString(cell + strings.Repeat(" ", widths[i]-min(widths[i], utf8.RuneCountInString(cell))+2))
+				line.WriteString(cell + strings.Repeat(" ", widths[i]-min(widths[i], columnsOf(cell))+2))
 			}
 		}
 		b.WriteString(cut(strings.TrimRight(line.String(), " "), w.width) + "\n")
@@ -169,10 +178,39 @@ func (w tableWriter) write(rows [][]string) error {
 
 // cut shortens a line to the width.
 func cut(s string, width int) string {
-	if width <= 0 || utf8.RuneCountInString(s) <= width {
+	if width <= 0 || columnsOf(s) <= width {
 		return s
 	}
-	return string([]rune(s)[:width-1]) + "…"
+	used := 0
+	for i, r := range s {
+		if used += columns(r); used >= width {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// columnsOf is how many columns of a terminal a text takes.
+func columnsOf(s string) (n int) {
+	for _, r := range s {
+		n += columns(r)
+	}
+	return n
+}
+
+// columns is how many a character takes: none when it is set over the one before, two in the scripts and pictures that
+// terminals draw wide (Unicode Standard Annex 11, roughly).
+func columns(r rune) int {
+	switch {
+	case r < 0x300:
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case r >= 0x1100 && r <= 0x115f, r >= 0x2e80 && r <= 0xa4cf && r != 0x303f, r >= 0xac00 && r <= 0xd7a3, r >= 0xf900 && r <= 0xfaff,
+		r >= 0xfe30 && r <= 0xfe6f, r >= 0xff00 && r <= 0xff60, r >= 0xffe0 && r <= 0xffe6, r >= 0x1f300 && r <= 0x1faff, r >= 0x20000 && r <= 0x3fffd:
+		return 2
+	}
+	return 1
 }
 
 func (w tableWriter) event(e sds.WatchEvent) error {

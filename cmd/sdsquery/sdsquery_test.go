@@ -153,6 +153,12 @@ p2    printer  base/b  5      0.25  1.5s  load=0.25
 	if out, _, code := asks(t, printers, 0, "--count", "kind=printer"); out != "2\n" || code != exitFound {
 		t.Errorf("count: %q %d", out, code)
 	}
+	if out, _, _ := asks(t, printers, 0, "--count", "-o", "json", "kind=printer"); out != "{\"count\":2}\n" {
+		t.Errorf("count in JSON: %q", out)
+	}
+	if out, _, _ := asks(t, printers, 0, "--explain", "-o", "json", "kind=a"); !strings.Contains(out, `"services": 40`) || !strings.Contains(out, `"opened": 1`) {
+		t.Errorf("explain in JSON: %s", out)
+	}
 	if out, _, code := asks(t, printers, 0, "--explain", "kind=a"); code != exitFound || out != `you may find 40 services, in 2 visibility classes
   /service/@kind = "a": 3  <- looked up
   /service/floor: 9
@@ -163,6 +169,22 @@ p2    printer  base/b  5      0.25  1.5s  load=0.25
 	if out, errs, code := asks(t, printers, 0, "--watch"); code != exitFailed || !strings.Contains(errs, "went away") ||
 		!strings.HasPrefix(out, "+ spiffe://d/base/b#p1  printer  base/b  1.5s  load=0.25  Beside the lift\n- spiffe://d/base/b#p1\n") {
 		t.Errorf("watch: %d %s\n%s", code, errs, out)
+	}
+}
+
+// Wide characters take two columns and marks none, so that columns stand and lines fit.
+func TestTableOfWideText(t *testing.T) {
+	f := fake{
+		service("a", `<service kind="プリンター"><summary>三階の会議室の隣にある</summary></service>`),
+		service("b", `<service kind="printer"><summary>e&#x301;te&#x301; beside the lift, on the left</summary></service>`),
+	}
+	out, _, _ := asks(t, f, 50)
+	want := "NAME  KIND        OWNER   AGE   NUMBERS    SUMMARY\na     プリンター  base/b  1.5s  load=0.25  三階の…\nb     printer     base/b  1.5s  load=0.25  e\u0301te\u0301 be…\n"
+	if out != want {
+		t.Errorf("\n%s\nwant\n%s", out, want)
+	}
+	if got := plain("a" + strings.Repeat("\u0301", 9)); got != "a"+strings.Repeat("\u0301", maxMarks)+strings.Repeat(`\u0301`, 5) {
+		t.Errorf("marks: %q", got)
 	}
 }
 

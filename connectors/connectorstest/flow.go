@@ -281,6 +281,34 @@ func testStats(t *testing.T, e Ends) {
 	}
 }
 
+func testStamp(t *testing.T, e Ends) {
+	w, r := e.join(t)
+	ctx := within(t)
+	const before = 5 * time.Second
+	for n := range 3 {
+		a := e.ADU(n)
+		if n == 1 {
+			a.Stamp = &connectors.Stamp{Age: before, Arrived: time.Now().Add(-before)} // it waited here for as long again
+		}
+		if err := w.Write(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := got.Stamp != nil; has != (n == 1 && !e.Unstamped) {
+			t.Fatalf("ADU %d has a stamp: %v", n, has)
+		}
+		if got.Stamp == nil {
+			continue
+		}
+		if age := got.Stamp.Now(time.Now()); age < 2*before || age > 2*before+patience/4 {
+			t.Errorf("it is %v old", age)
+		}
+	}
+}
+
 func testTooLarge(t *testing.T, e Ends) {
 	w, _ := e.join(t)
 	if err := w.Write(within(t), connectors.ADU{Payload: make([]byte, connectors.MaxPayload+2)}); err == nil {

@@ -7,6 +7,7 @@ import (
 
 	"ninja/ca"
 	"ninja/connectors/hop"
+	"ninja/connectors/trunk"
 	"ninja/internal/world"
 	"ninja/internal/world/relay"
 )
@@ -27,8 +28,26 @@ func Relayed(t testing.TB, n int, faults relay.Faults) []world.World {
 }
 
 // Processes makes processes that know each other, each with a running hop server at the address in its world; they stop
-// when the test ends.
+// when the test ends. They have no trunks: a hop that needs one has a socket of its own.
 func Processes(t testing.TB, address string, worlds ...world.World) []Process {
+	t.Helper()
+	return processes(t, address, worlds, func(int) bool { return false })
+}
+
+// Trunked makes processes whose datagram hops share trunks.
+func Trunked(t testing.TB, address string, worlds ...world.World) []Process {
+	t.Helper()
+	return processes(t, address, worlds, func(int) bool { return true })
+}
+
+// Mixed makes processes of which those with even numbers have trunks and the others do not, as those of the version
+// before.
+func Mixed(t testing.TB, address string, worlds ...world.World) []Process {
+	t.Helper()
+	return processes(t, address, worlds, func(n int) bool { return n%2 == 0 })
+}
+
+func processes(t testing.TB, address string, worlds []world.World, trunks func(int) bool) []Process {
 	t.Helper()
 	authority, err := ca.NewAuthority(worlds[0], "test")
 	if err != nil {
@@ -40,7 +59,13 @@ func Processes(t testing.TB, address string, worlds ...world.World) []Process {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: address, MaxSessions: 8192})
+		cfg := hop.Config{Identity: id, World: w, Address: address, MaxSessions: 8192}
+		if trunks(i) {
+			pool := trunk.NewPool(trunk.Config{Identity: id, World: w})
+			t.Cleanup(func() { pool.Close() })
+			cfg.Carrier = pool
+		}
+		s, err := hop.NewServer(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

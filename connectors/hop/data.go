@@ -54,7 +54,7 @@ func Fetch(ctx context.Context, w world.World, id *ca.Identity, address string, 
 		return nil, fmt.Errorf("fetch data: %.80q is not a SHA-256 hash in hexadecimal", sha256hex)
 	}
 	h := hello{purpose: purposeData, hash: [32]byte(hash), max: uint32(min(max, 1<<31))}
-	conn, in, answer, err := dial(ctx, w, id, address, peer, h)
+	conn, in, answer, err := dial(ctx, w, id, address, peer, h, false)
 	if err != nil {
 		return nil, fmt.Errorf("fetch data %.8s from %s at %s: %w", sha256hex, peer, address, err)
 	}

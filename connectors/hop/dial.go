@@ -30,6 +30,8 @@ type DialConfig struct {
 	Hop connectors.Hop
 	// Extra are the sender's parameters of the transport; at most 256 bytes.
 	Extra string
+	// Carrier is this process's trunks, for DialPackets; nil is none.
+	Carrier Carrier
 }
 
 // Dial connects the sending end of a hop. The caller must Begin the session. A refusal is a *Refused.
@@ -54,28 +56,37 @@ func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
 		purpose: purposeHop, stream: address.Stream, epoch: h.Epoch, scheme: cfg.Scheme,
 		path: clip(h.Path), name: clip(h.Name), typ: h.Type.String(), extra: cfg.Extra,
 	}
-	conn, in, answer, err := dial(ctx, cfg.World, cfg.Identity, address.Host, ca.ID(h.Peer), hi)
+	s, err := open(ctx, cfg.World, cfg.Identity, address.Host, ca.ID(h.Peer), hi, cfg.Carrier != nil)
 	if err != nil {
 		return fail(err)
 	}
-	peer, err := cfg.Identity.PeerOf(conn.ConnectionState())
+	return s, nil
+}
+
+// open opens a session that hello says the purpose of.
+func open(ctx context.Context, w world.World, id *ca.Identity, address string, peer ca.ID, h hello, trunks bool) (*Session, error) {
+	conn, in, answer, err := dial(ctx, w, id, address, peer, h, trunks)
+	if err != nil {
+		return nil, err
+	}
+	p, err := id.PeerOf(conn.ConnectionState())
 	if err != nil {
 		conn.Close()
-		return fail(err)
+		return nil, err
 	}
-	return newSession(conn, in, peer, cfg.World, address.Stream, h.Epoch, answer.extra), nil
+	return newSession(id, conn, in, p, w, h.stream, h.epoch, answer.extra), nil
 }
 
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
-// dial opens a session to the peer and says hello; ctx has a deadline.
-func dial(ctx context.Context, w world.World, id *ca.Identity, address string, peer ca.ID, h hello) (*tls.Conn, *bufio.Reader, welcome, error) {
+// dial opens a session to the peer and says hello; ctx has a deadline. trunks says that this end has them.
+func dial(ctx context.Context, w world.World, id *ca.Identity, address string, peer ca.ID, h hello, trunks bool) (*tls.Conn, *bufio.Reader, welcome, error) {
 	raw, err := w.Net.Dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, nil, welcome{}, err
 	}
 	c := id.ClientTLS(ca.Is(peer))
-	c.NextProtos = []string{alpn}
+	c.NextProtos = protocols(trunks)
 	c.DynamicRecordSizingDisabled = true
 	conn := tls.Client(raw, c)
 	stop := context.AfterFunc(ctx, func() { raw.Close() })

@@ -12,6 +12,7 @@ import (
 // FuzzFrame reads any bytes as a session would; what is understood is said back in the same bytes.
 func FuzzFrame(f *testing.F) {
 	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeHop, epoch: 3, scheme: "tcp", path: "p", name: "a->b", typ: "text/plain"}.append))
+	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeTrunk, epoch: 3}.append))
 	f.Add(appendFrame(nil, kindHello, hello{purpose: purposeData, max: 4 << 20}.append))
 	f.Add(appendFrame(nil, kindWelcome, welcome{status: WrongEpoch, text: "no"}.append))
 	f.Add(appendADU(nil, connectors.ADU{Payload: []byte("hello"), Seq: 9, Mark: connectors.EndOfUtterance}))
@@ -56,6 +57,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add(byte(kindEvent), append([]byte{1, 0, 0, 0, 1}, "speak"...), true)
 	f.Add(byte(kindFlushed), make([]byte, 12), false)
 	f.Add(byte(kindPong), make([]byte, 8), false)
+	f.Add(byte(kindStamp), make([]byte, 8), false)
 	f.Add(byte(kindCredit), make([]byte, 8), true)
 	f.Add(byte(kindSent), make([]byte, 8), false)
 	f.Add(byte(kindClosed), []byte("the engine died\xff"), false)

@@ -14,15 +14,14 @@ import (
 // MaxDatagram is the longest datagram that an Inbox takes.
 const MaxDatagram = 1400
 
-// Inbox is the datagram socket of a receiving end that has no goroutine: its Read itself waits here, so that a packet
-// wakes nobody but the operator. What else can end the wait (the session's goroutine, a context, Close) moves the
-// socket's deadline. The first genuine datagram fixes the address that all others must come from; what is not genuine is
-// counted and never answered.
+// Inbox is where the datagrams of a receiving end come in: a socket of its own, or its Queue on a trunk. The end has no
+// goroutine: its Read itself waits here, so that a packet wakes nobody but the operator. What else can end the wait (the
+// session's goroutine, a context, Close) moves the deadline. The first genuine datagram fixes the address that all others
+// must come from; what is not genuine is counted and never answered.
 //
 // The Inbox is also the lock of what the reader decides by.
 type Inbox struct {
-	conn     net.PacketConn
-	receive  func([]byte) (int, netip.AddrPort, error)
+	in       datagrams
 	strange  atomic.Uint64
 	source   netip.AddrPort // of the first genuine datagram; the reader alone uses it, and the two below
 	from     netip.AddrPort
@@ -35,8 +34,29 @@ type Inbox struct {
 	deadline time.Time // of the socket
 }
 
-// NewInbox makes an Inbox, which owns the socket from now on.
-func NewInbox(conn net.PacketConn) *Inbox { return &Inbox{conn: conn, receive: receiver(conn)} }
+// datagrams is what an Inbox takes datagrams from.
+type datagrams interface {
+	// next waits for a datagram until the deadline; it may use the buffer.
+	next(buffer []byte) ([]byte, netip.AddrPort, error)
+	SetReadDeadline(t time.Time) error
+	Close() error
+}
+
+// newInbox makes an Inbox, which owns the socket or the queue from now on.
+func newInbox(from datagrams) *Inbox { return &Inbox{in: from} }
+
+// socket is a hop's own.
+type socket struct {
+	net.PacketConn
+	receive func([]byte) (int, netip.AddrPort, error)
+}
+
+func newSocket(c net.PacketConn) *socket { return &socket{c, receiver(c)} }
+
+func (s *socket) next(buffer []byte) ([]byte, netip.AddrPort, error) {
+	n, from, err := s.receive(buffer)
+	return buffer[:n], from, err
+}
 
 // receiver returns the way to read a datagram that allocates least.
 func receiver(c net.PacketConn) func([]byte) (int, netip.AddrPort, error) {
@@ -96,21 +116,21 @@ func (b *Inbox) Awake() { b.waiting = false }
 func (b *Inbox) setDeadline(t time.Time) {
 	if !t.Equal(b.deadline) {
 		b.deadline = t
-		b.conn.SetReadDeadline(t)
+		b.in.SetReadDeadline(t)
 	}
 }
 
 // Next waits for a datagram; nil says to decide anew. The datagram is valid until the next call. The caller says of it
 // whether it was Genuine or Strange, and does not hold the lock.
 func (b *Inbox) Next() []byte {
-	n, from, err := b.receive(b.datagram[:])
+	d, from, err := b.in.next(b.datagram[:])
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
-	case err != nil || n > MaxDatagram || n == 0 || b.source.IsValid() && from != b.source:
+	case err != nil || len(d) > MaxDatagram || len(d) == 0 || b.source.IsValid() && from != b.source:
 		b.Strange()
 	default:
 		b.from = from
-		return b.datagram[:n]
+		return d
 	}
 	return nil
 }
@@ -124,12 +144,17 @@ func (b *Inbox) Strange() { b.strange.Add(1) }
 // Strangers counts the datagrams that were not the sending end's.
 func (b *Inbox) Strangers() uint64 { return b.strange.Load() }
 
-// Addr is the socket's address.
-func (b *Inbox) Addr() net.Addr { return b.conn.LocalAddr() }
+// Addr is the address of the hop's own socket; nil on a trunk.
+func (b *Inbox) Addr() net.Addr {
+	if s, ok := b.in.(*socket); ok {
+		return s.LocalAddr()
+	}
+	return nil
+}
 
-// Close closes the socket.
+// Close closes the socket, or takes the stream off its trunk.
 func (b *Inbox) Close() {
-	b.conn.Close()
+	b.in.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.unwatch != nil {

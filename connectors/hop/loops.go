@@ -51,8 +51,11 @@ func (s *Session) handle(h Handler, k kind, body []byte) error {
 		if err != nil {
 			return err
 		}
+		a.Stamp, s.stamp = s.stamp, nil
 		h.ADU(a)
 		return nil
+	case k == kindStamp && h.ADU != nil:
+		s.stamp = connectors.Received(time.Duration(c.uint64()), s.Link(), time.Now())
 	case k == kindPing:
 		s.control.reply(c.uint64())
 	case k == kindPong:

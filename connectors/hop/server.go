@@ -8,6 +8,7 @@
 package hop
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,8 +23,20 @@ import (
 	"ninja/internal/world"
 )
 
-// alpn is the protocol that both ends name in the TLS handshake.
-const alpn = "ninja-hop/1"
+// The protocols that both ends name in the TLS handshake: the second is spoken by ends that have trunks (Carrier) and is
+// the first but for that.
+const (
+	alpn       = "ninja-hop/1"
+	alpnTrunks = "ninja-hop/2"
+)
+
+// protocols lists what an end speaks, the preferred first.
+func protocols(trunks bool) []string {
+	if trunks {
+		return []string{alpnTrunks, alpn}
+	}
+	return []string{alpn}
+}
 
 // Reason says why a hello was refused.
 type Reason uint8
@@ -44,6 +57,8 @@ const (
 	TooLarge
 	// Malformed is for a hello that cannot be read.
 	Malformed
+	// Unable is for a hop that the receiving end could not open.
+	Unable
 )
 
 // Refused is the error of a Dial or Fetch that the other end refused. It wraps connectors.ErrRefused.
@@ -74,6 +89,9 @@ type Config struct {
 	MaxSessions int
 	// MaxPending bounds the hops that wait for their senders; 0 is 4096.
 	MaxPending int
+	// Carrier is the trunks of this process, which carry its datagram hops from and to other processes that have some;
+	// nil gives each hop a socket. Whoever made it closes it, after the server has stopped.
+	Carrier Carrier
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -113,7 +131,7 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen for hops at %s: %w", cfg.Address, err)
 	}
 	c := cfg.Identity.ServerTLS(nil) // who may speak on a hop is decided by its hello
-	c.NextProtos = []string{alpn}
+	c.NextProtos = protocols(cfg.Carrier != nil)
 	c.DynamicRecordSizingDisabled = true
 	s := &Server{
 		cfg: cfg, tls: c, listener: l, advertise: cfg.Advertise, stop: make(chan struct{}),
@@ -124,6 +142,14 @@ func NewServer(cfg Config) (*Server, error) {
 		s.advertise = l.Addr().String()
 	}
 	return s, nil
+}
+
+// Carrier is that of the configuration; nil on a nil Server, which a process that only dials has.
+func (s *Server) Carrier() Carrier {
+	if s == nil {
+		return nil
+	}
+	return s.cfg.Carrier
 }
 
 // Addr is the host and port that others dial.
@@ -202,32 +228,66 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) {
 		return
 	}
 	log = log.With("peer", peer.ID)
-	in := newBuffer(conn)
-	k, body, err := readFrame(in)
-	var h hello
+	r := received{conn: conn, in: newBuffer(conn), peer: peer}
+	k, body, err := readFrame(r.in)
 	if err == nil && k == kindHello {
-		h, err = parseHello(body)
+		r.hello, err = parseHello(body)
 	}
-	if err != nil || k != kindHello {
+	trunks := conn.ConnectionState().NegotiatedProtocol == alpnTrunks
+	if err != nil || k != kindHello || r.hello.purpose == purposeTrunk && !trunks {
 		s.answer(conn, welcome{status: Malformed, text: "the hello cannot be read"})
 		log.Info("hop hello cannot be read", "err", err)
 		return
 	}
-	if h.purpose == purposeData {
-		s.serveData(conn, h)
-		return
+	switch r.hello.purpose {
+	case purposeData:
+		s.serveData(conn, r.hello)
+	case purposeTrunk:
+		s.serveTrunk(ctx, r)
+	default:
+		s.serveHop(ctx, r, trunks, log, unwatch)
 	}
-	p, refused := s.match(h, peer)
+}
+
+// received is a connection whose hello was read.
+type received struct {
+	conn  *tls.Conn
+	in    *bufio.Reader
+	peer  ca.Peer
+	hello hello
+}
+
+// session makes the session.
+func (r received) session(id *ca.Identity, w world.World) *Session {
+	r.conn.SetDeadline(time.Time{})
+	return newSession(id, r.conn, r.in, r.peer, w, r.hello.stream, r.hello.epoch, r.hello.extra)
+}
+
+// serveHop gives the session to the hop that waits for it.
+func (s *Server) serveHop(ctx context.Context, r received, trunks bool, log *slog.Logger, unwatch func() bool) {
+	h := r.hello
+	p, refused := s.match(h, r.peer)
+	extra := ""
+	if refused == nil {
+		extra = p.extra
+		if p.open != nil {
+			var err error
+			if extra, err = p.open(ctx, r.peer.ID, trunks); err != nil {
+				refused = &Refused{Unable, "the hop could not be opened"}
+				log.Warn("open a hop", "err", err, "path", h.path, "hop", h.name)
+			}
+		}
+	}
 	if refused != nil {
-		s.answer(conn, welcome{status: refused.Reason, text: refused.Text})
+		s.answer(r.conn, welcome{status: refused.Reason, text: refused.Text})
 		log.Warn("hop refused", "reason", refused.Text, "path", h.path, "hop", h.name, "epoch", h.epoch)
 		return
 	}
-	if err := s.answer(conn, welcome{extra: p.extra}); err != nil {
+	if err := s.answer(r.conn, welcome{extra: extra}); err != nil {
 		log.Info("hop lost before it began", "err", err) // its reader will see that too
 	}
-	conn.SetDeadline(time.Time{})
-	session := newSession(conn, in, peer, s.cfg.World, h.stream, h.epoch, h.extra)
+	session := r.session(s.cfg.Identity, s.cfg.World)
+	session.trunk = extra == onTrunk
 	unwatch()
 	s.hold(p, session)
 }
@@ -282,10 +342,12 @@ func (s *Server) match(h hello, peer ca.Peer) (*Pending, *Refused) {
 
 // Pending is a hop that waits for its sender.
 type Pending struct {
-	server  *Server
-	scheme  string
-	hop     connectors.Hop
-	extra   string
+	server *Server
+	scheme string
+	hop    connectors.Hop
+	extra  string
+	// open, where it is not nil, gets ready for the peer, who is welcome, and returns what it is told instead of extra.
+	open    func(ctx context.Context, peer ca.ID, trunks bool) (extra string, err error)
 	arrived chan *Session
 	closed  chan struct{}
 	once    sync.Once
@@ -294,6 +356,11 @@ type Pending struct {
 // Expect makes the server wait for the sender of h over the transport with the scheme; extra is what the sender is told
 // in the welcome, at most 256 bytes. A zero stream is drawn.
 func (s *Server) Expect(scheme string, h connectors.Hop, extra string) (*Pending, error) {
+	return s.expect(scheme, h, extra, nil)
+}
+
+func (s *Server) expect(scheme string, h connectors.Hop, extra string,
+	open func(context.Context, ca.ID, bool) (string, error)) (*Pending, error) {
 	if len(extra) > maxExtra {
 		return nil, fmt.Errorf("listen for %s: %d bytes of parameters, at most %d are allowed", h.Name, len(extra), maxExtra)
 	}
@@ -308,7 +375,7 @@ func (s *Server) Expect(scheme string, h connectors.Hop, extra string) (*Pending
 	if len(s.pending) >= s.cfg.MaxPending {
 		return nil, fmt.Errorf("listen for %s: %d hops wait for their senders already", h.Name, len(s.pending))
 	}
-	p := &Pending{server: s, scheme: scheme, hop: h, extra: extra,
+	p := &Pending{server: s, scheme: scheme, hop: h, extra: extra, open: open,
 		arrived: make(chan *Session, 1), closed: make(chan struct{})}
 	s.pending[h.Stream] = p
 	return p, nil

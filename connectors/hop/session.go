@@ -63,10 +63,14 @@ type Session struct {
 	stream connectors.StreamID
 	epoch  uint32
 	extra  string
+	trunk  bool              // the hop's datagrams ride on a trunk
+	stamp  *connectors.Stamp // of the ADU in the next frame; read alone uses it
 	world  world.World
 	start  time.Time
 	expiry *time.Timer
-	loops  sync.WaitGroup
+	// unwatch stops waiting for the peer's ban.
+	unwatch func()
+	loops   sync.WaitGroup
 
 	done     chan struct{} // closed when the session has ended, after cause is set
 	failOnce sync.Once
@@ -86,7 +90,9 @@ type Session struct {
 
 func newBuffer(conn io.Reader) *bufio.Reader { return bufio.NewReaderSize(conn, 32<<10) }
 
-func newSession(conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, stream connectors.StreamID, epoch uint32, extra string) *Session {
+// newSession makes the session of a connection to a peer; it ends with the peer's certificate, and when id's authority bans
+// the peer.
+func newSession(id *ca.Identity, conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, stream connectors.StreamID, epoch uint32, extra string) *Session {
 	s := &Session{
 		conn: conn, in: in, peer: peer, world: w, stream: stream, epoch: epoch, extra: extra, start: time.Now(),
 		done: make(chan struct{}), finished: make(chan struct{}), writing: make(chan struct{}, 1),
@@ -96,6 +102,12 @@ func newSession(conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, s
 	s.expiry = time.AfterFunc(peer.Leaf.NotAfter.Sub(w.Now()), func() {
 		s.fail(fmt.Errorf("the certificate of %s has expired; the path must be made anew", peer.ID))
 	})
+	watched := make(chan struct{})
+	s.unwatch = id.OnBan(peer.ID, func() {
+		<-watched
+		s.fail(fmt.Errorf("%w: %s", ca.ErrBanned, peer.ID))
+	})
+	close(watched)
 	return s
 }
 
@@ -109,6 +121,12 @@ func (s *Session) Begin(h Handler) {
 	})
 	s.loops.Go(s.speak)
 }
+
+// Trunked reports whether the hop's datagrams ride on a trunk, which seals them, instead of a socket of the hop's own.
+func (s *Session) Trunked() bool { return s.trunk }
+
+// Peer is who is at the other end.
+func (s *Session) Peer() ca.ID { return s.peer.ID }
 
 // Extra are the parameters that the other end gave.
 func (s *Session) Extra() string { return s.extra }
@@ -136,6 +154,7 @@ func (s *Session) fail(cause error) {
 		s.cause = cause
 		close(s.done)
 		s.expiry.Stop()
+		s.unwatch()
 		s.conn.NetConn().Close() // not the TLS connection, whose farewell may block
 	})
 }
@@ -154,8 +173,16 @@ func (s *Session) Send(ctx context.Context, a connectors.ADU) error {
 	if len(a.Payload) > connectors.MaxPayload {
 		return fmt.Errorf("ADU of %d bytes: at most %d are allowed; split it", len(a.Payload), connectors.MaxPayload)
 	}
-	return s.writeUntil(ctx, func(b []byte) []byte { return appendADU(b, a) })
+	return s.writeUntil(ctx, func(b []byte) []byte {
+		if a.Stamp != nil && s.extra == TakesStamps {
+			b = appendNumber(b, kindStamp, uint64(a.Stamp.Now(time.Now())))
+		}
+		return appendADU(b, a)
+	})
 }
+
+// TakesStamps are the parameters of a receiving end that takes the stamps of ADUs.
+const TakesStamps = "stamps"
 
 // writeUntil is write that ends with ctx.
 func (s *Session) writeUntil(ctx context.Context, fill func([]byte) []byte) error {
@@ -205,6 +232,9 @@ func (s *Session) write(fill func([]byte) []byte) error {
 		s.out = b
 	}
 	if _, err := s.conn.Write(b); err != nil {
+		if s.leaving.Load() { // the other end has heard the farewell and is gone
+			s.fail(connectors.ErrClosed)
+		}
 		s.fail(fmt.Errorf("write to %s: %w", s.peer.ID, err))
 		return s.cause
 	}

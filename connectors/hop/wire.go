@@ -25,6 +25,7 @@ import (
 //
 //	purpose hop:   stream(128) epoch(32) scheme path name type extra
 //	purpose data:  sha256(256) greatest size wanted(32)
+//	purpose trunk: stream(128) epoch(32)                   only where the handshake agreed on ninja-hop/2
 //
 // welcome  receiver   status(8) text extra size(32)        status 0 is a welcome, anything else a refusal
 // adu      sender     mark(8) sequence(64) media time in ns(64) payload
@@ -39,11 +40,12 @@ import (
 // credit   receiver   position(64)                         the sender may send what is before position
 // sent     sender     position(64)                         what is before position was sent; the sender waits for credit
 // report   receiver   what the transport says of reception, to the end
+// stamp    sender     age in ns(64)                        of the ADU in the next frame
 //
 // Numbers are big-endian; scheme, path, name, type, extra and the welcome's text are a length(16) and that many bytes.
 // Positions count what the transport counts (ADUs, packets). A kind that is not known breaks the session; new kinds
 // come with a new version in the hello, or with a new transport that alone uses them (credit and sent with udp), or are only
-// sent to who asked for them in the hello (report, by rtp).
+// sent to who asked for them in the hello (report, by rtp) or in the welcome (stamp, by tcp).
 type kind uint8
 
 const (
@@ -61,6 +63,7 @@ const (
 	kindCredit
 	kindSent
 	kindReport
+	kindStamp
 )
 
 const (
@@ -87,7 +90,7 @@ func (k kind) maxBody() int {
 		return 12
 	case kindMark:
 		return 9
-	case kindEnd, kindPing, kindPong, kindCredit, kindSent:
+	case kindEnd, kindPing, kindPong, kindCredit, kindSent, kindStamp:
 		return 8
 	case kindClosed:
 		return maxText
@@ -103,7 +106,7 @@ var errFrame = errors.New("malformed frame")
 // parseHeader reads the head of a frame and checks the length against its kind.
 func parseHeader(b [headerSize]byte) (kind, int, error) {
 	k, n := kind(b[0]), int(b[1])<<16|int(b[2])<<8|int(b[3])
-	if k < kindHello || k > kindReport || n > k.maxBody() {
+	if k < kindHello || k > kindStamp || n > k.maxBody() {
 		return 0, 0, fmt.Errorf("%w: kind %d of %d bytes", errFrame, k, n)
 	}
 	return k, n, nil
@@ -170,12 +173,14 @@ type purpose uint8
 const (
 	purposeHop  purpose = 1
 	purposeData purpose = 2
+	// purposeTrunk is for a Carrier, which one stream and epoch of its own bind the keys to.
+	purposeTrunk purpose = 3
 )
 
 // hello is what the dialing end says first.
 type hello struct {
 	purpose purpose
-	// For a hop.
+	// For a hop; the first two for a trunk too.
 	stream                         connectors.StreamID
 	epoch                          uint32
 	scheme, path, name, typ, extra string
@@ -192,6 +197,9 @@ func (h hello) append(b []byte) []byte {
 	}
 	b = append(b, h.stream[:]...)
 	b = binary.BigEndian.AppendUint32(b, h.epoch)
+	if h.purpose == purposeTrunk {
+		return b
+	}
 	for _, s := range []string{h.scheme, h.path, h.name, h.typ, h.extra} {
 		b = appendString(b, s)
 	}
@@ -210,6 +218,9 @@ func parseHello(b []byte) (hello, error) {
 		h.epoch = c.uint32()
 		h.scheme, h.path, h.name = c.text(16), c.text(maxText), c.text(maxText)
 		h.typ, h.extra = c.text(connectors.MaxTypeLength), c.text(maxExtra)
+	case purposeTrunk:
+		copy(h.stream[:], c.bytes(len(h.stream)))
+		h.epoch = c.uint32()
 	case purposeData:
 		copy(h.hash[:], c.bytes(len(h.hash)))
 		h.max = c.uint32()

@@ -25,10 +25,11 @@ type slot struct {
 // as reorder says after a later one has come. With it every packet is held until its media time, counted from the first
 // packet's arrival, plus the delay.
 type buffer struct {
-	format  format
-	reorder time.Duration
-	playout playout
-	// conceal, where it is not nil, fills the place of lost packets when there is a playout.
+	format   format
+	textType uint8 // payload type of the text inside its redundancy
+	reorder  time.Duration
+	playout  playout
+	// conceal, where it is not nil, fills the place of lost packets.
 	conceal func(last []byte, n, run int) []byte
 
 	slots [span]slot
@@ -75,6 +76,25 @@ func (b *buffer) put(p packet, now time.Time) {
 	}
 	*s = slot{packet: p, present: true, arrived: now}
 	b.known = max(b.known, p.position+1)
+}
+
+// putText takes a packet of text and, from what it repeats, those that it stands in for. It reports whether it could be
+// read.
+func (b *buffer) putText(p packet, now time.Time) bool {
+	blocks, err := unpack(p.payload, b.textType)
+	if err != nil {
+		return false
+	}
+	for i, old := range blocks[:len(blocks)-1] {
+		behind := uint64(len(blocks) - 1 - i)
+		if behind > p.position || p.position-behind < b.next || b.slots[(p.position-behind)%span].present {
+			continue
+		}
+		b.put(packet{position: p.position - behind, time: p.time + old.time, payload: old.text}, now)
+	}
+	p.payload = blocks[len(blocks)-1].text
+	b.put(p, now)
+	return true
 }
 
 // said is a mark that was said on the session, and when.
@@ -174,7 +194,10 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 			if due := b.due(s); due.After(now) {
 				return connectors.ADU{}, wait, due
 			}
-			return b.deliver(), deliver, time.Time{}
+			if a := b.deliver(); len(a.Payload) > 0 || a.Mark != 0 || !b.format.text {
+				return a, deliver, time.Time{}
+			}
+			continue // a packet that only repeated
 		}
 		until, missing := b.gap()
 		if !missing || until.After(now) {
@@ -199,7 +222,7 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 
 func (b *buffer) deliver() connectors.ADU {
 	p := b.slots[b.next%span].packet
-	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step()}
+	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step(), Stamp: p.stamp}
 	b.mediaAt = p.time + b.format.length(p.payload)
 	if b.conceal != nil {
 		b.last, b.run = append(b.last[:0], p.payload...), 0
@@ -220,8 +243,11 @@ func (b *buffer) due(s *slot) time.Time {
 // concealed makes an ADU for the next position, which is lost, if what came before says how. It is no longer than the
 // hole in the media time, as far as that is known.
 func (b *buffer) concealed() (connectors.ADU, bool) {
+	if b.format.text {
+		return connectors.ADU{Payload: []byte(missingText), MediaTime: b.format.span(b.mediaAt), Seq: b.next + 1, Mark: b.step()}, true
+	}
 	n := int64(len(b.last) / b.format.sample)
-	if b.conceal == nil || !b.playout.on() || n == 0 || b.format.opus {
+	if b.conceal == nil || n == 0 || b.format.opus {
 		return connectors.ADU{}, false
 	}
 	for at := b.next + 1; at < b.known; at++ {

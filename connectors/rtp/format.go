@@ -15,14 +15,27 @@ type format struct {
 	sample      int // bytes of one sample of all channels; 1 where a packet is a whole
 	// opus is for audio/opus, whose ADUs are packets already: they are neither cut nor of a length that tells the time.
 	opus bool
+	// text is for text/t140, whose packets repeat what those before them said.
+	text bool
 }
 
 // length is how many samples a payload lasts.
 func (f format) length(payload []byte) int64 {
-	if f.opus {
+	switch {
+	case f.opus:
 		return opusSamples(payload)
+	case f.text:
+		return 0
 	}
 	return int64(len(payload) / f.sample)
+}
+
+// cut is how many bytes of an ADU's payload go into its next packet.
+func (f format) cut(payload []byte) int {
+	if f.text {
+		return cutText(payload, maxBlock)
+	}
+	return min(len(payload), maxPayload/f.sample*f.sample)
 }
 
 // Payload types: the static ones of RFC 3551 where the type is exactly theirs, else dynamic ones of ours.
@@ -32,6 +45,8 @@ const (
 	ptL16         = 96
 	ptPCMUDynamic = 97
 	ptPCMADynamic = 98
+	ptT140        = 99
+	ptRed         = 100
 	ptOpus        = 111
 )
 
@@ -67,8 +82,10 @@ func formatOf(t connectors.Type) (format, error) {
 			return format{}, fmt.Errorf("type %s: the clock of Opus is %d, whatever its sound has", t, opusRate)
 		}
 		f = format{payloadType: ptOpus, rate: opusRate, sample: 1, opus: true}
+	case "text/t140":
+		f = format{payloadType: ptRed, rate: t140Rate, sample: 1, text: true}
 	default:
-		return format{}, fmt.Errorf("type %s: rtp carries audio/L16, audio/PCMU, audio/PCMA and audio/opus; use tcp", t)
+		return format{}, fmt.Errorf("type %s: rtp carries audio/L16, audio/PCMU, audio/PCMA, audio/opus and text/t140; use tcp", t)
 	}
 	return f, nil
 }

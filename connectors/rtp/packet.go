@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
@@ -20,30 +21,33 @@ import (
 //	|V=2|0|X|   0   |M|     PT      |        sequence number        |
 //	|                           timestamp                           |
 //	|                             SSRC                              |
-//	|            0xBEDE             |              1                |  these two words
-//	| ID=1  | len=0 |     mark      |       0       |       0       |  only when X is set
+//	|            0xBEDE             |          1 to 4               |  these words
+//	| ID=1  | len=0 |     mark      | ID=2  | len=7 |  age in ns    |  only when X is set,
+//	|                                 (64)          |       0       |  each element only when there is one
 //	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //	|                  payload, then the 16 byte tag                |
 //
 // M has its usual meaning, the first packet of a talkspurt. What ends with a packet (connectors.Mark) stands in a
-// header extension of one byte (RFC 8285) and is said again on the TLS session, so that loss cannot swallow it.
+// header extension of one byte (RFC 8285) and is said again on the TLS session, so that loss cannot swallow it; so does the
+// age of a packet that has a stamp, once.
 //
 // Master key, master salt, SSRC, first timestamp and first sequence number all come from the TLS exporter, bound to the
 // stream and the epoch: nothing is negotiated, no two senders share a key, and no key is ever used with a second stream.
 const (
 	headerSize  = 12
-	markSize    = 8
+	extensions  = 4 + 12
 	tagSize     = 16
 	maxPayload  = 1200
-	maxPacket   = headerSize + markSize + maxPayload + tagSize
+	maxPacket   = headerSize + extensions + maxPayload + tagSize
 	markID      = 1
+	stampID     = 2
 	exportLabel = "EXPORTER-ninja-hop-srtp"
 	replaySpan  = 1024 // packets in the replay window
 )
 
 // keys is what both ends derive.
 type keys struct {
-	context   *srtp.Context
+	context   *srtp.Context // nil on a trunk, which seals: there the packets are plain RTP
 	ssrc      uint32
 	timestamp uint32
 	// sequence is below 2^15, so that the first packets cannot wrap before the receiver has seen one (RFC 3711, 3.3.1).
@@ -55,7 +59,11 @@ func deriveKeys(s *hop.Session) (keys, error) {
 	if err != nil {
 		return keys{}, fmt.Errorf("derive SRTP keys: %w", err)
 	}
-	return makeKeys(b)
+	k, err := makeKeys(b)
+	if s.Trunked() {
+		k.context = nil
+	}
+	return k, err
 }
 
 func makeKeys(b []byte) (keys, error) {
@@ -75,6 +83,7 @@ type packet struct {
 	time      int64  // of the first sample, in samples from the start of the stream
 	talkspurt bool
 	mark      connectors.Mark
+	stamp     *connectors.Stamp
 	payload   []byte
 }
 
@@ -89,6 +98,9 @@ type sealer struct {
 // seal packs p; the result is valid until the next call. No memory is allocated.
 func (s *sealer) seal(p packet) ([]byte, error) {
 	b := s.appendPlain(s.buffer[:0], p)
+	if s.context == nil {
+		return b, nil
+	}
 	out, err := s.context.EncryptRTP(s.buffer[:0], b, &s.header)
 	if err != nil {
 		return nil, fmt.Errorf("seal packet %d: %w", p.position, err)
@@ -98,7 +110,7 @@ func (s *sealer) seal(p packet) ([]byte, error) {
 
 func (s *sealer) appendPlain(b []byte, p packet) []byte {
 	first, second := byte(2<<6), s.format.payloadType
-	if p.mark != 0 {
+	if p.mark != 0 || p.stamp != nil {
 		first |= 1 << 4
 	}
 	if p.talkspurt {
@@ -108,10 +120,28 @@ func (s *sealer) appendPlain(b []byte, p packet) []byte {
 	b = binary.BigEndian.AppendUint16(b, s.sequence+uint16(p.position))
 	b = binary.BigEndian.AppendUint32(b, s.timestamp+uint32(p.time))
 	b = binary.BigEndian.AppendUint32(b, s.ssrc)
-	if p.mark != 0 {
-		b = append(b, 0xbe, 0xde, 0, 1, markID<<4, byte(p.mark), 0, 0)
+	if p.mark != 0 || p.stamp != nil {
+		b = appendExtensions(b, p)
 	}
 	return append(b, p.payload...)
+}
+
+// appendExtensions appends the header extension.
+func appendExtensions(b []byte, p packet) []byte {
+	b = append(b, 0xbe, 0xde, 0, 0)
+	begin := len(b)
+	if p.mark != 0 {
+		b = append(b, markID<<4, byte(p.mark))
+	}
+	if p.stamp != nil {
+		b = append(b, stampID<<4|7)
+		b = binary.BigEndian.AppendUint64(b, uint64(p.stamp.Now(time.Now())))
+	}
+	for (len(b)-begin)%4 != 0 {
+		b = append(b, 0)
+	}
+	b[begin-1] = byte((len(b) - begin) / 4)
+	return b
 }
 
 // opener reads packets. It is not safe for use by many goroutines.
@@ -128,14 +158,19 @@ var errNotOurs = errors.New("not a packet of this hop")
 // open authenticates and decrypts a datagram in place; the payload is part of it. Nothing changes unless it is genuine
 // and new.
 func (o *opener) open(datagram []byte) (packet, error) {
-	if len(datagram) < headerSize+tagSize || binary.BigEndian.Uint32(datagram[8:]) != o.ssrc {
+	if len(datagram) < headerSize || binary.BigEndian.Uint32(datagram[8:]) != o.ssrc {
 		return packet{}, errNotOurs
 	}
-	plain, err := o.context.DecryptRTP(datagram, datagram, &o.header)
+	h, plain := &o.header, datagram
+	var err error
+	if o.context != nil {
+		plain, err = o.context.DecryptRTP(datagram, datagram, h)
+	} else {
+		_, err = h.Unmarshal(plain)
+	}
 	if err != nil {
 		return packet{}, fmt.Errorf("%w: %w", errNotOurs, err)
 	}
-	h := &o.header
 	if h.PayloadType != o.format.payloadType || h.Padding {
 		return packet{}, errNotOurs
 	}
@@ -156,6 +191,9 @@ func (o *opener) open(datagram []byte) (packet, error) {
 	if h.Extension {
 		if m := h.GetExtension(markID); len(m) == 1 {
 			p.mark = connectors.Mark(m[0])
+		}
+		if m := h.GetExtension(stampID); len(m) == 8 {
+			p.stamp = &connectors.Stamp{Age: time.Duration(binary.BigEndian.Uint64(m))} // until the reader knows better
 		}
 	}
 	if p.position >= o.position {

@@ -3,7 +3,6 @@ package rtp
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +15,10 @@ import (
 type reader struct {
 	session *hop.Session
 	inbox   *hop.Inbox
-	opener  opener // Read alone uses it, and the two below
+	opener  opener // Read alone uses it, and those to slab
 	clock   jitter
 	reports reporter
+	slab    connectors.Slab
 	once    sync.Once
 
 	adus, bytes atomic.Uint64
@@ -29,13 +29,13 @@ type reader struct {
 	closed bool
 }
 
-func newReader(s *hop.Session, conn net.PacketConn, f format, t connectors.Type, cfg Config) (*reader, error) {
+func newReader(s *hop.Session, in *hop.Inbox, f format, t connectors.Type, cfg Config) (*reader, error) {
 	k, err := deriveKeys(s)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{session: s, inbox: hop.NewInbox(conn), opener: opener{keys: k, format: f}}
-	r.buffer = buffer{format: f, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
+	r := &reader{session: s, inbox: in, opener: opener{keys: k, format: f}}
+	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
 	if c := cfg.Conceal; c != nil {
 		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
 	}
@@ -52,28 +52,29 @@ func newReader(s *hop.Session, conn net.PacketConn, f format, t connectors.Type,
 
 // Read implements connectors.Reader.
 func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
+	now := time.Now()
 	r.inbox.Lock()
 	r.inbox.Watch(ctx)
-	r.buffer.listening = time.Now()
+	r.buffer.listening = now
 	r.inbox.Unlock()
 	for {
-		a, wait, err := r.decide(ctx)
+		a, wait, err := r.decide(ctx, now)
 		if !wait {
 			return a, err
 		}
-		r.take()
+		now = r.take()
 	}
 }
 
 // decide returns what Read returns, or says that it must wait at the socket.
-func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err error) {
+func (r *reader) decide(ctx context.Context, now time.Time) (a connectors.ADU, wait bool, err error) {
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
 	r.inbox.Awake()
 	if r.closed {
 		return a, false, connectors.ErrClosed
 	}
-	a, v, until := r.buffer.take(time.Now())
+	a, v, until := r.buffer.take(now)
 	switch v {
 	case deliver:
 		r.adus.Add(1)
@@ -96,28 +97,38 @@ func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err e
 	return a, true, nil
 }
 
-// take waits for a datagram.
-func (r *reader) take() {
+// take waits for a datagram and returns the time.
+func (r *reader) take() time.Time {
 	d := r.inbox.Next()
+	now := time.Now()
 	if d == nil {
-		return
+		return now
 	}
 	p, err := r.opener.open(d)
 	if err != nil {
 		r.inbox.Strange()
-		return
+		return now
 	}
 	r.inbox.Genuine()
-	now := time.Now()
+	if p.stamp != nil {
+		p.stamp = connectors.Received(p.stamp.Age, r.session.Link(), now)
+	}
 	r.jitter.Store(int64(r.clock.sample(now, r.opener.format.span(p.time))))
-	p.payload = append(make([]byte, 0, len(p.payload)), p.payload...)
+	if !r.session.Trunked() { // there it is ours already
+		p.payload = r.slab.Copy(p.payload)
+	}
 	r.inbox.Lock()
-	r.buffer.put(p, now)
+	if !r.opener.format.text {
+		r.buffer.put(p, now)
+	} else if !r.buffer.putText(p, now) {
+		r.inbox.Strange()
+	}
 	lost := r.buffer.lost
 	r.inbox.Unlock()
 	if b := r.reports.due(now, r.opener.position, lost, r.opener.format.samples(r.clock.estimate)); b != nil {
 		r.session.Report(b)
 	}
+	return now
 }
 
 // Signal implements connectors.Reader.

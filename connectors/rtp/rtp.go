@@ -1,5 +1,6 @@
-// Package rtp carries audio in SRTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU,
-// audio/PCMA and audio/opus (whose ADUs are packets of Opus). The hop's TLS session keys the packets and stays as the back channel for events and the end of the stream.
+// Package rtp carries media in RTP packets over UDP: late is worse than lost. It carries audio/L16, audio/PCMU,
+// audio/PCMA, audio/opus (whose ADUs are packets of Opus) and text/t140 (text as it is typed, in UTF-8). The packets are
+// SRTP, keyed by the hop's TLS session, which stays as the back channel for events and the end of the stream.
 //
 // What it promises: order, no duplicates, authenticity; marks and the end of the stream always arrive. What it does not:
 // that every packet arrives (Stats.Lost), and back pressure from the receiver: the sender keeps to the media's own time
@@ -36,11 +37,18 @@ type Config struct {
 	// Playout, grows at once, shrinks in pauses (and slowly between them), and is never longer than this, the part of
 	// the path's latency budget that may be spent on it.
 	PlayoutMost time.Duration
-	// Conceal stands in for packets that are lost where there is a playout; nil delivers nothing for them.
+	// AtExit has a playout only where what flows is played to a listener (connectors.Hop.Exit): held at every hop of a
+	// path, each would add its delay.
+	AtExit bool
+	// Conceal stands in for packets that are lost, so that what is listened to, by a person or an operator, keeps its
+	// time; nil delivers nothing for them.
 	Conceal Conceal
 	// Linger is how long Close waits for the receiving end to know of the end; 0 is 2 s.
 	Linger time.Duration
 }
+
+// defaultReorder is how long a missing packet is waited for.
+const defaultReorder = 40 * time.Millisecond
 
 // scheme is how addresses begin.
 const scheme = "rtp"
@@ -48,7 +56,7 @@ const scheme = "rtp"
 // New makes the transport.
 func New(cfg Config) connectors.Transport {
 	if cfg.Reorder == 0 {
-		cfg.Reorder = 40 * time.Millisecond
+		cfg.Reorder = defaultReorder
 	}
 	if cfg.Linger == 0 {
 		cfg.Linger = 2 * time.Second
@@ -74,7 +82,11 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 	if err != nil {
 		return nil, err
 	}
-	return pending{PacketPending: p, format: f, typ: h.Type, cfg: t.cfg}, nil
+	cfg := t.cfg
+	if cfg.AtExit && !h.Exit {
+		cfg.Playout, cfg.PlayoutMost = 0, 0
+	}
+	return pending{PacketPending: p, format: f, typ: h.Type, cfg: cfg}, nil
 }
 
 // Dial implements connectors.Transport.
@@ -85,7 +97,8 @@ func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) 
 	}
 	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
-		Extra: wantsReports,
+		Carrier: t.cfg.Hops.Carrier(),
+		Extra:   wantsReports,
 	})
 	if err != nil {
 		return nil, err
@@ -109,13 +122,13 @@ type pending struct {
 
 // Accept implements connectors.Pending.
 func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
-	s, conn, err := p.PacketPending.Accept(ctx)
+	s, in, err := p.PacketPending.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, conn, p.format, p.typ, p.cfg)
+	r, err := newReader(s, in, p.format, p.typ, p.cfg)
 	if err != nil {
-		conn.Close()
+		in.Close()
 		s.Abandon(err)
 		return nil, err
 	}

@@ -52,6 +52,38 @@ func TestConformanceRelayed(t *testing.T) {
 	})
 }
 
+// On a trunk a hop means what it means with a socket of its own.
+func TestConformanceTrunk(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		return ends(connectorstest.Trunked(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()), Config{})
+	})
+}
+
+func TestConformanceTrunkSimulated(t *testing.T) {
+	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
+		sim := world.NewSim(seed, world.Link{Delay: 20 * ms, Jitter: 20 * ms, Duplicate: 0.1, Reorder: 0.1})
+		return ends(connectorstest.Trunked(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")), Config{})
+	})
+}
+
+func TestConformanceTrunkRelayed(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		link := world.Link{Delay: 5 * ms, Jitter: 5 * ms, Duplicate: 0.1, Reorder: 0.1}
+		return ends(connectorstest.Trunked(t, "127.0.0.1:0", connectorstest.Relayed(t, 3, relay.Faults{Link: link})...),
+			Config{Reorder: 500 * ms}) // a busy machine is not a loss
+	})
+}
+
+// An end that has trunks and one that has none, as of the version before, understand each other in both directions.
+func TestConformanceMixed(t *testing.T) {
+	for _, way := range [][3]int{{0, 1, 2}, {1, 0, 2}} {
+		connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+			p := connectorstest.Mixed(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+			return ends([]connectorstest.Process{p[way[0]], p[way[1]], p[way[2]]}, Config{})
+		})
+	}
+}
+
 // ends joins process 1 to process 0; process 2 is the stranger.
 func ends(p []connectorstest.Process, cfg Config) connectorstest.Ends {
 	transport := func(p connectorstest.Process) connectors.Transport {
@@ -228,5 +260,32 @@ func TestStrangeDatagrams(t *testing.T) {
 	a, err := r.Read(ctx)
 	if err != nil || a.Payload[0] != 2 {
 		t.Errorf("%v, %v", a.Payload, err)
+	}
+}
+
+// With AtExit only the hop to a listener has a playout.
+func TestPlayoutAtExit(t *testing.T) {
+	p := connectorstest.Trunked(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+	e := ends(p, Config{Playout: 20 * ms, PlayoutMost: 100 * ms, AtExit: true})
+	for _, exit := range []bool{false, true} {
+		h := connectors.Hop{Path: "path", Name: "tts->speaker", Type: e.Type, Peer: e.Sender, Exit: exit}
+		pending, err := e.Listen.Listen(t.Context(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Peer = e.Receiver
+		w, err := e.Dial.Dial(t.Context(), pending.Address(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := pending.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if on := r.(*reader).buffer.playout.on(); on != exit {
+			t.Errorf("exit %v: a playout %v", exit, on)
+		}
+		r.Close()
+		w.Close()
 	}
 }

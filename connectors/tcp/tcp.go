@@ -48,7 +48,7 @@ func (t *transport) Listen(_ context.Context, h connectors.Hop) (connectors.Pend
 	if t.cfg.Hops == nil {
 		return nil, fmt.Errorf("listen for %s: this process has no hop server", h.Name)
 	}
-	p, err := t.cfg.Hops.Expect(scheme, h, "")
+	p, err := t.cfg.Hops.Expect(scheme, h, hop.TakesStamps)
 	if err != nil {
 		return nil, err
 	}

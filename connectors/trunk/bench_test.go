@@ -13,8 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ninja/ca/seal"
-	"ninja/connectors/connectorstest"
-	"ninja/internal/world"
 )
 
 // BenchmarkTrunk sends many paced streams of 20 ms packets of mixed sizes over a trunk, and in the same run over one
@@ -23,10 +21,10 @@ import (
 func BenchmarkTrunk(b *testing.B) {
 	for _, n := range []int{100, 1000} {
 		b.Run(fmt.Sprint("streams=", n), func(b *testing.B) {
-			out, in := join(b, connectorstest.Processes(b, "127.0.0.1:0", world.Real(), world.Real()), false)
+			out, in := join(b, real(b), false)
 			var arrived atomic.Int64
 			done := make(chan error, 1)
-			go func() { done <- in.Run(context.Background(), func(uint64, uint32, []byte) { arrived.Add(1) }) }()
+			go func() { done <- in.Run(context.Background(), func(uint64, uint32, []byte) { arrived.Add(1) }, nil) }()
 			sockets := openSockets(b, n)
 			overTrunk := func(stream int, payload []byte) { out.Send(uint64(stream), 1, payload) }
 			var trunk, single measure

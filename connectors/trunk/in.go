@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"ninja/ca/seal"
@@ -19,14 +20,23 @@ import (
 type In struct {
 	session *hop.Session
 	conn    net.PacketConn
-	kernel  *net.UDPConn // nil outside the kernel
-	opener  *seal.Opener
-	ended   chan struct{} // the sending end has ended it
+	raw     syscall.RawConn // nil outside the kernel
+	ended   chan struct{}   // the sending end has ended it
 	endOnce sync.Once
-	source  netip.AddrPort // of the first genuine datagram
-	plain   []byte
+	called  chan struct{} // holds a token when Run is to look again
+	turn    turn
 
 	packets, strange atomic.Uint64
+	many             atomic.Bool // came, by the rate, when some came last
+
+	mu       sync.Mutex // held while what has come is read and delivered
+	opener   *seal.Opener
+	source   netip.AddrPort // of the first genuine datagram
+	slab     []byte         // what was opened last is at its end
+	deliver  func(stream uint64, epoch uint32, payload []byte)
+	rate     rate
+	message  *message
+	readOnce func(fd uintptr) bool // reads what is there and reports whether anything was
 }
 
 func newIn(s *hop.Session, conn net.PacketConn) (*In, error) {
@@ -38,103 +48,195 @@ func newIn(s *hop.Session, conn net.PacketConn) (*In, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &In{
-		session: s, conn: conn, kernel: udp(conn), opener: opener, ended: make(chan struct{}),
-		plain: make([]byte, 0, seal.MaxDatagram),
+	i := &In{session: s, conn: conn, opener: opener, ended: make(chan struct{}), called: make(chan struct{}, 1)}
+	i.turn.in = i
+	if kernel := udp(conn); kernel != nil {
+		if i.raw, err = kernel.SyscallConn(); err != nil {
+			return nil, fmt.Errorf("make the receiving end of a trunk: %w", err)
+		}
+		coalesce(kernel) // where the kernel cannot, datagrams come one by one
+		i.message = newMessage()
 	}
-	if i.kernel != nil {
-		coalesce(i.kernel) // where the kernel cannot, datagrams come one by one
-	}
+	i.readOnce = i.readRaw
 	s.Begin(hop.Handler{
-		End: func(uint64) { i.endOnce.Do(func() { close(i.ended) }); i.wake(drain) },
-		Ended: func() {
-			select {
-			case <-i.ended: // what is under way is waited for
-			default:
-				i.wake(0)
-			}
-		},
+		End:   func(uint64) { i.endOnce.Do(func() { close(i.ended) }); i.call() },
+		Ended: i.call,
 	})
 	return i, nil
 }
 
-// drain is how long datagrams are taken after the end was said: they may come later than it.
-const drain = 50 * time.Millisecond
+// call makes Run look again.
+func (i *In) call() {
+	select {
+	case i.called <- struct{}{}:
+	default:
+	}
+	i.turn.wake(past)
+}
 
-// wake ends a read within the time.
-func (i *In) wake(within time.Duration) { i.conn.SetReadDeadline(time.Now().Add(within)) }
+const (
+	// drain is how long datagrams are taken after the end was said: they may come later than it.
+	drain = 50 * time.Millisecond
+	// pollEvery is the pause between two looks at the socket while many datagrams come.
+	pollEvery = 500 * time.Microsecond
+)
 
 // Run takes datagrams until the sending end closes, which returns nil, or the trunk breaks, or ctx ends, whose error it
-// returns; then it releases the trunk. deliver is called by this goroutine and must not block; the payload is valid until
-// it returns. What is not genuine, or came before, is counted and dropped.
-func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, payload []byte)) error {
+// returns; then it releases the trunk. deliver must not block; one goroutine at a time calls it, and the payload is the
+// callee's. What is not genuine, or came before, is counted and dropped.
+//
+// direct allows readers of streams to read in its place while few come (see turn); it may be nil.
+func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, payload []byte), direct func() bool) error {
 	defer i.conn.Close()
 	defer i.session.Leave()
-	defer context.AfterFunc(ctx, func() { i.wake(0) })()
-	b, control := make([]byte, 1<<16), make([]byte, 64)
+	defer i.turn.set(false)
+	defer context.AfterFunc(ctx, i.call)()
+	i.mu.Lock()
+	i.deliver = deliver
+	i.mu.Unlock()
+	timer := time.NewTimer(pollEvery)
+	defer timer.Stop()
 	for {
-		n, size, from, err := i.read(b, control)
-		if err == nil {
-			for d := b[:n]; len(d) > 0; d = d[min(size, len(d)):] {
-				i.take(d[:min(size, len(d))], from, deliver)
+		if over, err := i.over(ctx); over {
+			return err
+		}
+		switch {
+		case i.raw != nil && i.busy():
+			i.raw.Control(func(fd uintptr) {
+				for range maxReads {
+					if !i.readRaw(fd) {
+						break
+					}
+				}
+			})
+			timer.Reset(pollEvery)
+			<-timer.C
+		case i.raw != nil && direct != nil && direct():
+			<-i.called
+		default:
+			i.turn.wake(time.Time{})
+			if err := i.read(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("read the trunk: %w", err)
 			}
-			continue
-		}
-		select {
-		case <-i.ended:
-			return nil
-		default:
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-i.session.Done():
-			return i.session.Err()
-		default:
-		}
-		if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
-			return fmt.Errorf("read the trunk: %w", err)
 		}
 	}
 }
 
-// read reads what the kernel has put together: datagrams of the size, the last perhaps shorter.
-func (i *In) read(b, control []byte) (n, size int, from netip.AddrPort, err error) {
-	if i.kernel != nil {
-		var k int
-		n, k, _, from, err = i.kernel.ReadMsgUDPAddrPort(b, control)
-		size = n
-		if s := segmentSize(control[:k]); s > 0 {
-			size = s
+// over reports whether the trunk has come to its end.
+func (i *In) over(ctx context.Context) (bool, error) {
+	select {
+	case <-i.ended: // what is under way is waited for
+		i.turn.set(false)
+		i.turn.wake(time.Now().Add(drain))
+		for i.read() == nil {
 		}
-		return n, max(size, 1), from, err
+		return true, nil
+	default:
 	}
+	select {
+	case <-ctx.Done():
+		return true, ctx.Err()
+	case <-i.session.Done():
+		select {
+		case <-i.ended: // since the look above
+			return i.over(ctx)
+		default:
+			return true, i.session.Err()
+		}
+	default:
+		return false, nil
+	}
+}
+
+// maxReads bounds what is read between two looks at whether the trunk goes on.
+const maxReads = 64
+
+// busy reports whether many datagrams come.
+func (i *In) busy() bool {
+	if !i.many.Load() {
+		return false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	many := i.rate.expects(time.Now())
+	i.many.Store(many)
+	return many
+}
+
+// read waits for datagrams and delivers them.
+func (i *In) read() error {
+	if i.raw != nil {
+		return i.raw.Read(i.readOnce)
+	}
+	b := make([]byte, seal.MaxDatagram+1)
 	n, a, err := i.conn.ReadFrom(b)
+	if err != nil {
+		return err
+	}
+	var from netip.AddrPort
 	if u, ok := a.(*net.UDPAddr); ok {
 		from = u.AddrPort()
 	}
-	return n, max(n, 1), from, err
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.take(b[:n], from)
+	return nil
 }
 
-func (i *In) take(d []byte, from netip.AddrPort, deliver func(uint64, uint32, []byte)) {
+// readRaw reads what the kernel has put together: datagrams of one size, the last perhaps shorter.
+func (i *In) readRaw(fd uintptr) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	b, size, from, ok := i.message.receive(int(fd))
+	if !ok {
+		return false
+	}
+	before := i.packets.Load()
+	for len(b) > 0 {
+		n := min(size, len(b))
+		i.take(b[:n], from)
+		b = b[n:]
+	}
+	now := time.Now()
+	i.rate.add(now, float64(i.packets.Load()-before))
+	i.many.Store(i.rate.expects(now))
+	return true
+}
+
+// take opens a datagram and delivers what it holds. The caller holds the lock.
+func (i *In) take(d []byte, from netip.AddrPort) {
 	if i.source.IsValid() && from != i.source {
 		i.strange.Add(1)
 		return
 	}
-	plain, h, err := i.opener.Open(i.plain[:0], d)
-	if err != nil || h.Kind != kindTrunk {
-		i.strange.Add(1)
-		return
+	if cap(i.slab)-len(i.slab) < seal.MaxDatagram {
+		i.slab = make([]byte, 0, slabSize)
 	}
-	stream, epoch, payload, err := parse(plain)
-	if err != nil {
+	used := len(i.slab)
+	plain, h, err := i.opener.Open(i.slab[used:used:cap(i.slab)], d)
+	if err != nil || h.Kind != kindBundle {
 		i.strange.Add(1)
 		return
 	}
 	i.source = from
-	i.packets.Add(1)
-	deliver(stream, epoch, payload)
+	i.slab = i.slab[:used+len(plain)]
+	for ok := true; ok; {
+		var stream uint64
+		var epoch uint32
+		var payload []byte
+		if stream, epoch, payload, plain, ok, err = parseFrame(plain); ok {
+			i.packets.Add(1)
+			i.deliver(stream, epoch, payload)
+		}
+	}
+	if err != nil {
+		i.strange.Add(1)
+	}
 }
+
+// slabSize is how much is allocated at once for what comes: an allocation for many payloads, which hold it until the last
+// of them is gone.
+const slabSize = 64 << 10
 
 // Stats counts the datagrams delivered, and those that were not the sending end's or came before.
 func (i *In) Stats() (packets, strange uint64) { return i.packets.Load(), i.strange.Load() }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,4 +59,61 @@ func segmentSize(control []byte) int {
 func refusesSegments(err error) bool {
 	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) ||
 		errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EMSGSIZE)
+}
+
+// message is what one call takes from the kernel. It is for one goroutine at a time.
+type message struct {
+	data    [1 << 16]byte
+	control [64]byte
+	name    unix.RawSockaddrInet6 // holds an IPv4 one too
+	part    unix.Iovec
+	header  unix.Msghdr
+}
+
+func newMessage() *message {
+	m := &message{}
+	m.part.Base = &m.data[0]
+	m.part.SetLen(len(m.data))
+	m.header.Iov = &m.part
+	m.header.SetIovlen(1)
+	m.header.Name = (*byte)(unsafe.Pointer(&m.name))
+	m.header.Control = &m.control[0]
+	return m
+}
+
+// receive takes what is there, without waiting and without allocating: datagrams of the size, the last perhaps shorter.
+// ok is false when there is nothing. The result is valid until the next call.
+func (m *message) receive(fd int) (b []byte, size int, from netip.AddrPort, ok bool) {
+	for {
+		m.header.Namelen = unix.SizeofSockaddrInet6
+		m.header.SetControllen(len(m.control))
+		n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.header)), unix.MSG_DONTWAIT)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			return nil, 0, from, false
+		case errno != 0: // an error that was waiting, as of a datagram that could not be delivered, is told once
+			return nil, 1, from, true
+		}
+		size = int(n)
+		if s := segmentSize(m.control[:m.header.Controllen]); s > 0 {
+			size = s
+		}
+		return m.data[:n], max(size, 1), m.source(), true
+	}
+}
+
+// source is where the datagrams came from.
+func (m *message) source() netip.AddrPort {
+	port := (*[2]byte)(unsafe.Pointer(&m.name.Port))
+	number := uint16(port[0])<<8 | uint16(port[1])
+	switch m.name.Family {
+	case unix.AF_INET:
+		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&m.name))
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), number)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(m.name.Addr).Unmap(), number)
+	}
+	return netip.AddrPort{}
 }

@@ -14,23 +14,24 @@ import (
 )
 
 const (
-	// patience is how long a datagram waits for others.
+	// patience is how long a payload waits for others.
 	patience = time.Millisecond
-	// maxSegments is how many the kernel takes at once, maxBatch how many bytes.
+	// maxSegments is how many datagrams the kernel takes at once, maxBatch how many bytes.
 	maxSegments = 64
 	maxBatch    = 65_000
-	// classes is how many lengths there are.
-	classes = (seal.MaxDatagram + seal.Step - 1) / seal.Step
+	// wasted is how much of a bundle may stay empty to make it as long as the others.
+	wasted = 256
+	// A payload waits where company is expected: where company payloads came in a millisecond lately, over about memory.
+	memory  = 4 * time.Millisecond
+	company = 3
 	// linger bounds Close.
 	linger = 2 * time.Second
 )
 
-// group is the datagrams of one length that wait. They are sealed when they leave, so that the counters on the wire are
-// in order: the replay window is narrower than what may wait here.
-type group struct {
-	plain []byte // all payloads of the seal, one after the other
-	ends  []int  // of each
-	size  int    // of the sealed datagrams
+// batch is what waits: bundles in the clear, one after the other.
+type batch struct {
+	plain []byte
+	ends  []int // of each bundle but the open one, which is the last
 }
 
 // Out is the sending end. Its methods may be called by any goroutine.
@@ -42,15 +43,46 @@ type Out struct {
 
 	packets, batches atomic.Uint64
 
-	mu      sync.Mutex
+	// sending is held while a batch is sealed and written, so that the counters on the wire are in order: the replay
+	// window is narrower than what may wait. It is taken before mu.
+	sending sync.Mutex
 	sealer  *seal.Sealer
-	groups  [classes + 1]group
-	timer   *time.Timer
-	armed   bool
+	spare   batch
 	sealed  []byte
 	control []byte       // asks for segmentation; nil without offload
 	kernel  *net.UDPConn // nil outside the kernel
-	closed  bool
+
+	mu     sync.Mutex
+	batch  batch
+	begin  int // of the open bundle
+	timer  *time.Timer
+	armed  bool
+	closed bool
+	rate   rate
+}
+
+// rate estimates how many payloads came lately.
+type rate struct {
+	level float64 // decays within memory
+	last  time.Time
+}
+
+// expects reports whether others are to be expected within patience.
+func (r *rate) expects(now time.Time) bool {
+	r.add(now, 0)
+	return r.level >= company*float64(memory/patience)
+}
+
+// add counts n.
+func (r *rate) add(now time.Time, n float64) {
+	passed := now.Sub(r.last)
+	r.last = now
+	if passed >= memory {
+		r.level = 0
+	} else {
+		r.level -= r.level * float64(passed) / float64(memory)
+	}
+	r.level += n
 }
 
 func newOut(s *hop.Session, conn net.Conn, oneByOne bool) (*Out, error) {
@@ -84,60 +116,100 @@ func (o *Out) Send(stream uint64, epoch uint32, payload []byte) error {
 	default:
 	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.closed {
+		o.mu.Unlock()
 		return connectors.ErrClosed
 	}
-	class := (headerSize + len(payload) + seal.Overhead + seal.Step - 1) / seal.Step
-	g := &o.groups[class]
-	g.size = min(class*seal.Step, seal.MaxDatagram)
-	g.plain = append(appendHeader(g.plain, stream, epoch), payload...)
-	g.ends = append(g.ends, len(g.plain))
-	if len(g.ends) == maxSegments || (len(g.ends)+1)*g.size > maxBatch {
-		return o.flush(g)
+	if len(o.batch.plain)-o.begin+frameHeader+len(payload) > seal.MaxPayload {
+		o.closeBundle()
 	}
-	if !o.armed {
-		o.armed = true
-		o.timer.Reset(patience)
+	o.batch.plain = appendFrame(o.batch.plain, stream, epoch, payload)
+	o.packets.Add(1)
+	full := len(o.batch.plain) > maxBatch-2*seal.MaxDatagram
+	now := time.Now()
+	wait := o.rate.expects(now)
+	o.rate.add(now, 1)
+	if wait && !full {
+		if !o.armed {
+			o.armed = true
+			o.timer.Reset(patience)
+		}
+		o.mu.Unlock()
+		return nil
 	}
-	return nil
+	o.mu.Unlock()
+	return o.flush()
 }
+
+// closeBundle closes the open bundle, and fills it where little is wasted by that.
+func (o *Out) closeBundle() {
+	if n := seal.MaxPayload - (len(o.batch.plain) - o.begin); n <= wasted {
+		o.batch.plain = append(o.batch.plain, zeros[:n]...)
+	}
+	o.begin = len(o.batch.plain)
+	o.batch.ends = append(o.batch.ends, o.begin)
+}
+
+var zeros [wasted]byte
 
 // fire sends what has waited.
 func (o *Out) fire() {
+	o.flush() // an error shows with the next Send
+}
+
+// take takes what waits.
+func (o *Out) take() batch {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.armed = false
-	o.flushAll()
+	if o.armed {
+		o.armed = false
+		o.timer.Stop()
+	}
+	if len(o.batch.plain) > o.begin {
+		o.batch.ends = append(o.batch.ends, len(o.batch.plain))
+	}
+	b := o.batch
+	o.batch, o.begin = batch{o.spare.plain[:0], o.spare.ends[:0]}, 0
+	return b
 }
 
-func (o *Out) flushAll() {
-	for i := range o.groups {
-		o.flush(&o.groups[i]) // an error shows with the next Send
-	}
-}
-
-// flush seals and sends a group. The caller holds the lock.
-func (o *Out) flush(g *group) error {
-	n := len(g.ends)
-	if n == 0 {
-		return nil
-	}
-	b, from := o.sealed[:0], 0
-	var err error
-	for _, to := range g.ends {
-		if b, err = o.sealer.Seal(b, kindTrunk, g.plain[from:to]); err != nil {
+// flush seals what waits and sends it.
+func (o *Out) flush() error {
+	o.sending.Lock()
+	defer o.sending.Unlock()
+	b := o.take()
+	o.spare = b
+	from, size, n := 0, 0, 0 // size is that of the run's datagrams, n how many there are
+	out := o.sealed[:0]
+	for _, to := range b.ends {
+		before := len(out)
+		var err error
+		if out, err = o.sealer.Seal(out, kindBundle, b.plain[from:to]); err != nil {
 			return err
 		}
 		from = to
+		switch now := len(out) - before; {
+		case n == 0:
+			size, n = now, 1
+		case now == size && n < maxSegments && len(out) <= maxBatch:
+			n++
+		case now < size && n < maxSegments && len(out) <= maxBatch: // the last of a run may be shorter
+			o.write(out, size, n+1)
+			out, n = out[:0], 0
+		default:
+			o.write(out[:before], size, n)
+			out = out[:copy(out, out[before:])]
+			size, n = now, 1
+		}
 	}
-	g.plain, g.ends = g.plain[:0], g.ends[:0]
-	o.packets.Add(uint64(n))
-	o.write(b, g.size, n)
+	if n > 0 {
+		o.write(out, size, n)
+	}
 	return nil
 }
 
-// write writes n datagrams of the size. What the network refuses is lost; when the peer is gone the session says so.
+// write writes n datagrams of the size, the last perhaps shorter. What the network refuses is lost; when the peer is gone
+// the session says so.
 func (o *Out) write(b []byte, size, n int) {
 	if o.control != nil && n > 1 {
 		setSegment(o.control, size)
@@ -148,20 +220,23 @@ func (o *Out) write(b []byte, size, n int) {
 		}
 		o.control = nil // this way out cannot: from now on one by one
 	}
-	for ; len(b) > 0; b = b[size:] {
-		o.conn.Write(b[:size])
+	for ; len(b) > 0; b = b[min(size, len(b)):] {
+		o.conn.Write(b[:min(size, len(b))])
 		o.batches.Add(1)
 	}
 }
+
+// Done is closed when the trunk has ended.
+func (o *Out) Done() <-chan struct{} { return o.session.Done() }
 
 // Close sends what waits and ends the trunk. It may be called again.
 func (o *Out) Close() error {
 	o.once.Do(func() {
 		o.mu.Lock()
-		o.flushAll()
 		o.closed = true
-		o.timer.Stop()
 		o.mu.Unlock()
+		o.flush()
+		o.timer.Stop()
 		o.result = o.session.Finish(o.packets.Load(), linger)
 		o.conn.Close()
 	})

@@ -1,108 +1,48 @@
-// Package trunk carries the datagrams of many streams between two processes as one: sealed under one key, grouped by size
-// and handed to the kernel many at a time (UDP_SEGMENT), taken from it many at a time (UDP_GRO). A datagram waits at most
-// 1 ms for company. Where the kernel or the network does not offload, datagrams go one by one.
+// Package trunk carries the datagrams of many hops between two processes as one: bundled into datagrams of one size,
+// sealed under one key, handed to the kernel many at a time (UDP_SEGMENT) and taken from it many at a time (UDP_GRO).
+// Where the kernel or the network does not offload, datagrams go one by one.
 //
-// A trunk is one way and is set up like a hop: one TLS session, whose exporter gives the key, bound to the trunk's own
-// stream and epoch. Nothing is sent again; datagrams of one stream that differ in size may change places within the
-// millisecond. That each stream's order and loss are its own concern is what the streams that ride on it (rtp, udp) know
-// already.
+// A payload leaves at once while few come; where company is to be expected it waits for it, 1 ms at most.
+//
+// A trunk is one way: a TLS session of its own, whose exporter gives the key, bound to a stream and an epoch that are
+// drawn for it. Nothing is sent again. That each stream's order and loss are its own concern is what the streams that ride
+// on it (rtp, udp) know already.
 package trunk
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 
-	"ninja/ca"
 	"ninja/ca/seal"
-	"ninja/connectors"
 	"ninja/connectors/hop"
-	"ninja/internal/world"
 )
 
-// A datagram is sealed (package seal), which pads it: there are eleven lengths, so that many datagrams are equally long,
-// as UDP_SEGMENT wants it. The payload of the seal is:
+// A datagram is sealed (package seal). The payload of the seal is a bundle of frames, each:
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
-//	+---------------------------------------------------------------+
-//	|                         stream (64)                           |
-//	+---------------------------------------------------------------+
-//	|                         epoch (32)                            |
-//	+---------------------------------------------------------------+
-//	|   the stream's own datagram ...
-//	+----------------------------------
+//	+-+-----------------------------+-------------------------------+
+//	|1|          length (15)        |         stream (64) ...       |
+//	+-+-----------------------------+-------------------------------+
+//	|                                                               |
+//	+-------------------------------+-------------------------------+
+//	|                               |         epoch (32) ...        |
+//	+-------------------------------+-------------------------------+
+//	|                               |   the stream's datagram ...
+//	+-------------------------------+--------------------------------
+//
+// Where the first bit is zero the bundle ends: the rest is there to make datagrams equally long, as UDP_SEGMENT wants it.
 const (
-	headerSize  = 12
+	frameHeader = 14
+	present     = 1 << 15
 	exportLabel = "EXPORTER-ninja-trunk"
-	// kindTrunk is the kind of the sealed datagram.
-	kindTrunk = 2
+	// kindBundle is the kind of the sealed datagram.
+	kindBundle = 3
 	// MaxPayload is the longest datagram of a stream, in bytes.
-	MaxPayload = seal.MaxPayload - headerSize
+	MaxPayload = seal.MaxPayload - frameHeader
 )
-
-// scheme is how addresses begin.
-const scheme = "trunk"
-
-// Type is what the hop of a trunk says that it carries.
-const Type = "application/vnd.ninja.trunk"
-
-// Pending is the receiving end that waits for its sender.
-type Pending struct{ *hop.PacketPending }
-
-// Listen prepares the receiving end of a trunk from the peer that h names; the type of h is set.
-func Listen(ctx context.Context, s *hop.Server, h connectors.Hop) (Pending, error) {
-	h.Type = connectors.MustType(Type)
-	p, err := s.ExpectPackets(ctx, scheme, h)
-	return Pending{p}, err
-}
-
-// Accept waits for the sender.
-func (p Pending) Accept(ctx context.Context) (*In, error) {
-	s, conn, err := p.PacketPending.Accept(ctx)
-	if err != nil {
-		return nil, err
-	}
-	in, err := newIn(s, conn)
-	if err != nil {
-		conn.Close()
-		s.Abandon(err)
-	}
-	return in, err
-}
-
-// DialConfig says which trunk to dial as whom.
-type DialConfig struct {
-	// Identity and World are required.
-	Identity *ca.Identity
-	World    world.World
-	// Address is what the receiving end's Pending gave.
-	Address string
-	// Hop names the receiving end in Peer, which is required; its type is set.
-	Hop connectors.Hop
-	// OneByOne does without the kernel's help, for comparison.
-	OneByOne bool
-}
-
-// Dial connects the sending end of a trunk.
-func Dial(ctx context.Context, cfg DialConfig) (*Out, error) {
-	cfg.Hop.Type = connectors.MustType(Type)
-	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
-		Identity: cfg.Identity, World: cfg.World, Scheme: scheme, Address: cfg.Address, Hop: cfg.Hop,
-	})
-	if err != nil {
-		return nil, err
-	}
-	out, err := newOut(s, conn, cfg.OneByOne)
-	if err != nil {
-		conn.Close()
-		s.Abandon(err)
-		return nil, fmt.Errorf("dial %s: %w", cfg.Hop.Name, err)
-	}
-	return out, nil
-}
 
 func secrets(s *hop.Session) (key []byte, handle uint64, err error) {
 	b, err := s.Export(exportLabel, seal.KeySize+8)
@@ -112,18 +52,29 @@ func secrets(s *hop.Session) (key []byte, handle uint64, err error) {
 	return b[:seal.KeySize], binary.BigEndian.Uint64(b[seal.KeySize:]), nil
 }
 
-func appendHeader(b []byte, stream uint64, epoch uint32) []byte {
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, stream), epoch)
+func appendFrame(b []byte, stream uint64, epoch uint32, payload []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, present|uint16(len(payload)))
+	b = binary.BigEndian.AppendUint64(b, stream)
+	b = binary.BigEndian.AppendUint32(b, epoch)
+	return append(b, payload...)
 }
 
-var errShort = errors.New("too short for a trunk")
+var errBundle = errors.New("malformed bundle")
 
-// parse splits what a seal held.
-func parse(b []byte) (stream uint64, epoch uint32, payload []byte, err error) {
-	if len(b) < headerSize {
-		return 0, 0, nil, errShort
+// parseFrame splits off the first frame of a bundle; ok is false at its end. The payload is part of b.
+func parseFrame(b []byte) (stream uint64, epoch uint32, payload, rest []byte, ok bool, err error) {
+	if len(b) == 0 || b[0]&(present>>8) == 0 {
+		return 0, 0, nil, nil, false, nil
 	}
-	return binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:]), b[headerSize:], nil
+	if len(b) < frameHeader {
+		return 0, 0, nil, nil, false, errBundle
+	}
+	n := int(binary.BigEndian.Uint16(b) &^ present)
+	if n > len(b)-frameHeader {
+		return 0, 0, nil, nil, false, errBundle
+	}
+	end := frameHeader + n
+	return binary.BigEndian.Uint64(b[2:]), binary.BigEndian.Uint32(b[10:]), b[frameHeader:end:end], b[end:], true, nil
 }
 
 // udp returns the kernel's socket, where there is one.

@@ -20,9 +20,9 @@ const (
 
 // partial is an ADU of which at least one fragment has come.
 type partial struct {
-	fragment          // of the first that came, less the payload
-	parts    [][]byte // nil until it comes; a whole ADU of one fragment has one
-	have     int
+	fragment          // of the first that came; its payload is the ADU where there is no other
+	parts    [][]byte // of an ADU of several; nil until it comes
+	have     int      // 0 is an empty slot
 	size     int
 	// begun and arrived are when the first and the latest fragment came.
 	begun, arrived time.Time
@@ -33,7 +33,7 @@ type partial struct {
 type buffer struct {
 	reorder time.Duration
 
-	slots [span]*partial
+	slots [span]partial
 	next  uint64 // number to deliver next
 	known uint64 // one past the highest number of which something has come
 	held  int    // fragments
@@ -73,19 +73,26 @@ func (b *buffer) put(f fragment, now time.Time) bool {
 		}
 		return true
 	}
-	slot := &b.slots[f.number%span]
-	if *slot == nil {
-		*slot = &partial{fragment: f, parts: make([][]byte, f.fragments), begun: now}
-		(*slot).payload = nil
+	p := &b.slots[f.number%span]
+	if p.have == 0 {
+		*p = partial{fragment: f, begun: now}
+		if f.fragments > 1 {
+			p.parts = make([][]byte, f.fragments)
+		}
 	}
-	p := *slot
 	if p.seq != f.seq || p.fragments != f.fragments || p.mark != f.mark || p.time != f.time {
 		return false
 	}
-	if p.parts[f.index] != nil {
-		return true
+	if p.parts == nil {
+		if p.have > 0 {
+			return true
+		}
+	} else {
+		if p.parts[f.index] != nil {
+			return true
+		}
+		p.parts[f.index] = f.payload
 	}
-	p.parts[f.index] = f.payload
 	p.have++
 	p.size += len(f.payload)
 	p.arrived = now
@@ -160,11 +167,10 @@ func (b *buffer) skipTo(number uint64) {
 func (b *buffer) step() connectors.Mark {
 	m := b.marks[b.next].mark
 	delete(b.marks, b.next)
-	slot := &b.slots[b.next%span]
-	if *slot != nil {
-		m |= (*slot).mark
-		b.held -= (*slot).have
-		*slot = nil
+	if p := &b.slots[b.next%span]; p.have > 0 {
+		m |= p.mark
+		b.held -= p.have
+		*p = partial{}
 	}
 	b.next++
 	return m
@@ -190,7 +196,7 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 		if b.ended && b.next >= b.end {
 			return connectors.ADU{}, eof, time.Time{}
 		}
-		if p := b.slots[b.next%span]; p != nil && p.have == p.fragments {
+		if p := &b.slots[b.next%span]; p.have > 0 && p.have == p.fragments {
 			return b.deliver(p), deliver, time.Time{}
 		}
 		until, missing := b.missing()
@@ -213,14 +219,15 @@ const drain = 2 * time.Millisecond
 
 // deliver joins the parts. One part is not copied.
 func (b *buffer) deliver(p *partial) connectors.ADU {
-	payload := p.parts[0]
+	payload := p.payload
 	if p.fragments > 1 {
 		payload = make([]byte, 0, p.size)
 		for _, part := range p.parts {
 			payload = append(payload, part...)
 		}
 	}
-	a := connectors.ADU{Payload: payload, MediaTime: p.time, Seq: p.seq, Mark: b.step()}
+	a := connectors.ADU{Payload: payload, MediaTime: p.time, Seq: p.seq, Stamp: p.stamp}
+	a.Mark = b.step()
 	b.lastSeq, b.lastTime = a.Seq, a.MediaTime
 	if a.Mark != 0 {
 		b.marked = b.next
@@ -236,7 +243,7 @@ func (b *buffer) missing() (until time.Time, missing bool) {
 		}
 	}
 	for at := b.next + 1; at < b.known; at++ {
-		if p := b.slots[at%span]; p != nil {
+		if p := &b.slots[at%span]; p.have > 0 {
 			sent(p.begun)
 			break
 		}
@@ -253,7 +260,7 @@ func (b *buffer) missing() (until time.Time, missing bool) {
 		return time.Time{}, false
 	}
 	// A fragment of the ADU itself that has come since shows that the others may be under way still.
-	if own := b.slots[b.next%span]; own != nil && own.arrived.After(until) {
+	if own := &b.slots[b.next%span]; own.have > 0 && own.arrived.After(until) {
 		until = own.arrived
 	}
 	return until.Add(b.reorder), true
@@ -270,7 +277,7 @@ func (b *buffer) behind() uint64 {
 		number = min(number, at+1)
 	}
 	for at := b.next + 1; at < b.known; at++ {
-		if b.slots[at%span] != nil {
+		if b.slots[at%span].have > 0 {
 			number = min(number, at)
 			break
 		}

@@ -16,7 +16,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(fragment{number: 1, seq: 2, fragments: 3, index: 1, payload: make([]byte, chunk)}.append(nil))
 	f.Add(fragment{fragments: 1}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if g, err := parse(b); err == nil && !bytes.Equal(g.append(nil), b) {
+		if g, err := parse(b, chunk); err == nil && !bytes.Equal(g.append(nil), b) {
 			t.Errorf("%x was read and said back as %x", b, g.append(nil))
 		}
 	})

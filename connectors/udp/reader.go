@@ -3,12 +3,10 @@ package udp
 import (
 	"context"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"ninja/ca/seal"
 	"ninja/connectors"
 	"ninja/connectors/hop"
 )
@@ -17,7 +15,7 @@ import (
 type reader struct {
 	session *hop.Session
 	inbox   *hop.Inbox
-	opener  *seal.Opener // Read alone uses it
+	opener  opener // Read alone uses it
 	once    sync.Once
 
 	adus, bytes atomic.Uint64
@@ -28,16 +26,12 @@ type reader struct {
 	closed bool
 }
 
-func newReader(s *hop.Session, conn net.PacketConn, cfg Config) (*reader, error) {
-	key, handle, err := secrets(s)
+func newReader(s *hop.Session, in *hop.Inbox, cfg Config) (*reader, error) {
+	opener, err := newOpener(s)
 	if err != nil {
 		return nil, err
 	}
-	opener, err := seal.NewOpener(key, handle)
-	if err != nil {
-		return nil, err
-	}
-	r := &reader{session: s, inbox: hop.NewInbox(conn), opener: opener, buffer: buffer{reorder: cfg.Reorder}}
+	r := &reader{session: s, inbox: in, opener: opener, buffer: buffer{reorder: cfg.Reorder}}
 	r.credit = credit{granted: window, reorder: cfg.Reorder}
 	change := r.inbox.Change
 	s.Begin(hop.Handler{
@@ -52,28 +46,28 @@ func newReader(s *hop.Session, conn net.PacketConn, cfg Config) (*reader, error)
 
 // Read implements connectors.Reader.
 func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
+	now := time.Now()
 	r.inbox.Lock()
 	r.inbox.Watch(ctx)
-	r.buffer.listening = time.Now()
+	r.buffer.listening = now
 	r.inbox.Unlock()
 	for {
-		a, wait, err := r.decide(ctx)
+		a, wait, err := r.decide(ctx, now)
 		if !wait {
 			return a, err
 		}
-		r.take()
+		now = r.take()
 	}
 }
 
 // decide returns what Read returns, or says that it must wait at the socket.
-func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err error) {
+func (r *reader) decide(ctx context.Context, now time.Time) (a connectors.ADU, wait bool, err error) {
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
 	r.inbox.Awake()
 	if r.closed {
 		return a, false, connectors.ErrClosed
 	}
-	now := time.Now()
 	a, v, until := r.buffer.take(now)
 	switch v {
 	case deliver:
@@ -104,25 +98,28 @@ func (r *reader) decide(ctx context.Context) (a connectors.ADU, wait bool, err e
 	return a, true, nil
 }
 
-// take waits for a datagram.
-func (r *reader) take() {
+// take waits for a datagram and returns the time.
+func (r *reader) take() time.Time {
 	d := r.inbox.Next()
+	now := time.Now()
 	if d == nil {
-		return
+		return now
 	}
-	plain, h, err := r.opener.Open(nil, d)
-	if err != nil || h.Kind != kindFragment {
+	o, err := r.opener.open(d)
+	if err != nil {
 		r.inbox.Strange()
-		return
+		return now
 	}
 	r.inbox.Genuine()
-	f, err := parse(plain)
+	f, err := parse(o.plain, r.opener.chunk)
+	f.stamp = connectors.Received(o.age, r.session.Link(), now)
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
-	r.credit.came(h.Counter)
-	if err != nil || !r.buffer.put(f, time.Now()) {
+	r.credit.came(o.number)
+	if err != nil || !r.buffer.put(f, now) {
 		r.inbox.Strange()
 	}
+	return now
 }
 
 // Signal implements connectors.Reader.

@@ -69,6 +69,7 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 func (t *transport) Dial(ctx context.Context, address string, h connectors.Hop) (connectors.Writer, error) {
 	s, conn, err := hop.DialPackets(ctx, hop.DialConfig{
 		Identity: t.cfg.Identity, World: t.cfg.World, Scheme: scheme, Address: address, Hop: h,
+		Carrier: t.cfg.Hops.Carrier(),
 	})
 	if err != nil {
 		return nil, err
@@ -90,13 +91,13 @@ type pending struct {
 
 // Accept implements connectors.Pending.
 func (p pending) Accept(ctx context.Context) (connectors.Reader, error) {
-	s, conn, err := p.PacketPending.Accept(ctx)
+	s, in, err := p.PacketPending.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newReader(s, conn, p.cfg)
+	r, err := newReader(s, in, p.cfg)
 	if err != nil {
-		conn.Close()
+		in.Close()
 		s.Abandon(err)
 		return nil, err
 	}

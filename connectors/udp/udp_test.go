@@ -48,6 +48,38 @@ func TestConformanceRelayed(t *testing.T) {
 	})
 }
 
+// On a trunk a hop means what it means with a socket of its own.
+func TestConformanceTrunk(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		return ends(connectorstest.Trunked(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real()), Config{})
+	})
+}
+
+func TestConformanceTrunkSimulated(t *testing.T) {
+	connectorstest.RunSimulated(t, func(t *testing.T) connectorstest.Ends {
+		sim := world.NewSim(seed, world.Link{Delay: 20 * ms, Jitter: 20 * ms, Duplicate: 0.1, Reorder: 0.1})
+		return ends(connectorstest.Trunked(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"), sim.Host("10.0.0.3")), Config{})
+	})
+}
+
+func TestConformanceTrunkRelayed(t *testing.T) {
+	connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+		link := world.Link{Delay: 5 * ms, Jitter: 5 * ms, Duplicate: 0.1, Reorder: 0.1}
+		return ends(connectorstest.Trunked(t, "127.0.0.1:0", connectorstest.Relayed(t, 3, relay.Faults{Link: link})...),
+			Config{Reorder: 500 * ms}) // a busy machine is not a loss
+	})
+}
+
+// An end that has trunks and one that has none, as of the version before, understand each other in both directions.
+func TestConformanceMixed(t *testing.T) {
+	for _, way := range [][3]int{{0, 1, 2}, {1, 0, 2}} {
+		connectorstest.Run(t, func(t *testing.T) connectorstest.Ends {
+			p := connectorstest.Mixed(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+			return ends([]connectorstest.Process{p[way[0]], p[way[1]], p[way[2]]}, Config{})
+		})
+	}
+}
+
 // ends joins process 1 to process 0; process 2 is the stranger.
 func ends(p []connectorstest.Process, cfg Config) connectorstest.Ends {
 	transport := func(p connectorstest.Process) connectors.Transport {
@@ -57,7 +89,7 @@ func ends(p []connectorstest.Process, cfg Config) connectorstest.Ends {
 	return connectorstest.Ends{
 		Listen: transport(p[0]), Dial: transport(p[1]), Stranger: transport(p[2]),
 		Receiver: string(p[0].Identity.ID()), Sender: string(p[1].Identity.ID()),
-		Type: connectors.MustType("application/octet-stream"),
+		Type: connectors.MustType("application/octet-stream"), Unstamped: p[0].Hops.Carrier() == nil || p[1].Hops.Carrier() == nil,
 		ADU: func(n int) connectors.ADU {
 			return connectors.ADU{
 				Payload: binary.BigEndian.AppendUint32(nil, uint32(n)), MediaTime: time.Duration(n) * ms,
@@ -287,7 +319,7 @@ func TestStrangeDatagrams(t *testing.T) {
 	if _, err := r.Read(ctx); err != nil {
 		t.Fatal(err)
 	}
-	captured := bytes.Clone(w.(*writer).sealed)
+	captured := bytes.Clone(w.(*writer).sealer.sealed)
 	other, err := world.Real().Net.Dial(ctx, "udp", r.(*reader).inbox.Addr().String())
 	if err != nil {
 		t.Fatal(err)

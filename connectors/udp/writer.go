@@ -3,12 +3,11 @@ package udp
 import (
 	"context"
 	"fmt"
-	"net"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"ninja/ca/seal"
 	"ninja/connectors"
 	"ninja/connectors/hop"
 )
@@ -16,14 +15,12 @@ import (
 // writer is the sending end. It keeps no queue: Write itself waits for credit.
 type writer struct {
 	session *hop.Session
-	conn    net.Conn
+	conn    io.WriteCloser
 	linger  time.Duration
 	events  *connectors.EventQueue
-	sealer  *seal.Sealer // Write alone uses it, and those to timer
+	sealer  sealer // Write alone uses it, and those to timer
 	seq     uint64
 	sent    uint64 // datagrams
-	plain   []byte
-	sealed  []byte
 	timer   *time.Timer
 	woken   chan struct{} // credit or a flush has come
 
@@ -37,12 +34,8 @@ type writer struct {
 	flushes uint64
 }
 
-func newWriter(s *hop.Session, conn net.Conn, linger time.Duration) (*writer, error) {
-	key, handle, err := secrets(s)
-	if err != nil {
-		return nil, err
-	}
-	sealer, err := seal.NewSealer(key, handle)
+func newWriter(s *hop.Session, conn io.WriteCloser, linger time.Duration) (*writer, error) {
+	sealer, err := newSealer(s)
 	if err != nil {
 		return nil, err
 	}
@@ -93,12 +86,12 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 		w.seq = a.Seq
 	}
 	w.mu.Lock()
-	f := fragment{number: w.number, seq: a.Seq, time: a.MediaTime, fragments: fragments(len(a.Payload)), mark: a.Mark}
+	f := fragment{number: w.number, seq: a.Seq, time: a.MediaTime, fragments: fragments(len(a.Payload), w.sealer.chunk), mark: a.Mark, stamp: a.Stamp}
 	w.number++
 	flushes := w.flushes
 	w.mu.Unlock()
 	for rest := a.Payload; f.index < f.fragments; f.index++ {
-		f.payload = rest[:min(len(rest), chunk)]
+		f.payload = rest[:min(len(rest), w.sealer.chunk)]
 		rest = rest[len(f.payload):]
 		dropped, err := w.wait(ctx, flushes)
 		if dropped || err != nil {
@@ -151,14 +144,13 @@ func (w *writer) wait(ctx context.Context, flushes uint64) (dropped bool, err er
 }
 
 // send seals and sends a fragment.
-func (w *writer) send(f fragment) (err error) {
-	w.plain = f.append(w.plain[:0])
-	w.sealed, err = w.sealer.Seal(w.sealed[:0], kindFragment, w.plain)
+func (w *writer) send(f fragment) error {
+	d, err := w.sealer.datagram(f)
 	if err != nil {
 		return fmt.Errorf("seal datagram %d: %w", w.sent, err)
 	}
 	// A datagram that the network refuses is a datagram lost; when the peer is gone the session says so.
-	w.conn.Write(w.sealed)
+	w.conn.Write(d)
 	w.sent++
 	return nil
 }

@@ -69,7 +69,7 @@ func (f Format) Chunk() int { return f.Rate / 50 }
 // Register registers the programs of this package.
 func Register(r *operators.Registry) {
 	for _, law := range []*Law{MuLaw(), ALaw()} {
-		r.Add(law.name+"-decode", each(law.Decode))
+		r.Add(law.name+"-decode", grow(law.decode))
 		r.Add(law.name+"-encode", each(law.Encode))
 	}
 	r.Add("mulaw-to-alaw", each(transcode(MuLaw(), ALaw())))
@@ -77,13 +77,15 @@ func Register(r *operators.Registry) {
 	r.Add("resample", newResample)
 	r.Add("swap-bytes", each(swap))
 	r.Add("l16-to-l8", each(toL8))
-	r.Add("l8-to-l16", each(fromL8))
+	r.Add("l8-to-l16", grow(fromL8))
 	r.Add("gain", newGain)
 	r.Add("channels", newChannels)
 	r.Add("conceal", newConceal)
 	r.Add("wav-write", newWAVWrite)
 	r.Add("wav-read", newWAVRead)
 	r.Add("level", newLevel)
+	r.Add("opus-decode", newOpusDecode)
+	registerOpusEncode(r)
 }
 
 // each makes the factory of an operator that turns payloads into payloads and keeps nothing between them.
@@ -91,6 +93,17 @@ func each(f func(payload []byte) []byte) operators.Factory {
 	return func(context.Context, operators.Env) (operators.Operator, error) {
 		return operators.Each(func(a connectors.ADU) (connectors.ADU, error) {
 			a.Payload = f(a.Payload)
+			return a, nil
+		}), nil
+	}
+}
+
+// grow is each for outputs of twice the length of the input; f appends to dst.
+func grow(f func(dst, payload []byte) []byte) operators.Factory {
+	return func(context.Context, operators.Env) (operators.Operator, error) {
+		var payloads slab
+		return operators.Each(func(a connectors.ADU) (connectors.ADU, error) {
+			a.Payload = f(payloads.take(2*len(a.Payload)), a.Payload)
 			return a, nil
 		}), nil
 	}
@@ -115,12 +128,11 @@ func toL8(p []byte) []byte {
 	return out
 }
 
-func fromL8(p []byte) []byte {
-	out := make([]byte, 0, 2*len(p))
+func fromL8(dst, p []byte) []byte {
 	for _, b := range p {
-		out = append(out, b-128, 0)
+		dst = append(dst, b-128, 0)
 	}
-	return out
+	return dst
 }
 
 // clip rounds to the nearest sample value.

@@ -37,8 +37,12 @@ func newChannels(_ context.Context, env operators.Env) (operators.Operator, erro
 	if from.Rate != to.Rate || from.Channels != 1 && to.Channels != 1 {
 		return nil, fmt.Errorf("change channels from %v to %v: one side is mono and the rates are equal", env.In, env.Out)
 	}
+	var samples, mixed []int16 // scratch
+	var payloads slab
 	return operators.Each(func(a connectors.ADU) (connectors.ADU, error) {
-		a.Payload = Payload(nil, Mix(nil, Samples(nil, a.Payload), from.Channels, to.Channels))
+		samples = Samples(samples[:0], a.Payload)
+		mixed = Mix(mixed[:0], samples, from.Channels, to.Channels)
+		a.Payload = Payload(payloads.reuse(a.Payload, 2*len(mixed)), mixed)
 		return a, nil
 	}), nil
 }
@@ -50,8 +54,9 @@ func newGain(_ context.Context, env operators.Env) (operators.Operator, error) {
 		return nil, fmt.Errorf("argument db=%q: want decibels from -60 to 40", env.Args["db"])
 	}
 	factor := float32(math.Pow(10, db/20))
+	var samples []int16 // scratch
 	return operators.Each(func(a connectors.ADU) (connectors.ADU, error) {
-		samples := Samples(nil, a.Payload)
+		samples = Samples(samples[:0], a.Payload)
 		for i, s := range samples {
 			samples[i] = clip(float32(s) * factor)
 		}

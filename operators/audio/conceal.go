@@ -115,6 +115,8 @@ type conceal struct {
 	c    *Concealer
 	f    Format
 	next time.Duration // media time expected; zero before the first ADU
+
+	samples []int16 // scratch
 }
 
 func (o *conceal) run(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
@@ -128,12 +130,12 @@ func (o *conceal) run(ctx context.Context, in connectors.Reader, out connectors.
 		}
 		gap := a.MediaTime - o.next
 		if o.next != 0 && gap > time.Millisecond && gap <= filled {
-			if err := o.fill(ctx, gap, out); err != nil {
+			if err := fillGap(ctx, o.c, o.f, o.next, gap, out); err != nil {
 				return err
 			}
 		}
-		samples := Samples(nil, a.Payload)
-		samples = samples[:len(samples)/o.f.Channels*o.f.Channels]
+		o.samples = Samples(o.samples[:0], a.Payload)
+		samples := o.samples[:len(o.samples)/o.f.Channels*o.f.Channels]
 		o.next = a.MediaTime + o.f.Duration(int64(len(samples)/o.f.Channels))
 		if a.Mark&connectors.EndOfUtterance != 0 {
 			o.next = 0 // what follows is another stretch of speech
@@ -146,19 +148,19 @@ func (o *conceal) run(ctx context.Context, in connectors.Reader, out connectors.
 	}
 }
 
-// fill writes what a gap lacks.
-func (o *conceal) fill(ctx context.Context, gap time.Duration, out connectors.Writer) error {
-	frames := int(int64(gap) * int64(o.f.Rate) / int64(time.Second))
-	sound := min(frames, int(int64(concealed)*int64(o.f.Rate)/int64(time.Second)))
-	samples := append(o.c.Fill(sound), make([]int16, (frames-sound)*o.f.Channels)...)
-	at := int64(o.next) * int64(o.f.Rate) / int64(time.Second)
+// fillGap writes what a gap lacks, from the media time at which it begins: made-up sound, and then silence, in ADUs of 20 ms.
+func fillGap(ctx context.Context, c *Concealer, f Format, begin, gap time.Duration, out connectors.Writer) error {
+	frames := int(int64(gap) * int64(f.Rate) / int64(time.Second))
+	sound := min(frames, int(int64(concealed)*int64(f.Rate)/int64(time.Second)))
+	samples := append(c.Fill(sound), make([]int16, (frames-sound)*f.Channels)...)
+	at := int64(begin) * int64(f.Rate) / int64(time.Second)
 	for len(samples) > 0 {
-		n := min(len(samples), o.f.Chunk()*o.f.Channels)
-		a := connectors.ADU{Payload: Payload(nil, samples[:n]), MediaTime: o.f.Duration(at)}
+		n := min(len(samples), f.Chunk()*f.Channels)
+		a := connectors.ADU{Payload: Payload(nil, samples[:n]), MediaTime: f.Duration(at)}
 		if err := out.Write(ctx, a); err != nil {
 			return err
 		}
-		at += int64(n / o.f.Channels)
+		at += int64(n / f.Channels)
 		samples = samples[n:]
 	}
 	return nil

@@ -83,12 +83,13 @@ func (l *Law) fill(compress func(x int) byte) {
 }
 
 // Decode turns companded bytes into L16.
-func (l *Law) Decode(p []byte) []byte {
-	out := make([]byte, 0, 2*len(p))
+func (l *Law) Decode(p []byte) []byte { return l.decode(make([]byte, 0, 2*len(p)), p) }
+
+func (l *Law) decode(dst, p []byte) []byte {
 	for _, b := range p {
-		out = binary.BigEndian.AppendUint16(out, uint16(l.linear[b]))
+		dst = binary.BigEndian.AppendUint16(dst, uint16(l.linear[b]))
 	}
-	return out
+	return dst
 }
 
 // Encode turns L16 into companded bytes, in place.

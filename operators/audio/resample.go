@@ -161,11 +161,13 @@ type resample struct {
 	r        *Resampler
 	from, to Format
 
-	in, out int64         // frames since base
-	base    time.Duration // media time at which this stretch began
-	begun   bool
-	pending []int16 // output that does not fill an ADU yet
-	sent    int64   // frames written since base
+	in, out  int64         // frames since base
+	base     time.Duration // media time at which this stretch began
+	begun    bool
+	pending  []int16 // output that does not fill an ADU yet
+	samples  []int16 // scratch
+	payloads slab
+	sent     int64 // frames written since base
 }
 
 // newResample makes the operator; the argument "crossings" is its quality, 32 when it is missing.
@@ -225,7 +227,8 @@ func (o *resample) take(ctx context.Context, a connectors.ADU, out connectors.Wr
 			o.base = a.MediaTime
 		}
 	}
-	samples := Samples(nil, a.Payload)
+	o.samples = Samples(o.samples[:0], a.Payload)
+	samples := o.samples
 	o.in += int64(len(samples) / o.from.Channels)
 	held := len(o.pending)
 	o.pending = o.r.Process(o.pending, samples)
@@ -253,7 +256,7 @@ func (o *resample) write(ctx context.Context, out connectors.Writer, mark connec
 	chunk := o.to.Chunk() * o.to.Channels
 	for len(o.pending) >= chunk || all && (len(o.pending) > 0 || mark != 0) {
 		n := min(chunk, len(o.pending))
-		a := connectors.ADU{Payload: Payload(nil, o.pending[:n]), MediaTime: o.base + o.to.Duration(o.sent)}
+		a := connectors.ADU{Payload: Payload(o.payloads.take(2*n), o.pending[:n]), MediaTime: o.base + o.to.Duration(o.sent)}
 		o.sent += int64(n / o.to.Channels)
 		o.pending = append(o.pending[:0], o.pending[n:]...)
 		if all && len(o.pending) == 0 {

@@ -65,7 +65,7 @@ func wavFormat(b []byte) (f Format, decode func([]byte) []int16, err error) {
 	case format == 1 && width == 16:
 		return f, func(p []byte) []int16 { return Samples(nil, swap(append([]byte(nil), p...))) }, nil
 	case format == 1 && width == 8:
-		return f, func(p []byte) []int16 { return Samples(nil, fromL8(p)) }, nil
+		return f, func(p []byte) []int16 { return Samples(nil, fromL8(nil, p)) }, nil
 	case format == 6 && width == 8:
 		return f, func(p []byte) []int16 { return Samples(nil, ALaw().Decode(p)) }, nil
 	case format == 7 && width == 8:

@@ -18,7 +18,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
+
+	"github.com/pion/opus/pkg/oggreader"
 
 	"ninja/connectors"
 	"ninja/internal/world"
@@ -77,6 +80,7 @@ var offers = []string{
 	"application/xml;about=directions;form=answer;lang=en", "text/html;lang=en", "text/markdown;lang=en", "text/csv;lang=en", "text/t140;lang=en",
 	"text/plain;about=x;charset=iso-8859-1;eol=crlf;lang=en", "text/plain;lang=en-gb", "text/plain;lang=de", "text/plain;lang=fr", "text/plain;lang=es",
 	"text/plain;lang=it", "image/png", "image/jpeg", "image/gif",
+	"audio/opus;channels=1;rate=48000", "audio/opus;channels=2;rate=48000",
 }
 
 // wants decides what an output pattern leaves open.
@@ -84,7 +88,7 @@ var wants = map[string]string{"rate": "8000", "width": "40", "limit": "40", "abo
 	"grammar": "map@sha256:0000000000000000000000000000000000000000000000000000000000000000"}
 
 // types finds ground types for an operator by the unifier, as the planner does.
-func types(t *testing.T, s operators.Spec) (in, out connectors.Type) {
+func types(t testing.TB, s operators.Spec) (in, out connectors.Type) {
 	t.Helper()
 	// The want: the output's own media type with what is open in it decided.
 	var params []string
@@ -109,7 +113,7 @@ func types(t *testing.T, s operators.Spec) (in, out connectors.Type) {
 }
 
 // input makes what a type says.
-func input(t *testing.T, typ connectors.Type) []connectors.ADU {
+func input(t testing.TB, typ connectors.Type) []connectors.ADU {
 	t.Helper()
 	doc := func(s string) []connectors.ADU {
 		return []connectors.ADU{{Payload: []byte(s), Mark: connectors.EndOfDocument | connectors.EndOfUtterance}}
@@ -118,6 +122,8 @@ func input(t *testing.T, typ connectors.Type) []connectors.ADU {
 	switch {
 	case top == "image":
 		return doc(string(picture(t, sub)))
+	case typ.Media() == "audio/opus":
+		return opusPackets(t, typ)
 	case top == "audio":
 		return sound(t, typ)
 	case sub == "xml":
@@ -128,8 +134,37 @@ func input(t *testing.T, typ connectors.Type) []connectors.ADU {
 	return doc("Turn left, 2 times.\r\n")
 }
 
+// opusPackets are what libopus made of two seconds of a voice, in one channel or two.
+func opusPackets(t testing.TB, typ connectors.Type) (all []connectors.ADU) {
+	t.Helper()
+	name, each := "hybrid", 20*time.Millisecond
+	if typ.Get("channels") == "2" {
+		name, each = "celt", 10*time.Millisecond
+	}
+	b, err := os.ReadFile("../audio/testdata/" + name + ".opus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := oggreader.NewWith(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		segments, _, err := r.ParseNextPage()
+		if err != nil {
+			all[len(all)-1].Mark = connectors.EndOfUtterance
+			return all
+		}
+		for _, s := range segments {
+			if !bytes.HasPrefix(s, []byte("OpusTags")) {
+				all = append(all, connectors.ADU{Payload: bytes.Clone(s), MediaTime: time.Duration(len(all)) * each})
+			}
+		}
+	}
+}
+
 // sound is an address, spoken, in the encoding of a type.
-func sound(t *testing.T, typ connectors.Type) []connectors.ADU {
+func sound(t testing.TB, typ connectors.Type) []connectors.ADU {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "speech.wav")
 	cmd := exec.Command("flite", "-voice", "rms", "-t", "six fifteen main street", "-o", file)
@@ -182,7 +217,7 @@ func sound(t *testing.T, typ connectors.Type) []connectors.ADU {
 	return all
 }
 
-func picture(t *testing.T, format string) []byte {
+func picture(t testing.TB, format string) []byte {
 	t.Helper()
 	p := stdimage.NewRGBA(stdimage.Rect(0, 0, 80, 20))
 	for i := range p.Pix {
@@ -257,6 +292,19 @@ func checkSound(typ connectors.Type, out []connectors.ADU, all []byte) error {
 	case "audio/x-s16le":
 		for i := 0; i < len(all); i += 2 {
 			all[i], all[i+1] = all[i+1], all[i]
+		}
+	case "audio/opus":
+		d, err := audio.NewOpusDecoder(f)
+		if err != nil {
+			return err
+		}
+		all = nil
+		for _, a := range out {
+			samples, err := d.Decode(a.Payload)
+			if err != nil {
+				return err
+			}
+			all = audio.Payload(all, samples)
 		}
 	}
 	samples := audio.Samples(nil, all)

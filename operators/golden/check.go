@@ -43,6 +43,9 @@ type Config struct {
 	// Slower is by which factor the measured latency may exceed the declared one; 0 is 3: the examiner's machine is not
 	// the publisher's.
 	Slower float64
+	// Discreet leaves out of the report what the operator itself says: what a publisher is told of an examination must not
+	// carry samples.
+	Discreet bool
 	// Data fetches external data for the operator; nil when it needs none.
 	Data func(ctx context.Context, ref string) ([]byte, error)
 }
@@ -81,6 +84,10 @@ type Report struct {
 // Passed reports whether nothing speaks against the operator.
 func (r *Report) Passed() bool { return len(r.Against) == 0 }
 
+// OnlySlow reports whether nothing but its latency speaks against the operator: a busy machine does that too, and to try
+// again tells.
+func (r *Report) OnlySlow() bool { return len(r.Against) == 1 && strings.HasPrefix(r.Against[0], Slow) }
+
 // String is the report for a person, a line each.
 func (r *Report) String() string {
 	verdict := "passed"
@@ -99,7 +106,7 @@ func (r *Report) against(format string, args ...any) {
 // (the set does not fit the description, ctx ended).
 func Check(ctx context.Context, cfg Config, s Subject, set *Set) (*Report, error) {
 	cfg = cfg.withDefaults()
-	if err := set.fits(&s.Spec); err != nil {
+	if err := set.Fits(&s.Spec); err != nil {
 		return nil, err
 	}
 	drawn := set.Draw(cfg.World, cfg.Samples)
@@ -112,6 +119,10 @@ func Check(ctx context.Context, cfg Config, s Subject, set *Set) (*Report, error
 	r.CPU = (processorTime() - began) / time.Duration(len(drawn))
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	var own *ownError
+	if errors.As(err, &own) && cfg.Discreet {
+		err = errors.New("it failed, in words that are not passed on; ninjactl operator check tries it with your own samples")
 	}
 	if err != nil {
 		r.against("sample %d of %d: %v", len(outputs)+1, len(drawn), err)
@@ -130,6 +141,9 @@ func (r *Report) judge(cfg Config, set *Set, spec *operators.Spec, drawn []Sampl
 		r.Samples++
 		r.Quality += q
 		r.Worst = min(r.Worst, q)
+		if i == 0 {
+			r.length(set, drawn[i], got)
+		}
 		answers[string(bytes.Join(got, nil))] = true
 		wanted[string(bytes.Join(drawn[i].Want, nil))] = true
 	}
@@ -150,16 +164,20 @@ func (r *Report) judge(cfg Config, set *Set, spec *operators.Spec, drawn []Sampl
 	}
 }
 
-// time compares the latency with what is declared; what is under 10 ms is not held against anyone.
+// Slow is what Against says of a latency, at its beginning.
+const Slow = "latency "
+
+// time compares the latency with what is declared. What is under 10 ms is not held against anyone, nor is the slowest
+// sample of several: one of them started the operator, and any may have met a busy machine.
 func (r *Report) time(cfg Config, spec *operators.Spec, took []time.Duration) {
 	if len(took) == 0 {
 		return
 	}
 	slices.Sort(took)
 	r.P50, r.P99 = took[len(took)/2], took[(len(took)*99-1)/100]
-	declared := time.Duration(spec.Cost.Latency)
-	if bound := time.Duration(float64(declared) * cfg.Slower); r.P99 > max(bound, 10*time.Millisecond) {
-		r.against("latency %v where %v is declared", r.P99.Round(time.Millisecond), declared)
+	declared, slow := time.Duration(spec.Cost.Latency), took[max(0, min(len(took)-2, (len(took)*99-1)/100))]
+	if bound := time.Duration(float64(declared) * cfg.Slower); slow > max(bound, 10*time.Millisecond) {
+		r.against(Slow+"%v where %v is declared", slow.Round(time.Millisecond), declared)
 	}
 }
 
@@ -197,16 +215,21 @@ func perform(ctx context.Context, cfg Config, s Subject, set *Set, drawn []Sampl
 
 // requests gives one instance one sample after another.
 func requests(ctx context.Context, cfg Config, s Subject, set *Set, drawn []Sample) (outputs [][][]byte, took []time.Duration, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, fail := context.WithCancelCause(ctx)
+	cancel := func() { fail(nil) }
 	defer cancel()
 	args := make(map[string]string)
 	for _, a := range s.Spec.Args {
 		args[a.Name] = a.Value
 	}
 	op, err := s.Make(ctx, operators.Env{World: cfg.World, In: set.In, Out: set.Out, Args: args, Data: cfg.Data,
-		Note: func(string, string) {}})
+		Note: func(kind, text string) {
+			if kind == "fault" { // it says itself that there will be no answer
+				fail(&ownError{errors.New(text)})
+			}
+		}})
 	if err != nil {
-		return nil, nil, fmt.Errorf("make the operator: %w", err)
+		return nil, nil, &ownError{fmt.Errorf("make the operator: %w", err)}
 	}
 	to, in := mem.Pair(0)
 	out, from := mem.Pair(0)
@@ -248,13 +271,22 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
+// ownError is the operator's own, in its own words.
+type ownError struct{ error }
+
+// Unwrap is the error.
+func (e *ownError) Unwrap() error { return e.error }
+
 // explain puts the operator's own error in place of that of its hop.
 func explain(err error, ended chan error) error {
+	if own := new(ownError); errors.As(err, &own) {
+		return err
+	}
 	select {
 	case own := <-ended:
 		ended <- own
 		if own != nil {
-			return own
+			return &ownError{own}
 		}
 		return errors.New("it ended before its input did")
 	default:
@@ -281,7 +313,11 @@ func one(ctx context.Context, cfg Config, stream bool, s Sample, to connectors.W
 		}
 		if err != nil {
 			<-fed
-			if ctx.Err() != nil {
+			var own *ownError
+			switch {
+			case errors.As(context.Cause(ctx), &own):
+				return nil, 0, own
+			case ctx.Err() != nil:
 				err = fmt.Errorf("no end of its output within %v", cfg.Patience)
 			}
 			return nil, 0, fmt.Errorf("read its output: %w", err)

@@ -69,8 +69,8 @@ func (s *Set) Draw(w world.World, n int) []Sample {
 	return drawn
 }
 
-// fits says why the description does not claim the set's pair of types; nil when it does.
-func (s *Set) fits(spec *operators.Spec) error {
+// Fits says why the description does not claim the set's pair of types; nil when it does.
+func (s *Set) Fits(spec *operators.Spec) error {
 	_, err := operators.Unify([]operators.Link{
 		{Name: "samples", Out: operators.PatternOf(s.In)}, spec.Link(), {Name: "judge", In: operators.PatternOf(s.Out)},
 	})

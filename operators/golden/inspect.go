@@ -91,7 +91,7 @@ func Compare(ctx context.Context, cfg Config, subjects []Subject, set *Set) ([]*
 	reports := make([]*Report, len(subjects))
 	outputs := make([][][][]byte, len(subjects))
 	for i, s := range subjects {
-		if err := set.fits(&s.Spec); err != nil {
+		if err := set.Fits(&s.Spec); err != nil {
 			return nil, err
 		}
 		reports[i] = &Report{Operator: s.Spec.Name}

@@ -19,6 +19,9 @@ type Assignment struct {
 	// Epoch counts the versions of the path from 1. A higher one replaces what this node runs of a lower one, and a
 	// lower one is refused from then on.
 	Epoch uint32
+	// Beside has an older epoch of the path run on here until Start, so that a path is remade before it is broken;
+	// without it the older epoch is torn down first.
+	Beside bool
 	// Lease is how long the path lives without a renewal; zero is the host's default.
 	Lease time.Duration
 	// Capability is what the path runs under; Permit judges it.

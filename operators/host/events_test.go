@@ -13,6 +13,7 @@ import (
 	"ninja/connectors/connectorstest"
 	"ninja/connectors/rtp"
 	"ninja/connectors/tcp"
+	"ninja/connectors/udp"
 	"ninja/internal/world"
 	"ninja/operators"
 )
@@ -78,19 +79,24 @@ func TestEventsGoUpstream(t *testing.T) {
 
 // Over real hops between processes, with the numbers that the hops measure themselves.
 func TestPathOverTheNetwork(t *testing.T) {
-	for _, scheme := range []string{"tcp", "rtp"} {
-		t.Run(scheme, func(t *testing.T) { pathOver(t, scheme) })
+	for _, scheme := range []string{"tcp", "udp", "rtp"} {
+		t.Run(scheme, func(t *testing.T) {
+			pathOver(t, scheme, connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real()))
+		})
+		t.Run(scheme+" on trunks", func(t *testing.T) {
+			pathOver(t, scheme, connectorstest.Trunked(t, "127.0.0.1:0", world.Real(), world.Real()))
+		})
 	}
 }
 
-func pathOver(t *testing.T, scheme string) {
+func pathOver(t *testing.T, scheme string, ends []connectorstest.Process) {
 	s := newScene(t)
-	ends := connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real())
 	nodes := make([]node, 2)
 	for i, e := range ends {
 		nodes[i] = s.host(e.Identity.ID().Name(), func(c *Config) {
 			c.Transports = []connectors.Transport{
 				tcp.New(tcp.Config{Hops: e.Hops, Identity: e.Identity, World: e.World}),
+				udp.New(udp.Config{Hops: e.Hops, Identity: e.Identity, World: e.World}),
 				rtp.New(rtp.Config{Hops: e.Hops, Identity: e.Identity, World: e.World}),
 			}
 		})

@@ -166,7 +166,7 @@ func (h *Host) permit(ctx context.Context, creator ca.Peer, a Assignment) error 
 	return nil
 }
 
-// admit enters p in the books. old is what it replaces: it is being torn down.
+// admit enters p in the books. old is what it replaces at once: it is being torn down.
 func (h *Host) admit(p *path) (old *path, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -182,7 +182,7 @@ func (h *Host) admit(p *path) (old *path, err error) {
 		return nil, fmt.Errorf("%w: it runs %d paths", ErrFull, len(h.paths))
 	}
 	if old != nil {
-		old.cancel(errReplaced)
+		old = p.follow(old)
 	}
 	if _, known := h.fence[p.key]; !known {
 		h.fenced = append(h.fenced, p.key)
@@ -196,12 +196,50 @@ func (h *Host) admit(p *path) (old *path, err error) {
 	return old, nil
 }
 
+// follow makes p the next epoch of a path; it returns what p has to wait for before it prepares. The host's mu is held.
+func (p *path) follow(old *path) *path {
+	p.older, old.older = old.older, nil // what ran beside an epoch that was never started
+	if !p.assignment.Beside {
+		old.cancel(errReplaced)
+		if p.older != nil {
+			p.older.cancel(errReplaced)
+		}
+		return old
+	}
+	if p.older == nil {
+		p.older = old
+	} else {
+		old.cancel(errReplaced)
+	}
+	return nil
+}
+
 // forget strikes p off the books.
 func (h *Host) forget(p *path) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.paths[p.key] == p {
+	switch now := h.paths[p.key]; {
+	case now == p && p.older != nil: // it was never started
+		h.paths[p.key] = p.older
+	case now == p:
 		delete(h.paths, p.key)
+	case now != nil && now.older == p:
+		now.older = nil
+	}
+}
+
+// takeOver ends the older epoch that ran beside p, and waits until nothing of it is left.
+func (h *Host) takeOver(ctx context.Context, p *path) {
+	h.mu.Lock()
+	older := p.older
+	h.mu.Unlock()
+	if older == nil {
+		return
+	}
+	older.cancel(errReplaced)
+	select {
+	case <-older.done: // bounded by StopTimeout
+	case <-ctx.Done():
 	}
 }
 
@@ -218,6 +256,9 @@ func (h *Host) all() []*path {
 	all := make([]*path, 0, len(h.paths))
 	for _, p := range h.paths {
 		all = append(all, p)
+		if p.older != nil {
+			all = append(all, p.older)
+		}
 	}
 	return all
 }

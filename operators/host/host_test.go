@@ -151,6 +151,52 @@ func TestOlderEpochsAreFenced(t *testing.T) {
 	}
 }
 
+// Make before break: what is prepared beside an older epoch leaves it running until it starts itself; when it never
+// starts, the older one goes on.
+func TestANewerEpochBesideAnOlder(t *testing.T) {
+	s := newScene(t)
+	n := s.host("a", nil)
+	ctx := t.Context()
+	beside := func(epoch uint32) Assignment {
+		a := talker("p", epoch)
+		a.Beside = true
+		return a
+	}
+	old, dropped, second, third := s.open(n), s.open(n), s.open(n), s.open(n)
+	_, err := old.Prepare(ctx, talker("p", 1))
+	must(t, err)
+	must(t, old.Start(ctx))
+	_, err = dropped.Prepare(ctx, beside(2))
+	must(t, err)
+	must(t, old.Renew(ctx, time.Minute))
+	if ends := dropped.Certified(); !ends.After(time.Now()) {
+		t.Fatalf("the node's certificate ends at %v", ends)
+	}
+	must(t, dropped.Close(ctx))
+	must(t, old.Renew(ctx, time.Minute))
+	if _, err := s.open(n).Attach(ctx, "p", 1, nil); err != nil {
+		t.Fatalf("the older epoch is in the books again: %v", err)
+	}
+	_, err = second.Prepare(ctx, beside(3)) // never started: the next takes its place
+	must(t, err)
+	_, err = third.Prepare(ctx, beside(4))
+	must(t, err)
+	if paths := n.Paths(); len(paths) != 2 {
+		t.Fatalf("%d epochs run or are prepared", len(paths))
+	}
+	must(t, third.Start(ctx))
+	if paths := n.Paths(); len(paths) != 1 || paths[0].Epoch != 4 {
+		t.Fatalf("after the start there are %+v", paths)
+	}
+	if err := old.Renew(ctx, time.Minute); !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrFenced) {
+		t.Fatalf("renewed the replaced epoch: %v", err)
+	}
+	must(t, third.Close(ctx))
+	if paths := n.Paths(); len(paths) != 0 {
+		t.Fatalf("after the end there are %+v", paths)
+	}
+}
+
 // "The data flow never waits for the control flow": the path runs on without its creator, who can come back.
 func TestPathOutlivesItsControl(t *testing.T) {
 	s := newScene(t)

@@ -19,9 +19,16 @@ type meter struct {
 	lastRead atomic.Int64 // since start, 0 when a write came after it
 	busy     atomic.Int64 // sum of all samples
 
+	// stamp is that of the last stamped ADU read, until something is written; ages are what those read showed.
+	stamp  atomic.Pointer[connectors.Stamp]
+	source bool   // the stage has no hop in: it stamps
+	made   uint64 // ADUs written by a source; the writing goroutine alone uses it
+
 	mu      sync.Mutex
 	samples [512]time.Duration
 	taken   uint64
+	ages    [64]time.Duration
+	aged    uint64
 	// what beat has seen last, and the share of the time between that was spent working
 	beatAt   time.Time
 	beatBusy int64
@@ -45,6 +52,50 @@ func (m *meter) write() {
 	m.samples[m.taken%uint64(len(m.samples))] = d
 	m.taken++
 	m.mu.Unlock()
+}
+
+// stampEvery is how many ADUs of a source have one stamp.
+const stampEvery = 50
+
+// took notes the stamp of an ADU that the stage has read.
+func (m *meter) took(s *connectors.Stamp) {
+	if s == nil {
+		return
+	}
+	age := s.Now(time.Now())
+	m.stamp.Store(s)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ages[m.aged%uint64(len(m.ages))] = age
+	m.aged++
+}
+
+// stampFor is the stamp of the ADU that the stage writes now: a source makes one now and then, everybody else hands on
+// what was read, whatever became of it.
+func (m *meter) stampFor() *connectors.Stamp {
+	if m.source {
+		m.made++
+		if m.made%stampEvery != 1 {
+			return nil
+		}
+		return &connectors.Stamp{Arrived: time.Now()}
+	}
+	if m.stamp.Load() == nil {
+		return nil
+	}
+	return m.stamp.Swap(nil)
+}
+
+// age returns the median and the 99th percentile of how old what the stage reads is.
+func (m *meter) age() (p50, p99 time.Duration) {
+	m.mu.Lock()
+	kept := slices.Clone(m.ages[:min(m.aged, uint64(len(m.ages)))])
+	m.mu.Unlock()
+	if len(kept) == 0 {
+		return 0, 0
+	}
+	slices.Sort(kept)
+	return kept[len(kept)/2], kept[len(kept)*99/100]
 }
 
 // process returns the median and the 99th percentile of the kept samples.
@@ -135,6 +186,8 @@ func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
 	}
 	r.passed(len(a.Payload))
 	r.meter.read()
+	r.meter.took(a.Stamp)
+	a.Stamp = nil // it is the host's to hand on
 	return a, nil
 }
 
@@ -156,6 +209,7 @@ type writer struct {
 func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	w.meter.write()
 	size := len(a.Payload) // the payload is the hop's after Write
+	a.Stamp = w.meter.stampFor()
 	if err := w.inner.Write(ctx, a); err != nil {
 		return w.failed(ctx, err)
 	}

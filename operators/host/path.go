@@ -34,8 +34,9 @@ type path struct {
 	stages     []*stage
 	prepared   bool
 	started    bool
-	running    int  // stages not at their end, once started
-	failed     bool // a stage was
+	running    int   // stages not at their end, once started
+	failed     bool  // a stage was
+	older      *path // runs beside this one until it starts; guarded by the host's mu
 
 	mu      sync.Mutex // also guards the fields of stages that say so
 	box     *outbox    // of the stream in control; nil while there is none
@@ -97,7 +98,9 @@ func (p *path) run(ctx context.Context, old *path, first command) {
 		return
 	}
 	p.prepared = true
-	first.reply(addresses, nil)
+	reply := replyEvent(first.id, addresses, nil)
+	reply.GetReply().CertifiedUnixMs = p.host.cfg.Identity.Expires().UnixMilli()
+	first.box.put(reply)
 	p.log.Info("path prepared", "creator", p.key.creator, "stages", len(p.stages))
 	beat := time.NewTicker(p.host.cfg.Heartbeat)
 	defer beat.Stop()
@@ -240,6 +243,7 @@ func (p *path) start(ctx context.Context) error {
 			return fmt.Errorf("%w: hop %q is not connected: give its address with Connect first", ErrInvalid, s.spec.Out.Hop)
 		}
 	}
+	p.host.takeOver(ctx, p)
 	p.started = true
 	p.running = len(p.stages)
 	for _, s := range p.stages {

@@ -22,6 +22,7 @@ func (p *path) prepare(ctx context.Context) (map[string]string, error) {
 		stages[i] = &stage{
 			spec: spec, state: Prepared, meter: newMeter(), accept: p.host.cfg.SetupTimeout, log: p.log.With("stage", spec.ID),
 		}
+		stages[i].meter.source = spec.In == nil
 	}
 	p.mu.Lock()
 	p.stages = stages
@@ -77,6 +78,7 @@ func (p *path) listen(ctx context.Context) error {
 			return err
 		}
 		hop := p.hop(end)
+		hop.Exit = p.exits(s)
 		p.host.cfg.World.Fill(hop.Stream[:])
 		pending, err := t.Listen(ctx, hop)
 		if err != nil {
@@ -89,6 +91,26 @@ func (p *path) listen(ctx context.Context) error {
 		p.mu.Unlock()
 	}
 	return nil
+}
+
+// exits reports whether what comes into the stage from another node leaves the path on this one: at the stage itself, or
+// at the end of those that it is joined to inside the process.
+func (p *path) exits(s *stage) bool {
+	for range p.stages {
+		if s.spec.Out == nil {
+			return true
+		}
+		if s.spec.Out.Transport != Mem {
+			return false
+		}
+		for _, next := range p.stages {
+			if next.spec.In != nil && next.spec.In.Transport == Mem && next.spec.In.Hop == s.spec.Out.Hop {
+				s = next
+				break
+			}
+		}
+	}
+	return false
 }
 
 func (p *path) transport(end *HopEnd) (connectors.Transport, error) {
@@ -218,7 +240,7 @@ func (p *path) makeOperators(ctx context.Context) error {
 func (p *path) env(s *stage) operators.Env {
 	env := operators.Env{
 		World: p.host.cfg.World, Log: s.log, Args: s.spec.Args, Position: p.assignment.Position,
-		Data: p.data,
+		Path: p.assignment.Path, Data: p.data,
 		Note: func(kind, text string) { p.note(s.spec.ID, kind, text) },
 	}
 	if s.spec.In != nil {

@@ -64,6 +64,10 @@ type StageStats struct {
 	// next write; for an operator that is not one-in-one-out, from the last read to the first write after it. They are
 	// of the last 512 ADUs and zero without any.
 	Process, ProcessP99 time.Duration
+	// Age is the median and AgeP99 the 99th percentile of how old what the stage reads is, counted from when its source
+	// wrote it: the latency of the path up to here. They are of the last 64 stamps, one in 50 ADUs of the source, and zero
+	// without any.
+	Age, AgeP99 time.Duration
 	// CPU is the share of one core that the stage counts for: what its description declares, or the share of the time
 	// that it was processing, whichever is more.
 	CPU float64

@@ -120,6 +120,10 @@ func programs(sunk chan<- string) *operators.Registry {
 			return a, nil
 		}).Run(ctx, in, out)
 	})
+	add("speech", speak)
+	add("pass", func(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
+		return operators.Each(func(a connectors.ADU) (connectors.ADU, error) { return a, nil }).Run(ctx, in, out)
+	})
 	add("sink", func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
 		for {
 			a, err := in.Read(ctx)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -146,6 +147,8 @@ type Session struct {
 	ended   chan struct{} // closed by receive after err is set
 	err     error
 	work    sync.WaitGroup
+	// certified is when the node's certificate ends, as it said at Prepare.
+	certified atomic.Int64
 
 	sending  sync.Mutex
 	mu       sync.Mutex
@@ -157,6 +160,15 @@ type Session struct {
 // Prepare hands the node its part of the path. addresses says where its inbound hops listen, by hop.
 func (s *Session) Prepare(ctx context.Context, a Assignment) (addresses map[string]string, err error) {
 	return s.call(ctx, "prepare", &hostpb.Command{Do: &hostpb.Command_Prepare{Prepare: assignmentToWire(a)}})
+}
+
+// Certified is when the certificate ends that the node had at Prepare; hops made since end no sooner on its account. Zero
+// is not known.
+func (s *Session) Certified() time.Time {
+	if ms := s.certified.Load(); ms > 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
 }
 
 // Attach takes control of a path of this creator that the node already runs at this epoch, from any other session. An
@@ -251,6 +263,9 @@ func (s *Session) call(ctx context.Context, what string, c *hostpb.Command) (map
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s on node %s: %w", what, s.node, err)
+	}
+	if ms := reply.GetCertifiedUnixMs(); ms > 0 {
+		s.certified.Store(ms)
 	}
 	return reply.Addresses, nil
 }

@@ -188,5 +188,6 @@ func (s *stage) stats() StageStats {
 		st.Out = s.out.stats()
 	}
 	st.Process, st.ProcessP99 = s.meter.process()
+	st.Age, st.AgeP99 = s.meter.age()
 	return st
 }

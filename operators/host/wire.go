@@ -95,6 +95,7 @@ func statsToWire(stats []StageStats) []*hostpb.StageStats {
 		wire[i] = &hostpb.StageStats{
 			Id: s.ID, State: string(s.State), In: hopToWire(s.In), Out: hopToWire(s.Out),
 			ProcessNanos: int64(s.Process), ProcessP99Nanos: int64(s.ProcessP99), Cpu: s.CPU,
+			AgeNanos: int64(s.Age), AgeP99Nanos: int64(s.AgeP99),
 		}
 	}
 	return wire
@@ -112,6 +113,7 @@ func statsFrom(wire []*hostpb.StageStats) []StageStats {
 		stats[i] = StageStats{
 			ID: s.Id, State: State(s.State), In: hopFrom(s.In), Out: hopFrom(s.Out),
 			Process: time.Duration(s.ProcessNanos), ProcessP99: time.Duration(s.ProcessP99Nanos), CPU: s.Cpu,
+			Age: time.Duration(s.AgeNanos), AgeP99: time.Duration(s.AgeP99Nanos),
 		}
 	}
 	return stats
@@ -126,7 +128,8 @@ func hopFrom(s *hostpb.HopStats) connectors.Stats {
 
 func assignmentToWire(a Assignment) *hostpb.Prepare {
 	w := &hostpb.Prepare{
-		Path: a.Path, Epoch: a.Epoch, LeaseNanos: int64(a.Lease), Capability: a.Capability, Data: make(map[string]*hostpb.DataSource),
+		Path: a.Path, Epoch: a.Epoch, Beside: a.Beside, LeaseNanos: int64(a.Lease), Capability: a.Capability,
+		Data: make(map[string]*hostpb.DataSource),
 	}
 	for ref, d := range a.Data {
 		w.Data[ref] = &hostpb.DataSource{Address: d.Address, Peer: string(d.Peer)}
@@ -154,7 +157,7 @@ func endToWire(e *HopEnd) *hostpb.HopEnd {
 // assignmentFrom reads what a creator sent; check judges the rest.
 func assignmentFrom(w *hostpb.Prepare) (Assignment, error) {
 	a := Assignment{
-		Path: w.Path, Epoch: w.Epoch, Lease: time.Duration(w.LeaseNanos), Capability: w.Capability,
+		Path: w.Path, Epoch: w.Epoch, Beside: w.Beside, Lease: time.Duration(w.LeaseNanos), Capability: w.Capability,
 		Data: make(map[string]DataSource),
 	}
 	for ref, d := range w.Data {

@@ -33,6 +33,7 @@ type process struct {
 
 	dead  chan struct{} // closed when it has ended
 	err   error         // how, once dead is closed
+	used  Usage         // by it, once dead is closed; its peak of memory may be known before
 	once  sync.Once
 	guard sync.Mutex // a process that has been waited for must not be killed: its number may be another's
 }
@@ -101,14 +102,39 @@ func (r *process) await() error {
 	defer r.guard.Unlock()
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	err := r.cmd.Wait()
+	if s := r.cmd.ProcessState; s != nil {
+		r.used.CPU = s.UserTime() + s.SystemTime()
+		// The peak that the kernel tells of a child begins with that of its parent at the fork: it says something only
+		// when it is greater.
+		if u, ok := s.SysUsage().(*syscall.Rusage); ok && u.Maxrss<<10 > peak("self") {
+			r.used.Memory = max(r.used.Memory, u.Maxrss<<10)
+		}
+	}
 	r.cmd = nil
 	return err
 }
 
-// limits are the arguments of setpriv that end in the program's own path.
+// peak is the most memory that a process has had at once, in bytes; 0 when it is not known.
+func peak(pid string) int64 {
+	b, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			if err == nil {
+				return n << 10
+			}
+		}
+	}
+	return 0
+}
+
+// limits are the arguments of setpriv that end in the program's own path. A program ends with its node, however that ends.
 func limits(p Program) []string {
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	args := []string{"--no-new-privs", "--", prlimit, "--core=0", "--as=" + number(p.Memory), "--fsize=" + number(p.FileSize),
+	args := []string{"--no-new-privs", "--pdeathsig", "KILL", "--", prlimit, "--core=0", "--as=" + number(p.Memory), "--fsize=" + number(p.FileSize),
 		"--nofile=" + number(p.Files), "--nproc=" + number(p.Processes)}
 	if p.CPU > 0 {
 		args = append(args, "--cpu="+number(uint64((p.CPU+time.Second-1)/time.Second)))
@@ -140,6 +166,7 @@ func (r *process) kill() {
 	r.guard.Lock()
 	defer r.guard.Unlock()
 	if r.cmd != nil {
+		r.used.Memory = max(r.used.Memory, peak(strconv.Itoa(r.cmd.Process.Pid)))
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 	}
 }

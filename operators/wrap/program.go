@@ -78,7 +78,7 @@ func (p Program) withDefaults() (Program, error) {
 	return p, nil
 }
 
-// makeProgram is the factory of wrapped programs. It starts nothing: the first request does.
+// makeProgram is the factory of wrapped programs. It starts nothing: running the operator does.
 func (w *Wrapper) makeProgram(_ context.Context, env operators.Env) (operators.Operator, error) {
 	if err := checkArgs(env.Args, []string{"key"}); err != nil {
 		return nil, err
@@ -87,15 +87,17 @@ func (w *Wrapper) makeProgram(_ context.Context, env operators.Env) (operators.O
 	if !ok {
 		return nil, fmt.Errorf("the list of this node has no program %.40q: its operator can add one", env.Args["key"])
 	}
+	key := env.Args["key"]
 	if p.Mode == Document {
-		return w.operator(env, &documents{w: w, program: p}), nil
+		return w.operator(env, &documents{w: w, key: key, program: p}), nil
 	}
-	return w.operator(env, &conversation{w: w, program: p, now: env.World.Now}), nil
+	return w.operator(env, &conversation{w: w, key: key, program: p}), nil
 }
 
 // documents starts a process for each request.
 type documents struct {
 	w       *Wrapper
+	key     string
 	program Program
 }
 
@@ -125,6 +127,7 @@ func (d *documents) ask(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	p.close()
 	<-fed
+	d.w.account(d.key, p.used)
 	if err != nil {
 		return nil, fmt.Errorf("program %s: %w%s", d.program.Path, err, p.said())
 	}
@@ -136,10 +139,17 @@ func (d *documents) close() {}
 // conversation keeps a process as long as it answers.
 type conversation struct {
 	w       *Wrapper
+	key     string
 	program Program
-	now     func() time.Time
 	process *process // nil when none runs
 	out     *bufio.Reader
+}
+
+// warm starts the process before the first request comes. What is wrong with it the first request will say.
+func (c *conversation) warm() {
+	if p, err := c.w.start(c.program); err == nil {
+		c.process, c.out = p, bufio.NewReaderSize(p.out, 64<<10)
+	}
 }
 
 func (c *conversation) ask(ctx context.Context, payload []byte) ([]byte, error) {
@@ -246,6 +256,7 @@ func ended(err error) error { return fmt.Errorf("it ended without an answer: %w"
 func (c *conversation) close() {
 	if c.process != nil {
 		c.process.close()
+		c.w.account(c.key, c.process.used)
 		c.process = nil
 	}
 }

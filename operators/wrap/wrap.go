@@ -29,6 +29,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"ninja/connectors"
@@ -62,7 +63,35 @@ type Config struct {
 type Wrapper struct {
 	cfg    Config
 	policy *policy
+
+	mu   sync.Mutex
+	used map[string]Usage
 }
+
+// Usage is what a program's processes that have ended used.
+type Usage struct {
+	// CPU is their processor time in all.
+	CPU time.Duration
+	// Memory is the most that one of them had at once, in bytes; 0 when it is not known.
+	Memory int64
+}
+
+// Used tells what the program with a key has used, of processes that have ended.
+func (w *Wrapper) Used(key string) Usage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.used[key]
+}
+
+func (w *Wrapper) account(key string, u Usage) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := w.used[key]
+	w.used[key] = Usage{CPU: sum.CPU + u.CPU, Memory: max(sum.Memory, u.Memory)}
+}
+
+// Keys lists the programs that may be started, in order.
+func (w *Wrapper) Keys() []string { return slices.Sorted(maps.Keys(w.cfg.Programs)) }
 
 // New checks the configuration.
 func New(cfg Config) (*Wrapper, error) {
@@ -83,7 +112,7 @@ func New(cfg Config) (*Wrapper, error) {
 		}
 		cfg.Programs[key] = checked
 	}
-	return &Wrapper{cfg: cfg, policy: newPolicy(cfg)}, nil
+	return &Wrapper{cfg: cfg, policy: newPolicy(cfg), used: make(map[string]Usage)}, nil
 }
 
 // Register registers the three programs that wrap.
@@ -115,6 +144,9 @@ type wrapped struct {
 // a note: the next one may be good.
 func (o *wrapped) Run(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
 	defer o.service.close()
+	if w, ok := o.service.(interface{ warm() }); ok {
+		w.warm()
+	}
 	failed := 0
 	for {
 		a, err := in.Read(ctx)

@@ -23,7 +23,8 @@ type Config struct {
 	Log      *slog.Logger // nil: slog.Default
 	// Servers is the channel to find a server on; zero: DefaultServers.
 	Servers netip.AddrPort
-	// Via is the address of the interface to use, and the place for which the most specific server is chosen; zero: Loopback.
+	// Via is the address of the interface to use, and the place for which the most specific server is chosen; zero:
+	// Loopback, or any where a Server is asked without multicast.
 	Via netip.Addr
 	// NoMulticast listens to no channel. Then Server is asked, or nobody and only the Stream is used.
 	NoMulticast bool
@@ -48,6 +49,7 @@ type Announcer struct {
 	sender    *sender
 	directory *directory
 	fixed     ca.ID // who answered at cfg.Server
+	unheard   bool  // the server has not replied for too long, when the sender looked last
 	version   uint64
 	gripes    *gripes
 }
@@ -62,7 +64,9 @@ func New(cfg Config) (*Announcer, error) {
 	}
 	cfg.Log = orDefaultLog(cfg.Log)
 	setDefault(&cfg.Servers, DefaultServers)
-	setDefault(&cfg.Via, Loopback)
+	if !cfg.NoMulticast {
+		setDefault(&cfg.Via, Loopback)
+	}
 	setDefault(&cfg.Period, DefaultPeriod)
 	setDefault(&cfg.EpochLife, KeyLife)
 	return &Announcer{
@@ -175,7 +179,7 @@ func (a *Announcer) open(ctx context.Context) (channel, unicast net.PacketConn, 
 	if a.cfg.NoMulticast && !a.cfg.Server.IsValid() {
 		return nil, nil, nil
 	}
-	if unicast, err = a.cfg.World.Net.ListenPacket(ctx, "udp", netip.AddrPortFrom(a.cfg.Via, 0).String()); err != nil {
+	if unicast, err = a.cfg.World.Net.ListenPacket(ctx, "udp", anyPort(a.cfg.Via)); err != nil {
 		return nil, nil, err
 	}
 	if a.cfg.NoMulticast {
@@ -291,6 +295,11 @@ func (a *Announcer) due(channel, unicast net.PacketConn) (out [][]byte, conn net
 	out, next, err := a.sender.due(now)
 	if err != nil {
 		a.cfg.Log.Error("announcement not made; tried again next period", "error", err)
+	}
+	if unheard := a.sender.unheard(now, a.firstWait()); unheard != a.unheard {
+		if a.unheard = unheard; unheard {
+			poke(a.stream) // at once, or services may expire before its turn
+		}
 	}
 	if server := a.sender.server; server != nil {
 		switch {

@@ -183,10 +183,20 @@ type Refused struct {
 	Reason Reason
 	// Detail says what was wrong and, where there is one, the remedy. It holds no secrets.
 	Detail string
+	// of is whose datagram was refused, where Detail does not say. Whoever floods a server must not have it write a
+	// sentence for each datagram.
+	of ca.ID
 }
 
 // Error is the reason and the detail.
-func (r *Refused) Error() string { return fmt.Sprintf("refused (%s): %s", r.Reason, r.Detail) }
+func (r *Refused) Error() string { return fmt.Sprintf("refused (%s): %s", r.Reason, r.detail()) }
+
+func (r *Refused) detail() string {
+	if r.of == "" {
+		return r.Detail
+	}
+	return string(r.of) + ": " + r.Detail
+}
 
 func refuse(reason Reason, format string, args ...any) error {
 	return &Refused{Reason: reason, Detail: fmt.Sprintf(format, args...)}

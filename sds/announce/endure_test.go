@@ -203,6 +203,30 @@ func TestFloodOfStrangers(t *testing.T) {
 	})
 }
 
+// What anybody can send counts for nothing when the period is estimated: neither strangers' halves nor what was heard
+// before can make services announce themselves less often.
+func TestForgedTrafficDoesNotCount(t *testing.T) {
+	r := settled(t)
+	before := r.hearing.heard.Load()
+	if before == 0 {
+		t.Fatal("genuine datagrams do not count")
+	}
+	source := rand.New(rand.NewPCG(11, 12))
+	for range 2000 {
+		for _, d := range strangersDatagrams(source, r.announcer) {
+			r.hearing.handle(d, senderAt, r.now)
+		}
+		r.hearing.handle(r.toServer[source.IntN(len(r.toServer))], senderAt, r.now)
+	}
+	if now := r.hearing.heard.Load(); now != before {
+		t.Errorf("%d bytes of what anybody can send count", now-before)
+	}
+	r.run(testPeriod)
+	if now := r.hearing.heard.Load(); now == before {
+		t.Error("genuine datagrams no longer count")
+	}
+}
+
 // strangersDatagrams are something that anybody can make.
 func strangersDatagrams(r *rand.Rand, a *ServerAnnouncer) [][]byte {
 	noise := func(n int) []byte {

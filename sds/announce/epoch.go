@@ -7,6 +7,7 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"time"
 
 	"ninja/ca"
@@ -37,6 +38,9 @@ type epoch struct {
 	toServer  []byte
 	toService []byte
 	mac       []byte
+
+	hash hash.Hash // HMAC under mac, once it is used
+	sum  [sha256.Size]byte
 }
 
 // binding is what an epoch belongs to.
@@ -171,12 +175,15 @@ func sealKeyBlock(id *ca.Identity, e *epoch, to binding, key []byte, vouch *epoc
 	return d, nil
 }
 
-// vouchFor is the MAC of a key block under e.
+// vouchFor is the MAC of a key block under e. It is for one goroutine at a time, and good until the next call.
 func (e *epoch) vouchFor(d []byte) []byte {
-	h := hmac.New(sha256.New, e.mac)
-	h.Write(d[:macStart])
-	h.Write(d[macEnd:])
-	return h.Sum(nil)[:macSize]
+	if e.hash == nil {
+		e.hash = hmac.New(sha256.New, e.mac)
+	}
+	e.hash.Reset()
+	e.hash.Write(d[:macStart])
+	e.hash.Write(d[macEnd:])
+	return e.hash.Sum(e.sum[:0])[:macSize]
 }
 
 // openKeyBlock opens a key block with the private half of the sealing key and checks the signature inside. Who has the

@@ -81,6 +81,9 @@ func (w *wire) Dial(context.Context, string, string) (net.Conn, error) {
 	return nil, errors.New("no streams")
 }
 func (w *wire) ListenPacket(_ context.Context, _, address string) (net.PacketConn, error) {
+	if address == ":0" {
+		address = "127.0.0.1:0"
+	}
 	a, err := netip.ParseAddrPort(address)
 	return w.open(a, netip.AddrPort{}), err
 }

@@ -41,5 +41,5 @@ func (g *gripes) about(r *Refused, now time.Time) {
 	if r.Reason == ReasonUnknown || r.Reason == ReasonReplay {
 		level = slog.LevelDebug // both happen in good order: after a restart, and when a network duplicates
 	}
-	g.log.Log(context.Background(), level, "announcement refused", "reason", string(r.Reason), "detail", r.Detail, "times", last.since)
+	g.log.Log(context.Background(), level, "announcement refused", "reason", string(r.Reason), "detail", r.detail(), "times", last.since)
 }

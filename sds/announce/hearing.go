@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ninja/ca"
@@ -29,6 +31,9 @@ type hearing struct {
 	sink   Sink
 	most   int // epochs
 
+	// heard are bytes that nobody but their senders can make, and make count once: what the period is estimated from.
+	heard atomic.Uint64
+
 	mu      sync.Mutex
 	epochs  map[uint64]*heardEpoch
 	senders map[ca.ID]*senderState
@@ -48,6 +53,15 @@ func newHearing(id *ca.Identity, server *ServerAnnouncer, sink Sink, most int, l
 	}
 }
 
+// Refusals of what anybody can send: they are made once.
+var (
+	errNoKind     = &Refused{Reason: ReasonMalformed, Detail: "not a datagram of the service channel"}
+	errOtherKey   = &Refused{Reason: ReasonDomain, Detail: "a key block for another server, or for a key that was replaced"}
+	errNoVoucher  = &Refused{Reason: ReasonSignature, Detail: "a key block for an epoch that is known, vouched for by none"}
+	errNotVouched = &Refused{Reason: ReasonSignature, Detail: "a key block that its sender's present epoch does not vouch for"}
+	errNoEpoch    = &Refused{Reason: ReasonUnknown, Detail: "a sealed datagram of an epoch that is not known (yet)"}
+)
+
 // handle takes a datagram from the service channel, or from the unicast port. An answer is never longer than the
 // datagram. waiting says that a stranger is ready for admit. Every error is a *Refused.
 func (h *hearing) handle(d []byte, from netip.AddrPort, now time.Time) (out answer, waiting bool, err error) {
@@ -60,7 +74,7 @@ func (h *hearing) handle(d []byte, from netip.AddrPort, now time.Time) (out answ
 	case kindHello, kindRecord:
 		return h.sealed(d, from, now)
 	}
-	return answer{}, false, refuse(ReasonMalformed, "not a datagram of the service channel")
+	return answer{}, false, errNoKind
 }
 
 // keyBlock does what is cheap: it drops what is known already, lets a known sender's next epoch in, and puts
@@ -74,19 +88,19 @@ func (h *hearing) keyBlock(d []byte, from netip.AddrPort, now time.Time) (waitin
 		return false, refuse(ReasonSkew, "a key block whose epoch ends %v from now: set the clocks of both hosts", left.Round(time.Second))
 	}
 	if h.server.keys.byID(k.keyID) == nil {
-		return false, refuse(ReasonDomain, "a key block for another server, or for a key that was replaced")
+		return false, errOtherKey
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	vouching := h.epochs[k.vouch]
 	if vouching == nil {
 		if h.epochs[k.handle] != nil {
-			return false, refuse(ReasonSignature, "a key block for an epoch that is known, vouched for by none")
+			return false, errNoVoucher
 		}
 		return h.lane.add(laneKey{k.handle, from}, kindKeyBlock, d, now), nil
 	}
 	if !hmac.Equal(k.mac[:], vouching.vouchFor(d)) {
-		return false, refuse(ReasonSignature, "a key block that its sender's present epoch does not vouch for")
+		return false, errNotVouched
 	}
 	if h.epochs[k.handle] != nil {
 		return false, nil // repeated for those that lack it
@@ -105,6 +119,9 @@ func (h *hearing) succeed(before *heardEpoch, k keyBlock, now time.Time) error {
 	e, _, err := h.openBlock(k)
 	if err != nil {
 		return err
+	}
+	if h.id.Banned(before.owner) {
+		return refuse(ReasonIdentity, "%s is banned by its authority", before.owner)
 	}
 	if !before.sender.Equal(e.sender) {
 		return refuse(ReasonIdentity, "%s vouches for an epoch of another key", before.owner)
@@ -172,6 +189,7 @@ func (h *hearing) admit(s *stranger, now time.Time) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	h.heard.Add(uint64(len(s.block) + len(s.hello)))
 	return heard.answer(reply{}, len(s.hello)), nil
 }
 
@@ -223,27 +241,37 @@ func (h *hearing) sealed(d []byte, from netip.AddrPort, now time.Time) (out answ
 	}
 	h.mu.Unlock()
 	if e == nil {
-		return answer{}, false, refuse(ReasonUnknown, "a sealed datagram of an epoch that is not known (yet)")
+		return answer{}, false, errNoEpoch
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if now.After(e.until) {
-		return answer{}, false, refuse(ReasonReplay, "the epoch or the certificate of %s has ended", e.owner)
+		return answer{}, false, &Refused{Reason: ReasonReplay, Detail: "its epoch or certificate has ended", of: e.owner}
 	}
-	payload, _, err := e.open.Open(nil, d)
+	if h.id.Banned(e.owner) {
+		return answer{}, false, refuse(ReasonIdentity, "%s is banned by its authority", e.owner)
+	}
+	room := rooms.Get().(*[seal.MaxDatagram]byte)
+	defer rooms.Put(room)
+	payload, _, err := e.open.Open(room[:0], d)
 	switch {
 	case errors.Is(err, seal.ErrReplayed):
-		return answer{}, false, refuse(ReasonReplay, "a datagram of %s that was heard before", e.owner)
+		return answer{}, false, e.refused(&e.replayed, ReasonReplay, "a datagram that was heard before")
 	case err != nil:
-		return answer{}, false, refuse(ReasonSignature, "a datagram in the epoch of %s: %v", e.owner, err)
+		return answer{}, false, e.refused(&e.forged, ReasonSignature, "a datagram that its epoch did not seal")
 	}
 	if header.Kind == kindHello {
+		h.heard.Add(uint64(len(d) + keyBlockSize)) // which goes before it; by itself it could be repeated by anybody
 		out, err = h.hello(e, payload, from, len(d), now)
 	} else {
+		h.heard.Add(uint64(len(d)))
 		out, err = h.record(e, payload, len(d))
 	}
 	return out, false, err
 }
+
+// rooms are where datagrams are opened. What is kept of a payload is copied.
+var rooms = sync.Pool{New: func() any { return new([seal.MaxDatagram]byte) }}
 
 // hello takes a known sender's certificates and reply address, and tells it that it is heard.
 func (h *hearing) hello(e *heardEpoch, payload []byte, from netip.AddrPort, size int, now time.Time) (answer, error) {
@@ -277,7 +305,7 @@ func (h *hearing) record(e *heardEpoch, payload []byte, size int) (answer, error
 	}
 	switch payload[0] {
 	case recordBody:
-		return h.body(e, payload, size)
+		return h.body(e, slices.Clone(payload), size)
 	case recordRefresh:
 		pairs, period, err := parsePairs(payload, e.pairs)
 		if err != nil {

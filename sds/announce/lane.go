@@ -2,7 +2,6 @@ package announce
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -23,7 +22,7 @@ type laneKey struct {
 	from   netip.AddrPort
 }
 
-// stranger is a key block and the hello that makes sense of it; either may come first.
+// stranger is a key block and the hello that makes sense of it; either may come first, and is empty until then.
 type stranger struct {
 	key          laneKey
 	block, hello []byte
@@ -34,14 +33,19 @@ func newLane(size int, random func() uint64) *lane {
 	return &lane{size: size, random: random, waiting: map[laneKey]*stranger{}}
 }
 
+func (s *stranger) whole() bool { return len(s.block) > 0 && len(s.hello) > 0 }
+
 // add takes one half. It says whether both halves are there now.
 func (l *lane) add(key laneKey, kind byte, datagram []byte, now time.Time) (whole bool) {
 	s := l.waiting[key]
 	if s == nil {
-		if len(l.order) >= l.size {
-			l.remove(int(l.random() % uint64(len(l.order))))
+		s = &stranger{}
+		if len(l.order) >= l.size { // who makes room leaves its memory too: a flood must not make garbage
+			i := int(l.random() % uint64(len(l.order)))
+			s = l.order[i]
+			l.remove(i)
 		}
-		s = &stranger{key: key, since: now}
+		*s = stranger{key: key, since: now, block: s.block[:0], hello: s.hello[:0]}
 		l.waiting[key] = s
 		l.order = append(l.order, s)
 	}
@@ -49,10 +53,10 @@ func (l *lane) add(key laneKey, kind byte, datagram []byte, now time.Time) (whol
 	if kind == kindKeyBlock {
 		half = &s.block
 	}
-	if *half == nil {
-		*half = slices.Clone(datagram)
+	if len(*half) == 0 {
+		*half = append(*half, datagram...)
 	}
-	return s.block != nil && s.hello != nil
+	return s.whole()
 }
 
 // next takes out one that is whole, if there is one, and forgets halves older than patience. It looks from a random
@@ -68,7 +72,7 @@ func (l *lane) next(now time.Time, patience time.Duration) *stranger {
 		}
 		s := l.order[i]
 		switch {
-		case s.block != nil && s.hello != nil:
+		case s.whole():
 			l.remove(i)
 			return s
 		case now.Sub(s.since) > patience:

@@ -52,14 +52,13 @@ type Receiver struct {
 	cfg     ReceiverConfig
 	hearing *hearing
 	wake    chan struct{} // a stranger is whole
-	bytes   atomic.Uint64 // authentic, for the estimate
 	counts  counts
 	gripes  *gripes
 }
 
 // ReceiverStats count since the start.
 type ReceiverStats struct {
-	// Datagrams were received; Bytes were in those that were accepted; Replies were sent.
+	// Datagrams were received; Bytes were in those that were authentic and new; Replies were sent.
 	Datagrams, Bytes, Replies uint64
 	// Refused were not accepted.
 	Refused map[Reason]uint64
@@ -69,9 +68,10 @@ type ReceiverStats struct {
 
 // counts are the numbers behind ReceiverStats.
 type counts struct {
-	mu                 sync.Mutex
-	datagrams, replies uint64
-	refused            map[Reason]uint64
+	datagrams atomic.Uint64
+	mu        sync.Mutex
+	replies   uint64
+	refused   map[Reason]uint64
 }
 
 // NewReceiver makes a Receiver.
@@ -86,13 +86,14 @@ func NewReceiver(cfg ReceiverConfig) (*Receiver, error) {
 	if udp := cfg.Announcer.cfg.UDP; cfg.Listen == "" && udp.IsValid() {
 		cfg.Listen = udp.String()
 	}
-	return &Receiver{
+	r := &Receiver{
 		cfg:     cfg,
 		hearing: newHearing(cfg.Identity, cfg.Announcer, cfg.Sink, cfg.MaxEpochs, newLane(cfg.Lane, cfg.World.Uint64)),
 		wake:    make(chan struct{}, 1),
-		counts:  counts{refused: map[Reason]uint64{}},
 		gripes:  newGripes(cfg.Log),
-	}, nil
+	}
+	r.counts.refused = map[Reason]uint64{}
+	return r, nil
 }
 
 // Stats returns the counts.
@@ -103,7 +104,7 @@ func (r *Receiver) Stats() ReceiverStats {
 	r.counts.mu.Lock()
 	defer r.counts.mu.Unlock()
 	s := ReceiverStats{
-		Datagrams: r.counts.datagrams, Replies: r.counts.replies, Bytes: r.bytes.Load(),
+		Datagrams: r.counts.datagrams.Load(), Replies: r.counts.replies, Bytes: r.hearing.heard.Load(),
 		Epochs: epochs, Refused: map[Reason]uint64{},
 	}
 	for reason, n := range r.counts.refused {
@@ -149,11 +150,13 @@ func (r *Receiver) open(ctx context.Context) (unicast, channel net.PacketConn, e
 	if unicast, err = r.cfg.World.Net.ListenPacket(ctx, "udp", listen); err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", listen, err)
 	}
+	widen(unicast)
 	if a.Services.IsValid() {
 		if channel, err = r.cfg.World.Net.ListenMulticast(ctx, a.Services, a.Via); err != nil {
 			unicast.Close()
 			return nil, nil, fmt.Errorf("join the service channel: %w", err)
 		}
+		widen(channel)
 	}
 	return unicast, channel, nil
 }
@@ -164,13 +167,9 @@ func (r *Receiver) take(d []byte, from netip.AddrPort, byUnicast bool, out net.P
 		return // many servers would answer to one
 	}
 	reply, waiting, err := r.hearing.handle(d, from, r.cfg.World.Now())
-	r.counts.mu.Lock()
-	r.counts.datagrams++
-	r.counts.mu.Unlock()
+	r.counts.datagrams.Add(1)
 	if err != nil {
 		r.refused(err)
-	} else {
-		r.bytes.Add(uint64(len(d)))
 	}
 	if waiting {
 		poke(r.wake)
@@ -179,8 +178,8 @@ func (r *Receiver) take(d []byte, from netip.AddrPort, byUnicast bool, out net.P
 }
 
 func (r *Receiver) refused(err error) {
-	var refused *Refused
-	if !errors.As(err, &refused) {
+	refused, ok := err.(*Refused) // nothing wraps them on the way
+	if !ok {
 		refused = &Refused{Reason: ReasonMalformed, Detail: err.Error()}
 	}
 	r.counts.mu.Lock()
@@ -232,13 +231,13 @@ func (r *Receiver) runLane(ctx context.Context, out net.PacketConn) {
 // tend sweeps and estimates once a period until ctx ends.
 func (r *Receiver) tend(ctx context.Context) {
 	least, changed := r.cfg.Announcer.Period(), false
-	for last := r.bytes.Load(); ; {
+	for last := r.hearing.heard.Load(); ; {
 		period := r.cfg.Announcer.Period()
 		if world.Sleep(ctx, period) != nil {
 			return
 		}
 		r.hearing.sweep(r.cfg.World.Now())
-		heard := r.bytes.Load()
+		heard := r.hearing.heard.Load()
 		next := period
 		if r.cfg.Budget > 0 && !changed { // after a change, the first round is a mixture of both periods
 			next = EstimatePeriod(period, float64(heard-last), r.cfg.Budget, least, r.cfg.MaxPeriod)

@@ -37,6 +37,15 @@ type heardEpoch struct {
 	pairs   []Pair
 	// verified are digests of the bodies that the Sink took, by name: one that is repeated is a refresh and costs no more.
 	verified map[string][32]byte
+	// replayed and forged are what is said of such datagrams, made when it is said first.
+	replayed, forged *Refused
+}
+
+func (e *heardEpoch) refused(made **Refused, reason Reason, detail string) error {
+	if *made == nil {
+		*made = &Refused{Reason: reason, Detail: detail, of: e.owner}
+	}
+	return *made
 }
 
 func newHeardEpoch(e *epoch, peer ca.Peer, chain [][]byte, now time.Time) (*heardEpoch, error) {
@@ -97,7 +106,7 @@ func (h *hearing) sweep(now time.Time) int {
 	defer h.mu.Unlock()
 	for _, e := range h.epochs {
 		e.mu.Lock()
-		ended := now.After(e.until)
+		ended := now.After(e.until) || h.id.Banned(e.owner)
 		e.mu.Unlock()
 		if ended {
 			h.drop(e, now)

@@ -87,10 +87,20 @@ func (d *Document) Line(i int) int {
 	return 1 + strings.Count(d.source[:min(int(d.Nodes[i].open), len(d.source))], "\n")
 }
 
+// Content is where in the Source the content of element i stands.
+func (d *Document) Content(i int) (from, to int) {
+	n := &d.Nodes[i]
+	return int(n.open), max(int(n.open), int(n.close))
+}
+
 // Value is the string-value of element i in the sense of XPath 1.0, 5.2: all the text within it, white space included.
 func (d *Document) Value(i int) string {
 	n := &d.Nodes[i]
-	content := d.source[n.open:n.close]
+	return Text(d.source[n.open:n.close])
+}
+
+// Text is the string-value of content that has been checked.
+func Text(content string) string {
 	if !strings.ContainsAny(content, "<&\r") {
 		return content
 	}

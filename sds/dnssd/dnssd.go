@@ -31,8 +31,8 @@ const (
 	mark = "ninja="
 )
 
-// checkType says whether text is a service type, as in "_ipp._tcp" (RFC 6763, 7).
-func checkType(text string) error {
+// CheckType says whether text is a service type, as in "_ipp._tcp" (RFC 6763, 7).
+func CheckType(text string) error {
 	service, transport, ok := strings.Cut(text, ".")
 	if !ok || transport != "_tcp" && transport != "_udp" || len(service) < 2 || len(service) > 16 || service[0] != '_' ||
 		strings.Trim(service[1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {

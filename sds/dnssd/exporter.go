@@ -60,7 +60,7 @@ func NewExporter(cfg ExporterConfig) (*Exporter, error) {
 	}
 	x := &Exporter{cfg: cfg}
 	for _, r := range cfg.Rules {
-		if err := checkType(r.Type); err != nil {
+		if err := CheckType(r.Type); err != nil {
 			return nil, err
 		}
 		if len(r.Query.Template) == 0 && r.Query.XPath == "" && r.Query.By == "" {

@@ -41,7 +41,7 @@ func NewImporter(cfg ImporterConfig) (*Importer, error) {
 		return nil, errors.New("DNS-SD import: a world, an IPv4 address of the interface, types, and where to publish are required")
 	}
 	for _, t := range cfg.Types {
-		if err := checkType(t); err != nil {
+		if err := CheckType(t); err != nil {
 			return nil, err
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"ninja/sds"
 	"ninja/sds/check"
@@ -136,8 +138,26 @@ func (h *Handler) targets(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.answer, h.until = answer, time.Now().Add(h.cfg.Fresh)
-	return answer, nil
+	h.answer, h.until = printable(answer), time.Now().Add(h.cfg.Fresh)
+	return h.answer, nil
+}
+
+// printable escapes what does not print in JSON text, such as the control characters from U+0080 on and those that turn
+// the direction of writing, which package json leaves as they are. Outside strings there are none.
+func printable(text []byte) []byte {
+	var b strings.Builder
+	for _, r := range string(text) {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r >= 0x10000:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return []byte(b.String())
 }
 
 // The labels. Those that begin with __meta_ are for relabelling, and go unless a rule keeps them.

@@ -9,11 +9,8 @@ package index
 
 import (
 	"cmp"
+	"slices"
 	"strings"
-
-	"github.com/tidwall/btree"
-
-	"ninja/sds/check"
 )
 
 // Doc is one document of a class.
@@ -22,20 +19,37 @@ type Doc struct {
 	ID string
 	// Owner is its publisher, by which a search can be narrowed.
 	Owner string
-	Tree  *check.Document
+	Tree  *Tree
 	// Item is the caller's.
 	Item any
 }
 
 // Class is an immutable snapshot. The zero Class is empty. It may be read by many goroutines.
 type Class struct {
+	// Stamp is the caller's: set before the class is shared, it tells this snapshot from others.
+	Stamp      uint64
 	generation uint64
-	terms      *btree.BTreeG[term]
-	names      *btree.BTreeG[name]
-	ids        *btree.BTreeG[placed]
-	docs       [][]*Doc // by slot: chunk, then place in it
-	free       []uint32 // slots below size that hold nothing
-	size       uint32   // slots ever used
+	places     sorted[string, *spot]    // by path
+	names      sorted[string, []string] // paths by their last component
+	owners     sorted[string, set]
+	ids        sorted[string, uint32]
+	docs       []*[chunk]*Doc // by slot: chunk, then place in it
+	free       []uint32       // slots below size that hold nothing
+	size       uint32         // slots ever used
+}
+
+// spot is what documents have at one path.
+type spot struct {
+	generation      uint64
+	present, branch set
+	texts           sorted[string, set]
+	numbers         sorted[float64, set]
+}
+
+// at is the spot of a path, or nil.
+func (c *Class) at(path string) *spot {
+	s, _ := c.places.get(path)
+	return s
 }
 
 // chunk is how many slots are copied together.
@@ -52,45 +66,13 @@ const (
 	owner               // the document's publisher (path "")
 )
 
-// term is an entry of the dictionary with its posting.
+// term is something that holds of a document.
 type term struct {
 	path   string
 	kind   kind
 	number float64
 	text   string
-	*posting
 }
-
-func termLess(a, b term) bool {
-	if c := strings.Compare(a.path, b.path); c != 0 {
-		return c < 0
-	}
-	if a.kind != b.kind {
-		return a.kind < b.kind
-	}
-	if c := cmp.Compare(a.number, b.number); c != 0 {
-		return c < 0
-	}
-	return a.text < b.text
-}
-
-// name lists a path under its last component.
-type name struct{ last, path string }
-
-func nameLess(a, b name) bool {
-	if c := strings.Compare(a.last, b.last); c != 0 {
-		return c < 0
-	}
-	return a.path < b.path
-}
-
-// placed says where a document is.
-type placed struct {
-	id   string
-	slot uint32
-}
-
-func placedLess(a, b placed) bool { return a.id < b.id || a.id == b.id && a.slot < b.slot }
 
 // Len is the number of documents.
 func (c *Class) Len() int { return int(c.size) - len(c.free) }
@@ -109,28 +91,26 @@ func (c *Class) Each(f func(*Doc)) {
 
 // Editor makes the next snapshot. It belongs to one goroutine, and a class may have one editor at a time.
 type Editor struct {
-	next  Class
-	fresh map[int]bool // chunks that are the editor's own
+	next   Class
+	fresh  map[int]bool // chunks that are the editor's own
+	drafts drafts
 }
 
 // Edit begins a batch of changes; the class itself stays as it is.
 func (c *Class) Edit() *Editor {
 	e := &Editor{next: *c, fresh: make(map[int]bool)}
 	e.next.generation++
-	if c.terms == nil {
-		e.next.terms = btree.NewBTreeGOptions(termLess, btree.Options{NoLocks: true})
-		e.next.names = btree.NewBTreeGOptions(nameLess, btree.Options{NoLocks: true})
-		e.next.ids = btree.NewBTreeGOptions(placedLess, btree.Options{NoLocks: true})
-	} else {
-		e.next.terms, e.next.names, e.next.ids = c.terms.Copy(), c.names.Copy(), c.ids.Copy()
-	}
-	e.next.docs = append([][]*Doc(nil), c.docs...)
-	e.next.free = append([]uint32(nil), c.free...)
+	e.drafts.generation = e.next.generation
+	e.next.docs = slices.Clone(c.docs)
+	e.next.free = slices.Clone(c.free)
 	return e
 }
 
 // Done publishes the batch. The editor must not be used again.
-func (e *Editor) Done() *Class { return &e.next }
+func (e *Editor) Done() *Class {
+	e.drafts.finish()
+	return &e.next
+}
 
 // Len is the number of documents so far.
 func (e *Editor) Len() int { return e.next.Len() }
@@ -145,7 +125,8 @@ func (e *Editor) Add(d *Doc) uint32 {
 		e.next.size++
 	}
 	e.put(slot, d)
-	e.next.ids.Set(placed{d.ID, slot})
+	_, at := e.next.ids.place(e.next.generation, d.ID)
+	*at = slot
 	facts(d, func(t term) { e.add(t, slot) })
 	return slot
 }
@@ -154,20 +135,16 @@ func (e *Editor) Add(d *Doc) uint32 {
 func (e *Editor) Remove(slot uint32) {
 	d := e.next.doc(slot)
 	facts(d, func(t term) { e.remove(t, slot) })
-	e.next.ids.Delete(placed{d.ID, slot})
+	if at, _ := e.next.ids.get(d.ID); at == slot {
+		e.next.ids.delete(e.next.generation, d.ID)
+	}
 	e.put(slot, nil)
 	e.next.free = append(e.next.free, slot)
 }
 
 // RemoveID takes the document of this ID out, if there is one.
 func (e *Editor) RemoveID(id string) {
-	var slot uint32
-	found := false
-	e.next.ids.Ascend(placed{id: id}, func(p placed) bool {
-		slot, found = p.slot, p.id == id
-		return false
-	})
-	if found {
+	if slot, ok := e.next.ids.get(id); ok {
 		e.Remove(slot)
 	}
 }
@@ -175,87 +152,135 @@ func (e *Editor) RemoveID(id string) {
 func (e *Editor) put(slot uint32, d *Doc) {
 	n := int(slot / chunk)
 	if n == len(e.next.docs) {
-		e.next.docs = append(e.next.docs, make([]*Doc, chunk))
+		e.next.docs = append(e.next.docs, new([chunk]*Doc))
 		e.fresh[n] = true
 	}
 	if !e.fresh[n] {
-		e.next.docs[n] = append([]*Doc(nil), e.next.docs[n]...)
+		own := *e.next.docs[n]
+		e.next.docs[n] = &own
 		e.fresh[n] = true
 	}
 	e.next.docs[n][slot%chunk] = d
 }
 
-func (e *Editor) add(t term, slot uint32) {
-	old, ok := e.next.terms.Get(t)
-	if !ok {
-		t.posting = &posting{generation: e.next.generation}
-		t.posting.add(slot)
-		// Keys are kept: they must not keep the document that they were first seen in.
-		t.path, t.text = e.interned(t), strings.Clone(t.text)
-		e.next.terms.Set(t)
-		return
+// spot is the editor's own spot of a path.
+func (e *Editor) spot(path string) *spot {
+	g := e.next.generation
+	_, at := e.next.places.place(g, path)
+	switch s := *at; {
+	case s == nil:
+		*at = &spot{generation: g}
+		last := tagOf(path)
+		_, paths := e.next.names.place(g, last)
+		*paths = append(slices.Clip(*paths), path)
+	case s.generation != g:
+		own := *s
+		own.generation = g
+		*at = &own
 	}
-	p := old.own(e.next.generation)
-	p.add(slot)
-	if p != old.posting {
-		old.posting = p
-		e.next.terms.Set(old)
+	return *at
+}
+
+func (e *Editor) add(t term, slot uint32) {
+	g := &e.drafts
+	switch t.kind {
+	case owner:
+		addTo(&e.next.owners, g, t.text, slot)
+	case present:
+		e.spot(t.path).present.add(g, slot)
+	case branch:
+		e.spot(t.path).branch.add(g, slot)
+	case text:
+		addTo(&e.spot(t.path).texts, g, t.text, slot)
+	case numeric:
+		addTo(&e.spot(t.path).numbers, g, t.number, slot)
 	}
 }
 
-// interned is the one copy of the term's path, listed under its last component.
-func (e *Editor) interned(t term) string {
-	if t.path == "" {
-		return ""
+// addTo adds a slot to a key's set. A key that only one document has may be part of it; what stays longer than that
+// document must not.
+func addTo[K cmp.Ordered](in *sorted[K, set], d *drafts, key K, slot uint32) {
+	k, v := in.place(d.generation, key)
+	if v.only() && !v.contains(slot) {
+		*k = apart(*k)
 	}
-	n := name{last: t.path[strings.LastIndexByte(t.path, '/')+1:], path: t.path}
-	if have, ok := e.next.names.Get(n); ok {
-		return have.path
+	v.add(d, slot)
+}
+
+func removeFrom[K cmp.Ordered](in *sorted[K, set], d *drafts, key K, slot uint32) {
+	if v, ok := in.get(key); !ok || !v.contains(slot) {
+		return // told before: a document may have a term several times
 	}
-	e.next.names.Set(n)
-	return n.path
+	_, v := in.place(d.generation, key)
+	if v.remove(d, slot); v.len() == 0 {
+		in.delete(d.generation, key)
+	}
 }
 
 func (e *Editor) remove(t term, slot uint32) {
-	old, ok := e.next.terms.Get(t)
-	if !ok {
+	g := &e.drafts
+	if t.kind == owner {
+		removeFrom(&e.next.owners, g, t.text, slot)
 		return
 	}
-	p := old.own(e.next.generation)
-	p.remove(slot)
-	switch {
-	case p.len() == 0:
-		e.next.terms.Delete(old)
-		if t.kind == present {
-			e.next.names.Delete(name{last: t.path[strings.LastIndexByte(t.path, '/')+1:], path: t.path})
-		}
-	case p != old.posting:
-		old.posting = p
-		e.next.terms.Set(old)
+	if e.next.at(t.path) == nil {
+		return // all of it is gone
+	}
+	s := e.spot(t.path)
+	switch t.kind {
+	case present:
+		s.present.remove(g, slot)
+	case branch:
+		s.branch.remove(g, slot)
+	case text:
+		removeFrom(&s.texts, g, t.text, slot)
+	case numeric:
+		removeFrom(&s.numbers, g, t.number, slot)
+	}
+	if s.present.len()+s.branch.len() == 0 && s.texts.empty() && s.numbers.empty() {
+		e.forget(t.path)
 	}
 }
+
+// forget takes a path out at which nothing is left.
+func (e *Editor) forget(path string) {
+	g, last := e.next.generation, tagOf(path)
+	e.next.places.delete(g, path)
+	_, paths := e.next.names.place(g, last)
+	if *paths = slices.DeleteFunc(slices.Clone(*paths), func(p string) bool { return p == path }); len(*paths) == 0 {
+		e.next.names.delete(g, last)
+	}
+}
+
+// tagOf is the last component of a path.
+func tagOf(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // facts calls f with every term of the document; some more than once.
 func facts(d *Doc, f func(term)) {
 	f(term{kind: owner, text: d.Owner})
-	var paths []string
-	for i := range d.Tree.Nodes {
-		n := &d.Tree.Nodes[i]
-		path := "/" + n.Local
-		if n.Parent >= 0 {
-			path = paths[n.Parent] + path
+	t := d.Tree
+	var paths []string // of the elements that are open
+	var ends []int
+	for i := range t.nodes {
+		for len(ends) > 0 && ends[len(ends)-1] == i {
+			paths, ends = paths[:len(paths)-1], ends[:len(ends)-1]
 		}
-		paths = append(paths, path)
+		path := "/" + t.local(i)
+		if len(paths) > 0 {
+			path = paths[len(paths)-1] + path
+		}
 		f(term{path: path, kind: present})
-		if d.Tree.Leaf(i) {
-			values(path, d.Tree.Value(i), f)
+		if t.leaf(i) {
+			values(path, t.value(i), f)
 		} else {
+			paths, ends = append(paths, path), append(ends, t.end(i))
 			f(term{path: path, kind: branch})
 		}
-		for _, a := range d.Tree.Attributes(i) {
-			at := path + "/@" + a.Local
+		from, to := t.attributes(i)
+		for j := from; j < to; j++ {
+			at := path + "/@" + t.attrLocal(j)
 			f(term{path: at, kind: present})
-			values(at, a.Value, f)
+			values(at, t.attrText(j), f)
 		}
 	}
 }

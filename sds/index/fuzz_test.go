@@ -65,7 +65,7 @@ func FuzzXPath(f *testing.F) {
 		if s, err := Select(s, nil); err == nil {
 			for _, d := range c.docs[0][:c.size] {
 				if d != nil {
-					s.Value(d.Tree)
+					s.ValueIn(d.Tree)
 				}
 			}
 		}

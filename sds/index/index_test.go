@@ -88,7 +88,7 @@ func TestFuel(t *testing.T) {
 		t.Error(err)
 	}
 	e := (&Class{}).Edit()
-	e.Add(&Doc{Tree: d})
+	e.Add(&Doc{Tree: Pack(d)})
 	fuel := Fuel
 	if _, err := e.Done().Search(q, "", &fuel, nil); !errors.Is(err, ErrTooExpensive) {
 		t.Error(err)
@@ -102,7 +102,7 @@ func TestSnapshotsStay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &Doc{Tree: d, Item: fmt.Sprint(i)}
+		return &Doc{Tree: Pack(d), Item: fmt.Sprint(i)}
 	}
 	count := func(c *Class) int { return len(search(t, c, All())) }
 	var snapshots []*Class
@@ -125,7 +125,7 @@ func TestSnapshotsStay(t *testing.T) {
 		e.Remove(s)
 		c = e.Done()
 	}
-	if count(full) != 1000 || count(c) != 0 || c.terms.Len() != 0 || c.names.Len() != 0 {
-		t.Errorf("left: %d terms, %d names", c.terms.Len(), c.names.Len())
+	if count(full) != 1000 || count(c) != 0 || !c.places.empty() || !c.names.empty() || !c.owners.empty() || !c.ids.empty() {
+		t.Error("something is left in the dictionary")
 	}
 }

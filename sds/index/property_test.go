@@ -126,10 +126,10 @@ func classOf(t interface{ Fatal(...any) }, documents []string) *Class {
 			t.Fatal(err)
 		}
 		e := c.Edit()
-		gone := e.Add(&Doc{Owner: "gone", Tree: tree, Item: "gone"})
+		gone := e.Add(&Doc{Owner: "gone", Tree: Pack(tree), Item: "gone"})
 		c = e.Done()
 		e = c.Edit()
-		e.Add(&Doc{Owner: "o", Tree: tree, Item: d})
+		e.Add(&Doc{Owner: "o", Tree: Pack(tree), Item: d})
 		e.Remove(gone)
 		c = e.Done()
 	}

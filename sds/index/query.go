@@ -33,6 +33,9 @@ func All() *Query { return compiled(all(nil)) }
 
 // And is met by the documents that meet every one of the queries.
 func And(queries ...*Query) *Query {
+	if len(queries) == 1 {
+		return queries[0]
+	}
 	var w all
 	for _, q := range queries {
 		w = append(w, q.where)
@@ -45,12 +48,12 @@ func compiled(w cond) *Query { return &Query{where: w, filter: prepared(w.filter
 // Match reports whether the document meets the query.
 func (q *Query) Match(d *check.Document) (bool, error) {
 	fuel := Fuel
-	return q.Meets(d, &fuel)
+	return q.Meets(Pack(d), &fuel)
 }
 
 // Meets is Match at the cost of fuel.
-func (q *Query) Meets(d *check.Document, fuel *int) (bool, error) {
-	e := evaluator{Document: d, fuel: *fuel}
+func (q *Query) Meets(t *Tree, fuel *int) (bool, error) {
+	e := evaluator{Tree: t, fuel: *fuel}
 	ok := q.where.holds(&e, ref{-1, -1})
 	if *fuel = e.fuel; e.fuel < 0 {
 		return false, ErrTooExpensive
@@ -60,22 +63,22 @@ func (q *Query) Meets(d *check.Document, fuel *int) (bool, error) {
 
 // evaluator is one document under evaluation. When the fuel is negative, answers mean nothing.
 type evaluator struct {
-	*check.Document
+	*Tree
 	fuel int
 }
 
-// ref is a place in a document: an element, an attribute of it (attr >= 0), or the document itself (node -1).
+// ref is a place in a document: an element, the attribute attr of it (from 0), or the document itself (node -1).
 type ref struct{ node, attr int }
 
 // value is the string-value of a place.
 func (e *evaluator) value(r ref) string {
 	switch {
 	case r.attr >= 0:
-		return e.Attributes(r.node)[r.attr].Value
+		return e.attrText(r.attr)
 	case r.node < 0:
-		return e.Value(0)
+		return e.Tree.value(0)
 	}
-	return e.Value(r.node)
+	return e.Tree.value(r.node)
 }
 
 // cond is a condition on a place in a document.
@@ -185,15 +188,15 @@ func (s *step) each(e *evaluator, at ref, f func(ref) bool) {
 			s.element(e, 0, f)
 			return
 		}
-		for i, end := at.node+1, int(e.Nodes[at.node].End); i < end; i = int(e.Nodes[i].End) {
+		for i, end := at.node+1, e.end(at.node); i < end; i = e.end(i) {
 			if !s.element(e, i, f) {
 				return
 			}
 		}
 	default:
-		i, end := 0, len(e.Nodes)
+		i, end := 0, e.nodes
 		if at.node >= 0 {
-			i, end = at.node+1, int(e.Nodes[at.node].End)
+			i, end = at.node+1, e.end(at.node)
 		}
 		if s.axis == descendantAttribute && at.node >= 0 {
 			i = at.node
@@ -210,21 +213,19 @@ func (s *step) element(e *evaluator, i int, f func(ref) bool) bool {
 	if e.fuel--; e.fuel < 0 {
 		return false
 	}
-	n := &e.Nodes[i]
-	if s.local != "*" && s.local != n.Local || s.space != anySpace && s.space != n.Space {
+	if s.local != "*" && s.local != e.local(i) || s.space != anySpace && s.space != e.space(e.node(i)[nodeSpace]) {
 		return true
 	}
 	return f(ref{i, -1})
 }
 
 func (s *step) attributes(e *evaluator, node int, f func(ref) bool) bool {
-	attrs := e.Attributes(node)
-	e.fuel -= 1 + len(attrs)
-	if e.fuel < 0 {
+	from, to := e.Tree.attributes(node)
+	if e.fuel -= 1 + to - from; e.fuel < 0 {
 		return false
 	}
-	for i := range attrs {
-		if (s.local == "*" || s.local == attrs[i].Local) && (s.space == anySpace || s.space == attrs[i].Space) && !f(ref{node, i}) {
+	for j := from; j < to; j++ {
+		if (s.local == "*" || s.local == e.attrLocal(j)) && (s.space == anySpace || s.space == e.space(e.attr(j)[attrSpace])) && !f(ref{node, j}) {
 			return false
 		}
 	}

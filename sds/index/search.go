@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ func (c *Class) Search(q *Query, by string, fuel *int, found func(*Doc) bool) (E
 	}
 	set := c.everything
 	if f := narrowed(q.filter, by); f != nil {
-		set = c.candidates(f, fuel)
+		set = c.candidates(c.plan(f, fuel), fuel)
 	}
 	return c.verify(set, q, by, fuel, found)
 }
@@ -34,7 +35,7 @@ func (c *Class) verify(set slots, q *Query, by string, fuel *int, found func(*Do
 		}
 		effort.Verified++
 		*fuel -= lookAt
-		e := evaluator{Document: d.Tree, fuel: *fuel}
+		e := evaluator{Tree: d.Tree, fuel: *fuel}
 		ok := q.where.holds(&e, ref{-1, -1})
 		if *fuel = e.fuel; e.fuel < 0 || !ok {
 			return e.fuel >= 0
@@ -57,17 +58,22 @@ func (c *Class) Ordered(q *Query, by, after string, most int, fuel *int, found f
 	if c.Len() == 0 || most <= 0 {
 		return Effort{}, nil
 	}
-	f, left := narrowed(q.filter, by), c.Len()
-	if f != nil && most < left {
-		left = min(left, c.estimate(f, left, fuel))
-	}
-	// Walking meets a match every Len/left steps, if they lie evenly; a step costs less than a candidate.
-	if left > 0 && most < left && float64(most)*float64(c.Len())/float64(left) < 2*float64(left) {
+	set, left := c.everything, c.Len()
+	if f := narrowed(q.filter, by); f != nil {
+		p := c.plan(f, fuel)
+		left = p.size
+		// Walking meets a match every Len/left steps, if they lie evenly; a step costs less than a candidate.
+		if left > 0 && most < left && float64(most)*float64(c.Len())/float64(left) < 2*float64(left) {
+			n := 0
+			return c.verify(c.walk(p, after, fuel), q, by, fuel, func(d *Doc) bool { n++; return found(d) && n < most })
+		}
+		set = c.candidates(p, fuel)
+	} else if most < left {
 		n := 0
-		return c.verify(c.walk(f, after, fuel), q, by, fuel, func(d *Doc) bool { n++; return found(d) && n < most })
+		return c.verify(c.walk(plan{}, after, fuel), q, by, fuel, func(d *Doc) bool { n++; return found(d) && n < most })
 	}
 	var docs []*Doc
-	effort, err := c.Search(q, by, fuel, func(d *Doc) bool {
+	effort, err := c.verify(set, q, by, fuel, func(d *Doc) bool {
 		if d.ID > after {
 			docs = append(docs, d)
 		}
@@ -93,28 +99,18 @@ func first(docs []*Doc, most int) []*Doc {
 	return docs[:min(len(docs), most)]
 }
 
-// walk goes through the slots in the order of their documents' IDs, behind one of them, and leaves out what single
-// postings of the filter rule out.
-func (c *Class) walk(f filter, after string, fuel *int) slots {
-	var have []*posting
-	for _, g := range flatten(allOf{f}, nil) {
-		if t, ok := g.(*terms); ok {
-			if p := c.single(t); p != nil {
-				have = append(have, p)
-			}
-		}
-	}
+// walk goes through the slots in the order of their documents' IDs, behind one of them, and leaves out what the known
+// parts of the plan rule out.
+func (c *Class) walk(p plan, after string, fuel *int) slots {
 	return func(f func(uint32) bool) {
-		c.ids.Ascend(placed{id: after, slot: math.MaxUint32}, func(p placed) bool {
-			if p.id == after {
+		c.ids.ascend(after, func(id string, slot uint32) bool {
+			if id == after {
 				return true
 			}
-			for _, h := range have {
-				if !h.contains(p.slot) {
-					return burn(fuel)
-				}
+			if !p.admits(0, slot) {
+				return burn(fuel)
 			}
-			return f(p.slot)
+			return f(slot)
 		})
 	}
 }
@@ -136,58 +132,116 @@ func (c *Class) everything(f func(uint32) bool) {
 	}
 }
 
-// candidates are the slots of a filter.
-func (c *Class) candidates(f filter, fuel *int) slots {
-	f = c.cheapest(f, fuel)
-	if t, ok := f.(*terms); ok {
-		if p := c.single(t); p != nil {
-			return p.each
-		}
-	}
-	if a, ok := f.(allOf); ok {
-		return c.intersection(a, fuel)
-	}
-	set := c.materialise(f, fuel)
-	return func(f func(uint32) bool) { set.Iterate(f) }
+// plan is how a class finds the documents of a filter: it looks at those of the first part, and rules out by the others
+// as far as they are known.
+type plan struct {
+	parts []part
+	size  int // of the first part, at most; counting stops at the size of the class
 }
 
-func (p *posting) each(f func(uint32) bool) {
-	if p.many != nil {
-		p.many.Iterate(f)
-		return
-	}
-	for _, s := range p.few {
-		if !f(s) {
-			return
-		}
-	}
+// part is a conjunct of a filter.
+type part struct {
+	filter filter
+	known  bool   // what is left of the filter is these sets
+	sets   [2]set // not empty; the second may be
+	size   int
 }
 
-// cheapest brings the smallest part of a conjunction to its front and drops what is known to be not worth opening.
-func (c *Class) cheapest(f filter, fuel *int) filter {
-	a, ok := f.(allOf)
-	if !ok {
-		return f
-	}
-	flat := flatten(a, nil)
-	best, least := 0, math.MaxInt
-	for i, g := range flat { // single postings first: they cost nothing to measure and limit the measuring of ranges
-		if t, ok := g.(*terms); ok {
-			if p := c.single(t); p != nil && p.len() < least {
-				best, least = i, p.len()
+// plan measures the parts of a filter. Those that are known cost nothing to measure and limit the measuring of ranges.
+func (c *Class) plan(f filter, fuel *int) plan {
+	var flat [8]filter
+	all := flatten(allOf{f}, flat[:0])
+	p := plan{parts: make([]part, len(all)), size: c.Len()}
+	best := -1
+	for i, g := range all {
+		x := &p.parts[i]
+		x.filter = g
+		if x.known = c.resolve(g, &x.sets); x.known {
+			if x.size = x.sets[0].len() + x.sets[1].len(); best < 0 || x.size < p.size {
+				best, p.size = i, x.size
 			}
 		}
 	}
-	for i, g := range flat {
-		if least == 0 {
-			break
-		}
-		if n := c.estimate(g, min(least, c.Len()), fuel); n < least {
-			best, least = i, n
+	for i := range p.parts {
+		if x := &p.parts[i]; !x.known && p.size > 0 {
+			if x.size = c.estimate(x.filter, p.size, fuel); best < 0 || x.size < p.size {
+				best, p.size = i, min(x.size, c.Len())
+			}
 		}
 	}
-	flat[0], flat[best] = flat[best], flat[0]
-	return flat
+	p.parts[0], p.parts[best] = p.parts[best], p.parts[0]
+	return p
+}
+
+// resolve finds the sets of a filter that is one term at one path or one of a few such, and reports whether it is.
+func (c *Class) resolve(f filter, into *[2]set) bool {
+	switch f := f.(type) {
+	case *terms:
+		if !f.exact || f.from != f.to {
+			return false
+		}
+		into[0] = c.single(f)
+		return true
+	case oneOfThem:
+		n := 0
+		for _, g := range f {
+			t, ok := g.(*terms)
+			if !ok || !t.exact || t.from != t.to {
+				return false
+			}
+			s := c.single(t)
+			if s.len() == 0 {
+				continue
+			}
+			if n == len(into) {
+				return false
+			}
+			into[n] = s
+			n++
+		}
+		return true
+	}
+	return false
+}
+
+// admits reports whether no known part from the first on rules a slot out.
+func (p *plan) admits(first int, slot uint32) bool {
+	for i := first; i < len(p.parts); i++ {
+		if x := &p.parts[i]; x.known && !x.sets[0].contains(slot) && !x.sets[1].contains(slot) {
+			return false
+		}
+	}
+	return true
+}
+
+// candidates are the slots of a plan.
+func (c *Class) candidates(p plan, fuel *int) slots {
+	x := &p.parts[0]
+	switch {
+	case !x.known:
+		set := c.materialise(x.filter, fuel)
+		return p.ruled(func(f func(uint32) bool) { set.Iterate(f) })
+	case x.sets[1].len() > 0:
+		return p.ruled(func(f func(uint32) bool) {
+			_ = x.sets[0].each(f) && x.sets[1].each(func(slot uint32) bool { return x.sets[0].contains(slot) || f(slot) })
+		})
+	case x.size > 1024: // two large postings are cheaper to intersect whole
+		set := x.sets[0].many
+		for _, o := range p.parts[1:] {
+			if o.known && o.sets[0].posting != nil && o.sets[0].many != nil && o.sets[1].len() == 0 {
+				set = roaring.And(set, o.sets[0].many)
+			}
+		}
+		return p.ruled(func(f func(uint32) bool) { set.Iterate(f) })
+	}
+	return p.ruled(func(f func(uint32) bool) { x.sets[0].each(f) })
+}
+
+// ruled leaves out what the parts behind the first rule out.
+func (p plan) ruled(first slots) slots {
+	return func(f func(uint32) bool) {
+		first(func(slot uint32) bool { return !p.admits(1, slot) || f(slot) })
+	}
 }
 
 func flatten(a allOf, out allOf) allOf {
@@ -199,41 +253,6 @@ func flatten(a allOf, out allOf) allOf {
 		out = append(out, f)
 	}
 	return out
-}
-
-// intersection takes the first part, which is the smallest, and rules out by those others that are one posting.
-func (c *Class) intersection(a allOf, fuel *int) slots {
-	first := c.candidates(a[0], fuel)
-	var others []*posting
-	for _, f := range a[1:] {
-		if t, ok := f.(*terms); ok {
-			if p := c.single(t); p != nil {
-				others = append(others, p)
-			}
-		}
-	}
-	// Two large postings are cheaper to intersect whole.
-	if t, ok := a[0].(*terms); ok && len(others) > 0 {
-		if p := c.single(t); p != nil && p.many != nil && p.len() > 1024 {
-			set := p.many
-			for _, o := range others {
-				if o.many != nil {
-					set = roaring.And(set, o.many)
-				}
-			}
-			first = func(f func(uint32) bool) { set.Iterate(f) }
-		}
-	}
-	return func(f func(uint32) bool) {
-		first(func(s uint32) bool {
-			for _, o := range others {
-				if !o.contains(s) {
-					return true
-				}
-			}
-			return f(s)
-		})
-	}
 }
 
 // estimate is the size of what the filter leaves, or something above limit as soon as it is known to be above.
@@ -254,8 +273,8 @@ func (c *Class) estimate(f filter, limit int, fuel *int) int {
 			}
 		}
 	case *terms:
-		c.scan(f, fuel, func(p *posting) bool {
-			n += p.len()
+		c.scan(f, fuel, func(s set) bool {
+			n += s.len()
 			return n <= limit
 		})
 	}
@@ -264,56 +283,84 @@ func (c *Class) estimate(f filter, limit int, fuel *int) int {
 
 // materialise makes the set of a filter.
 func (c *Class) materialise(f filter, fuel *int) *roaring.Bitmap {
-	set := roaring.New()
+	all := roaring.New()
 	switch f := f.(type) {
 	case allOf:
-		c.candidates(f, fuel)(func(s uint32) bool { set.Add(s); return true })
+		c.candidates(c.plan(f, fuel), fuel)(func(s uint32) bool { all.Add(s); return true })
 	case oneOfThem:
 		for _, g := range f {
-			set.Or(c.materialise(g, fuel))
+			all.Or(c.materialise(g, fuel))
 		}
 	case *terms:
-		c.scan(f, fuel, func(p *posting) bool { p.addTo(set); return true })
+		c.scan(f, fuel, func(s set) bool { s.addTo(all); return true })
 	}
-	return set
+	return all
 }
 
-// none is the posting of a term that no document has.
-var none = &posting{}
-
-// single is the posting of a filter that is one term at one path, none when no document has it, nil when it is more.
-func (c *Class) single(t *terms) *posting {
-	if !t.exact || t.from != t.to {
-		return nil
+// single is the set of a filter that is one term at one path.
+func (c *Class) single(t *terms) (s set) {
+	if t.kind == owner {
+		s, _ = c.owners.get(t.from.text)
+		return s
 	}
-	if found, ok := c.terms.Get(term{path: t.path, kind: t.kind, number: t.from.number, text: t.from.text}); ok {
-		return found.posting
+	spot := c.at(t.path)
+	if spot == nil {
+		return s
 	}
-	return none
+	switch t.kind {
+	case present:
+		return spot.present
+	case branch:
+		return spot.branch
+	case text:
+		s, _ = spot.texts.get(t.from.text)
+	case numeric:
+		s, _ = spot.numbers.get(t.from.number)
+	}
+	return s
 }
 
-// scan calls f with every posting of a filter's terms until it says false or the fuel is used up; nil fuel is endless.
-func (c *Class) scan(t *terms, fuel *int, f func(*posting) bool) {
+// scan calls f with every set of a filter's terms until it says false or the fuel is used up; nil fuel is endless.
+func (c *Class) scan(t *terms, fuel *int, f func(set) bool) {
+	if t.kind == owner || t.exact && t.from == t.to {
+		_ = burn(fuel) && f(c.single(t))
+		return
+	}
 	if t.exact {
-		c.scanPath(t.path, t, fuel, f)
+		if s := c.at(t.path); s != nil {
+			s.scan(t, fuel, f)
+		}
 		return
 	}
 	last, _ := t.at.last()
-	c.names.Ascend(name{last: last}, func(n name) bool {
-		if n.last != last {
-			return false
+	paths, _ := c.names.get(last)
+	for _, path := range paths {
+		if !burn(fuel) || t.at.matches(path) && !c.at(path).scan(t, fuel, f) {
+			return
 		}
-		return burn(fuel) && (!t.at.matches(n.path) || c.scanPath(n.path, t, fuel, f))
-	})
+	}
 }
 
-func (c *Class) scanPath(path string, t *terms, fuel *int, f func(*posting) bool) bool {
+func (s *spot) scan(t *terms, fuel *int, f func(set) bool) bool {
+	switch t.kind {
+	case present:
+		return burn(fuel) && f(s.present)
+	case branch:
+		return burn(fuel) && f(s.branch)
+	case text:
+		return within(&s.texts, t.from.text, t.to.text, fuel, f)
+	}
+	return within(&s.numbers, t.from.number, t.to.number, fuel, f)
+}
+
+// within calls f with the sets of the keys in a range, both ends included.
+func within[K cmp.Ordered](in *sorted[K, set], from, to K, fuel *int, f func(set) bool) bool {
 	more := true
-	c.terms.Ascend(term{path: path, kind: t.kind, number: t.from.number, text: t.from.text}, func(found term) bool {
-		if found.path != path || found.kind != t.kind || found.number > t.to.number || found.text > t.to.text {
+	in.ascend(from, func(k K, s set) bool {
+		if k > to {
 			return false
 		}
-		more = burn(fuel) && f(found.posting)
+		more = burn(fuel) && f(s)
 		return more
 	})
 	return more

@@ -36,9 +36,12 @@ func Select(path string, ns map[string]string) (*Selector, error) {
 	return &s, nil
 }
 
-// Value is the normalised value of the first such place.
-func (s *Selector) Value(d *check.Document) (value string, ok bool) {
-	e := evaluator{Document: d, fuel: Fuel}
+// Value is ValueIn of a document.
+func (s *Selector) Value(d *check.Document) (value string, ok bool) { return s.ValueIn(Pack(d)) }
+
+// ValueIn is the normalised value of the first such place.
+func (s *Selector) ValueIn(t *Tree) (value string, ok bool) {
+	e := evaluator{Tree: t, fuel: Fuel}
 	s.from(&e, ref{0, -1}, 0, func(r ref) { value, ok = check.Normal(e.value(r)), true })
 	return value, ok
 }
@@ -46,9 +49,9 @@ func (s *Selector) Value(d *check.Document) (value string, ok bool) {
 // valuesMost bounds the values of one selector.
 const valuesMost = 64
 
-// Values are the normalised values of the first 64 such places.
-func (s *Selector) Values(d *check.Document) (values []string) {
-	e := evaluator{Document: d, fuel: Fuel}
+// ValuesIn are the normalised values of the first 64 such places.
+func (s *Selector) ValuesIn(t *Tree) (values []string) {
+	e := evaluator{Tree: t, fuel: Fuel}
 	s.each(&e, ref{0, -1}, 0, func(r ref) bool {
 		values = append(values, check.Normal(e.value(r)))
 		return len(values) < valuesMost

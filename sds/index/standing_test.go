@@ -43,7 +43,7 @@ func TestStandingMissesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			heard := map[*Watch]bool{}
-			s.Candidates(&Doc{Owner: "o", Tree: tree}, func(w *Watch) { heard[w] = true })
+			s.Candidates(&Doc{Owner: "o", Tree: Pack(tree)}, func(w *Watch) { heard[w] = true })
 			for i, q := range queries {
 				if ok, err := q.Match(tree); err == nil && ok && !heard[watches[i]] {
 					t.Fatalf("%s: query %d matches and is no candidate", d, i)
@@ -80,7 +80,7 @@ func TestStandingIsSelective(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := 0
-		s.Candidates(&Doc{Tree: tree}, func(*Watch) { n++ })
+		s.Candidates(&Doc{Tree: Pack(tree)}, func(*Watch) { n++ })
 		if want := []int{1, 1, 0}[i]; n != want {
 			t.Errorf("%s concerns %d standing queries, want %d", d, n, want)
 		}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,13 +14,27 @@ import (
 
 // Set is the schemas that a server knows. The zero Set is empty. It is safe for use by many goroutines.
 type Set struct {
-	mu sync.RWMutex
-	by map[string]registered // by NAME/VERSION
+	// Keep stores what Add takes, before it is known to the Set, so that it is there after a restart; nil keeps nothing.
+	// It is not called for what was known before. Set it before the Set is shared.
+	Keep func(name string, version uint32, text []byte) error
+
+	adding sync.Mutex // held by Add, also while Keep works; documents are checked meanwhile
+	mu     sync.RWMutex
+	by     map[string]registered // by NAME/VERSION
 }
 
 type registered struct {
-	text []byte
+	name    string
+	version uint32
+	text    []byte
 	*Schema
+}
+
+// Info names a schema.
+type Info struct {
+	Name    string
+	Version uint32
+	Size    int // bytes of its text
 }
 
 // MaxSchemas bounds a Set.
@@ -35,23 +50,56 @@ func (s *Set) Add(name string, version uint32, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("schema %s/%d: %w", name, version, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := name + "/" + strconv.FormatUint(uint64(version), 10)
-	if old, ok := s.by[key]; ok {
-		if bytes.Equal(old.text, text) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	key := keyOf(name, version)
+	if old, ok := s.Text(name, version); ok {
+		if bytes.Equal(old, text) {
 			return nil
 		}
 		return fmt.Errorf("schema %s is known with another text: register a changed schema as a new version", key)
 	}
-	if len(s.by) == MaxSchemas {
+	if len(s.by) == MaxSchemas { // only Add writes it
 		return fmt.Errorf("schema %s: %d schemas are known already", key, MaxSchemas)
 	}
+	if s.Keep != nil {
+		if err := s.Keep(name, version, text); err != nil {
+			return fmt.Errorf("schema %s is not registered, because it could not be kept: %w", key, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.by == nil {
 		s.by = make(map[string]registered)
 	}
-	s.by[key] = registered{bytes.Clone(text), parsed}
+	s.by[key] = registered{name, version, bytes.Clone(text), parsed}
 	return nil
+}
+
+// List is what is known, by name and version; name "" is all.
+func (s *Set) List(name string) []Info {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []Info
+	for _, r := range s.by {
+		if name == "" || r.name == name {
+			out = append(out, Info{r.name, r.version, len(r.text)})
+		}
+	}
+	slices.SortFunc(out, func(a, b Info) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version)) })
+	return out
+}
+
+// Text is a schema as it was registered.
+func (s *Set) Text(name string, version uint32) (text []byte, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r, ok := s.by[keyOf(name, version)]
+	return bytes.Clone(r.text), ok
+}
+
+func keyOf(name string, version uint32) string {
+	return name + "/" + strconv.FormatUint(uint64(version), 10)
 }
 
 // Check holds a document against the schema that it claims; one that claims none passes. The error is Errors, or says

@@ -273,16 +273,21 @@ func (x *Values) GetValue() []string {
 }
 
 type Found struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	Description   []byte                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
-	Signature     []byte                 `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
-	Chain         [][]byte               `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"` // the owner's certificates, leaf first
-	Numbers       map[string]float64     `protobuf:"bytes,7,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
-	AgeMs         uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the server last heard of the service
-	Values        []*Values              `protobuf:"bytes,9,rep,name=values,proto3" json:"values,omitempty"`             // of the question's select, one for each; then description, signature and chain are empty
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Owner       string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version     uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Description []byte                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	Signature   []byte                 `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
+	Chain       [][]byte               `protobuf:"bytes,6,rep,name=chain,proto3" json:"chain,omitempty"` // the owner's certificates, leaf first
+	Numbers     map[string]float64     `protobuf:"bytes,7,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	AgeMs       uint64                 `protobuf:"varint,8,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the server last heard of the service
+	Values      []*Values              `protobuf:"bytes,9,rep,name=values,proto3" json:"values,omitempty"`             // of the question's select, one for each; then description, signature and chain are empty
+	// In a session whose hello asked for it (keep): with a description, the number under which the client keeps the
+	// service; without one, all but numbers and age are those kept under the number. 0 is none.
+	Handle uint32 `protobuf:"varint,10,opt,name=handle,proto3" json:"handle,omitempty"`
+	// Likewise for the chain: with a chain the number under which it is kept, without one the chain that is kept.
+	ChainHandle   uint32 `protobuf:"varint,11,opt,name=chain_handle,json=chainHandle,proto3" json:"chain_handle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +383,20 @@ func (x *Found) GetValues() []*Values {
 		return x.Values
 	}
 	return nil
+}
+
+func (x *Found) GetHandle() uint32 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *Found) GetChainHandle() uint32 {
+	if x != nil {
+		return x.ChainHandle
+	}
+	return 0
 }
 
 type QueryRequest struct {
@@ -602,7 +621,9 @@ type SessionRequest struct {
 	//	*SessionRequest_Ask
 	//	*SessionRequest_Cancel
 	//	*SessionRequest_Ping
-	Request       isSessionRequest_Request `protobuf_oneof:"request"`
+	Request isSessionRequest_Request `protobuf_oneof:"request"`
+	// Each an Ask, when there are several at once. Only to a server that answered the hello with speaks of 1 or more.
+	Asks          [][]byte `protobuf:"bytes,6,rep,name=asks,proto3" json:"asks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -687,6 +708,13 @@ func (x *SessionRequest) GetPing() uint64 {
 	return 0
 }
 
+func (x *SessionRequest) GetAsks() [][]byte {
+	if x != nil {
+		return x.Asks
+	}
+	return nil
+}
+
 type isSessionRequest_Request interface {
 	isSessionRequest_Request()
 }
@@ -718,6 +746,8 @@ func (*SessionRequest_Ping) isSessionRequest_Request() {}
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Capability    []byte                 `protobuf:"bytes,1,opt,name=capability,proto3" json:"capability,omitempty"`
+	Speaks        uint32                 `protobuf:"varint,2,opt,name=speaks,proto3" json:"speaks,omitempty"` // 1: the client understands SessionResponse.answers; the server answers with its own speaks
+	Keep          uint32                 `protobuf:"varint,3,opt,name=keep,proto3" json:"keep,omitempty"`     // how many services, and how many chains, the client keeps by handle (see Found); needs speaks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -757,6 +787,20 @@ func (x *Hello) GetCapability() []byte {
 		return x.Capability
 	}
 	return nil
+}
+
+func (x *Hello) GetSpeaks() uint32 {
+	if x != nil {
+		return x.Speaks
+	}
+	return 0
+}
+
+func (x *Hello) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
 }
 
 type Ask struct {
@@ -828,16 +872,19 @@ func (x *Ask) GetCapability() []byte {
 }
 
 type SessionResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Found         []*Found               `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
-	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // no more answers to this question follow
-	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
-	Code          uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
-	Error         string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
-	Explain       *Explanation           `protobuf:"bytes,8,opt,name=explain,proto3" json:"explain,omitempty"`
-	Cursor        []byte                 `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"` // for the rest, when more is set
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Found   []*Found               `protobuf:"bytes,2,rep,name=found,proto3" json:"found,omitempty"`
+	Last    bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // no more answers to this question follow
+	Count   uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	More    bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
+	Code    uint32                 `protobuf:"varint,6,opt,name=code,proto3" json:"code,omitempty"` // a gRPC status code; 0 is OK
+	Error   string                 `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Explain *Explanation           `protobuf:"bytes,8,opt,name=explain,proto3" json:"explain,omitempty"`
+	Cursor  []byte                 `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"` // for the rest, when more is set
+	// Each a SessionResponse, to be taken in this order; then no other field is set.
+	Answers       [][]byte `protobuf:"bytes,10,rep,name=answers,proto3" json:"answers,omitempty"`
+	Speaks        uint32   `protobuf:"varint,11,opt,name=speaks,proto3" json:"speaks,omitempty"` // the answer to a hello that has it: 1 takes SessionRequest.asks; id is 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -933,6 +980,20 @@ func (x *SessionResponse) GetCursor() []byte {
 		return x.Cursor
 	}
 	return nil
+}
+
+func (x *SessionResponse) GetAnswers() [][]byte {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetSpeaks() uint32 {
+	if x != nil {
+		return x.Speaks
+	}
+	return 0
 }
 
 type WatchEvent struct {
@@ -1264,6 +1325,7 @@ type Refusal struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	AtUnixMs      int64                  `protobuf:"varint,4,opt,name=at_unix_ms,json=atUnixMs,proto3" json:"at_unix_ms,omitempty"` // by the server's clock
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1317,6 +1379,13 @@ func (x *Refusal) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *Refusal) GetAtUnixMs() int64 {
+	if x != nil {
+		return x.AtUnixMs
+	}
+	return 0
 }
 
 type RegisterSchemaRequest struct {
@@ -1423,6 +1492,111 @@ func (*RegisterSchemaResponse) Descriptor() ([]byte, []int) {
 	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{17}
 }
 
+type SchemasRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // of this message; 1
+	// With both set, that one schema is told, with its text; without schema_version, all of the name; with neither, all.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	SchemaVersion uint32 `protobuf:"varint,3,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SchemasRequest) Reset() {
+	*x = SchemasRequest{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SchemasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SchemasRequest) ProtoMessage() {}
+
+func (x *SchemasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SchemasRequest.ProtoReflect.Descriptor instead.
+func (*SchemasRequest) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SchemasRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SchemasRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SchemasRequest) GetSchemaVersion() uint32 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
+type SchemasResponse struct {
+	state         protoimpl.MessageState    `protogen:"open.v1"`
+	Schemas       []*SchemasResponse_Schema `protobuf:"bytes,1,rep,name=schemas,proto3" json:"schemas,omitempty"` // by name and version
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SchemasResponse) Reset() {
+	*x = SchemasResponse{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SchemasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SchemasResponse) ProtoMessage() {}
+
+func (x *SchemasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SchemasResponse.ProtoReflect.Descriptor instead.
+func (*SchemasResponse) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SchemasResponse) GetSchemas() []*SchemasResponse_Schema {
+	if x != nil {
+		return x.Schemas
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1432,7 +1606,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1618,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[18]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1631,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{18}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StatusRequest) GetVersion() uint32 {
@@ -1481,7 +1655,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1667,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[19]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1680,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{19}
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StatusResponse) GetVersion() uint32 {
@@ -1555,7 +1729,7 @@ type Explanation_Part struct {
 
 func (x *Explanation_Part) Reset() {
 	*x = Explanation_Part{}
-	mi := &file_sds_sdspb_sds_proto_msgTypes[23]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1741,7 @@ func (x *Explanation_Part) String() string {
 func (*Explanation_Part) ProtoMessage() {}
 
 func (x *Explanation_Part) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_sdspb_sds_proto_msgTypes[23]
+	mi := &file_sds_sdspb_sds_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,6 +1778,74 @@ func (x *Explanation_Part) GetOpened() uint32 {
 	return 0
 }
 
+type SchemasResponse_Schema struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	SchemaVersion uint32                 `protobuf:"varint,2,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
+	Size          uint32                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // bytes of the text
+	Dtd           []byte                 `protobuf:"bytes,4,opt,name=dtd,proto3" json:"dtd,omitempty"`    // only when one schema was asked for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SchemasResponse_Schema) Reset() {
+	*x = SchemasResponse_Schema{}
+	mi := &file_sds_sdspb_sds_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SchemasResponse_Schema) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SchemasResponse_Schema) ProtoMessage() {}
+
+func (x *SchemasResponse_Schema) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_sdspb_sds_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SchemasResponse_Schema.ProtoReflect.Descriptor instead.
+func (*SchemasResponse_Schema) Descriptor() ([]byte, []int) {
+	return file_sds_sdspb_sds_proto_rawDescGZIP(), []int{19, 0}
+}
+
+func (x *SchemasResponse_Schema) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SchemasResponse_Schema) GetSchemaVersion() uint32 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
+func (x *SchemasResponse_Schema) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SchemasResponse_Schema) GetDtd() []byte {
+	if x != nil {
+		return x.Dtd
+	}
+	return nil
+}
+
 var File_sds_sdspb_sds_proto protoreflect.FileDescriptor
 
 const file_sds_sdspb_sds_proto_rawDesc = "" +
@@ -1637,7 +1879,7 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x1e\n" +
 	"\x06Values\x12\x14\n" +
-	"\x05value\x18\x01 \x03(\tR\x05value\"\xde\x02\n" +
+	"\x05value\x18\x01 \x03(\tR\x05value\"\x99\x03\n" +
 	"\x05Found\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1647,7 +1889,10 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x05chain\x18\x06 \x03(\fR\x05chain\x12:\n" +
 	"\anumbers\x18\a \x03(\v2 .ninja.sds.v1.Found.NumbersEntryR\anumbers\x12\x15\n" +
 	"\x06age_ms\x18\b \x01(\x04R\x05ageMs\x12,\n" +
-	"\x06values\x18\t \x03(\v2\x14.ninja.sds.v1.ValuesR\x06values\x1a:\n" +
+	"\x06values\x18\t \x03(\v2\x14.ninja.sds.v1.ValuesR\x06values\x12\x16\n" +
+	"\x06handle\x18\n" +
+	" \x01(\rR\x06handle\x12!\n" +
+	"\fchain_handle\x18\v \x01(\rR\vchainHandle\x1a:\n" +
 	"\fNumbersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"|\n" +
@@ -1672,18 +1917,21 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xb9\x01\n" +
+	"\x06opened\x18\x03 \x01(\rR\x06opened\"\xcd\x01\n" +
 	"\x0eSessionRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12+\n" +
 	"\x05hello\x18\x02 \x01(\v2\x13.ninja.sds.v1.HelloH\x00R\x05hello\x12%\n" +
 	"\x03ask\x18\x03 \x01(\v2\x11.ninja.sds.v1.AskH\x00R\x03ask\x12\x18\n" +
 	"\x06cancel\x18\x04 \x01(\x04H\x00R\x06cancel\x12\x14\n" +
-	"\x04ping\x18\x05 \x01(\x04H\x00R\x04pingB\t\n" +
-	"\arequest\"'\n" +
+	"\x04ping\x18\x05 \x01(\x04H\x00R\x04ping\x12\x12\n" +
+	"\x04asks\x18\x06 \x03(\fR\x04asksB\t\n" +
+	"\arequest\"S\n" +
 	"\x05Hello\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x01 \x01(\fR\n" +
-	"capability\"\x88\x01\n" +
+	"capability\x12\x16\n" +
+	"\x06speaks\x18\x02 \x01(\rR\x06speaks\x12\x12\n" +
+	"\x04keep\x18\x03 \x01(\rR\x04keep\"\x88\x01\n" +
 	"\x03Ask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\bquestion\x18\x02 \x01(\v2\x16.ninja.sds.v1.QuestionR\bquestion\x12\x1d\n" +
@@ -1691,7 +1939,7 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"timeout_ms\x18\x03 \x01(\rR\ttimeoutMs\x12\x1e\n" +
 	"\n" +
 	"capability\x18\x04 \x01(\fR\n" +
-	"capability\"\x81\x02\n" +
+	"capability\"\xb3\x02\n" +
 	"\x0fSessionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x05found\x18\x02 \x03(\v2\x13.ninja.sds.v1.FoundR\x05found\x12\x12\n" +
@@ -1701,7 +1949,10 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x04code\x18\x06 \x01(\rR\x04code\x12\x14\n" +
 	"\x05error\x18\a \x01(\tR\x05error\x123\n" +
 	"\aexplain\x18\b \x01(\v2\x19.ninja.sds.v1.ExplanationR\aexplain\x12\x16\n" +
-	"\x06cursor\x18\t \x01(\fR\x06cursor\"\xdb\x01\n" +
+	"\x06cursor\x18\t \x01(\fR\x06cursor\x12\x18\n" +
+	"\aanswers\x18\n" +
+	" \x03(\fR\aanswers\x12\x16\n" +
+	"\x06speaks\x18\v \x01(\rR\x06speaks\"\xdb\x01\n" +
 	"\n" +
 	"WatchEvent\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.ninja.sds.v1.WatchEvent.KindR\x04kind\x12)\n" +
@@ -1741,17 +1992,30 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\aunknown\x18\x01 \x03(\tR\aunknown\x12/\n" +
 	"\arefused\x18\x02 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused\x12\x1f\n" +
 	"\vlifetime_ms\x18\x03 \x01(\x04R\n" +
-	"lifetimeMs\"M\n" +
+	"lifetimeMs\"k\n" +
 	"\aRefusal\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"~\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x1c\n" +
+	"\n" +
+	"at_unix_ms\x18\x04 \x01(\x03R\batUnixMs\"~\n" +
 	"\x15RegisterSchemaRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
 	"\x0eschema_version\x18\x03 \x01(\rR\rschemaVersion\x12\x10\n" +
 	"\x03dtd\x18\x04 \x01(\fR\x03dtd\"\x18\n" +
-	"\x16RegisterSchemaResponse\")\n" +
+	"\x16RegisterSchemaResponse\"e\n" +
+	"\x0eSchemasRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
+	"\x0eschema_version\x18\x03 \x01(\rR\rschemaVersion\"\xbc\x01\n" +
+	"\x0fSchemasResponse\x12>\n" +
+	"\aschemas\x18\x01 \x03(\v2$.ninja.sds.v1.SchemasResponse.SchemaR\aschemas\x1ai\n" +
+	"\x06Schema\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x0eschema_version\x18\x02 \x01(\rR\rschemaVersion\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\rR\x04size\x12\x10\n" +
+	"\x03dtd\x18\x04 \x01(\fR\x03dtd\")\n" +
 	"\rStatusRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\xbb\x01\n" +
 	"\x0eStatusResponse\x12\x18\n" +
@@ -1759,13 +2023,14 @@ const file_sds_sdspb_sds_proto_rawDesc = "" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12&\n" +
 	"\x0fstarted_unix_ms\x18\x03 \x01(\x03R\rstartedUnixMs\x12\x1e\n" +
 	"\vnow_unix_ms\x18\x04 \x01(\x03R\tnowUnixMs\x12/\n" +
-	"\arefused\x18\x05 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused2\xc7\x03\n" +
+	"\arefused\x18\x05 \x03(\v2\x15.ninja.sds.v1.RefusalR\arefused2\x8f\x04\n" +
 	"\tDiscovery\x12J\n" +
 	"\aSession\x12\x1c.ninja.sds.v1.SessionRequest\x1a\x1d.ninja.sds.v1.SessionResponse(\x010\x01\x12@\n" +
 	"\x05Query\x12\x1a.ninja.sds.v1.QueryRequest\x1a\x1b.ninja.sds.v1.QueryResponse\x12?\n" +
 	"\x05Watch\x12\x1a.ninja.sds.v1.QueryRequest\x1a\x18.ninja.sds.v1.WatchEvent0\x01\x12I\n" +
 	"\bAnnounce\x12\x1d.ninja.sds.v1.AnnounceRequest\x1a\x1e.ninja.sds.v1.AnnounceResponse\x12[\n" +
-	"\x0eRegisterSchema\x12#.ninja.sds.v1.RegisterSchemaRequest\x1a$.ninja.sds.v1.RegisterSchemaResponse\x12C\n" +
+	"\x0eRegisterSchema\x12#.ninja.sds.v1.RegisterSchemaRequest\x1a$.ninja.sds.v1.RegisterSchemaResponse\x12F\n" +
+	"\aSchemas\x12\x1c.ninja.sds.v1.SchemasRequest\x1a\x1d.ninja.sds.v1.SchemasResponse\x12C\n" +
 	"\x06Status\x12\x1b.ninja.sds.v1.StatusRequest\x1a\x1c.ninja.sds.v1.StatusResponseB\x11Z\x0fninja/sds/sdspbb\x06proto3"
 
 var (
@@ -1781,7 +2046,7 @@ func file_sds_sdspb_sds_proto_rawDescGZIP() []byte {
 }
 
 var file_sds_sdspb_sds_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_sds_sdspb_sds_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_sds_sdspb_sds_proto_goTypes = []any{
 	(WatchEvent_Kind)(0),           // 0: ninja.sds.v1.WatchEvent.Kind
 	(*Question)(nil),               // 1: ninja.sds.v1.Question
@@ -1802,24 +2067,27 @@ var file_sds_sdspb_sds_proto_goTypes = []any{
 	(*Refusal)(nil),                // 16: ninja.sds.v1.Refusal
 	(*RegisterSchemaRequest)(nil),  // 17: ninja.sds.v1.RegisterSchemaRequest
 	(*RegisterSchemaResponse)(nil), // 18: ninja.sds.v1.RegisterSchemaResponse
-	(*StatusRequest)(nil),          // 19: ninja.sds.v1.StatusRequest
-	(*StatusResponse)(nil),         // 20: ninja.sds.v1.StatusResponse
-	nil,                            // 21: ninja.sds.v1.Question.NamespacesEntry
-	nil,                            // 22: ninja.sds.v1.Question.StepsEntry
-	nil,                            // 23: ninja.sds.v1.Found.NumbersEntry
-	(*Explanation_Part)(nil),       // 24: ninja.sds.v1.Explanation.Part
-	nil,                            // 25: ninja.sds.v1.Body.NumbersEntry
-	nil,                            // 26: ninja.sds.v1.Pair.NumbersEntry
+	(*SchemasRequest)(nil),         // 19: ninja.sds.v1.SchemasRequest
+	(*SchemasResponse)(nil),        // 20: ninja.sds.v1.SchemasResponse
+	(*StatusRequest)(nil),          // 21: ninja.sds.v1.StatusRequest
+	(*StatusResponse)(nil),         // 22: ninja.sds.v1.StatusResponse
+	nil,                            // 23: ninja.sds.v1.Question.NamespacesEntry
+	nil,                            // 24: ninja.sds.v1.Question.StepsEntry
+	nil,                            // 25: ninja.sds.v1.Found.NumbersEntry
+	(*Explanation_Part)(nil),       // 26: ninja.sds.v1.Explanation.Part
+	nil,                            // 27: ninja.sds.v1.Body.NumbersEntry
+	nil,                            // 28: ninja.sds.v1.Pair.NumbersEntry
+	(*SchemasResponse_Schema)(nil), // 29: ninja.sds.v1.SchemasResponse.Schema
 }
 var file_sds_sdspb_sds_proto_depIdxs = []int32{
-	21, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
-	22, // 1: ninja.sds.v1.Question.steps:type_name -> ninja.sds.v1.Question.StepsEntry
-	23, // 2: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
+	23, // 0: ninja.sds.v1.Question.namespaces:type_name -> ninja.sds.v1.Question.NamespacesEntry
+	24, // 1: ninja.sds.v1.Question.steps:type_name -> ninja.sds.v1.Question.StepsEntry
+	25, // 2: ninja.sds.v1.Found.numbers:type_name -> ninja.sds.v1.Found.NumbersEntry
 	2,  // 3: ninja.sds.v1.Found.values:type_name -> ninja.sds.v1.Values
 	1,  // 4: ninja.sds.v1.QueryRequest.question:type_name -> ninja.sds.v1.Question
 	3,  // 5: ninja.sds.v1.QueryResponse.found:type_name -> ninja.sds.v1.Found
 	6,  // 6: ninja.sds.v1.QueryResponse.explain:type_name -> ninja.sds.v1.Explanation
-	24, // 7: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
+	26, // 7: ninja.sds.v1.Explanation.parts:type_name -> ninja.sds.v1.Explanation.Part
 	8,  // 8: ninja.sds.v1.SessionRequest.hello:type_name -> ninja.sds.v1.Hello
 	9,  // 9: ninja.sds.v1.SessionRequest.ask:type_name -> ninja.sds.v1.Ask
 	1,  // 10: ninja.sds.v1.Ask.question:type_name -> ninja.sds.v1.Question
@@ -1827,30 +2095,33 @@ var file_sds_sdspb_sds_proto_depIdxs = []int32{
 	6,  // 12: ninja.sds.v1.SessionResponse.explain:type_name -> ninja.sds.v1.Explanation
 	0,  // 13: ninja.sds.v1.WatchEvent.kind:type_name -> ninja.sds.v1.WatchEvent.Kind
 	3,  // 14: ninja.sds.v1.WatchEvent.found:type_name -> ninja.sds.v1.Found
-	25, // 15: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
-	26, // 16: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
+	27, // 15: ninja.sds.v1.Body.numbers:type_name -> ninja.sds.v1.Body.NumbersEntry
+	28, // 16: ninja.sds.v1.Pair.numbers:type_name -> ninja.sds.v1.Pair.NumbersEntry
 	12, // 17: ninja.sds.v1.AnnounceRequest.bodies:type_name -> ninja.sds.v1.Body
 	13, // 18: ninja.sds.v1.AnnounceRequest.pairs:type_name -> ninja.sds.v1.Pair
 	13, // 19: ninja.sds.v1.AnnounceRequest.withdrawn:type_name -> ninja.sds.v1.Pair
 	16, // 20: ninja.sds.v1.AnnounceResponse.refused:type_name -> ninja.sds.v1.Refusal
-	16, // 21: ninja.sds.v1.StatusResponse.refused:type_name -> ninja.sds.v1.Refusal
-	7,  // 22: ninja.sds.v1.Discovery.Session:input_type -> ninja.sds.v1.SessionRequest
-	4,  // 23: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
-	4,  // 24: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
-	14, // 25: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
-	17, // 26: ninja.sds.v1.Discovery.RegisterSchema:input_type -> ninja.sds.v1.RegisterSchemaRequest
-	19, // 27: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
-	10, // 28: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
-	5,  // 29: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
-	11, // 30: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
-	15, // 31: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
-	18, // 32: ninja.sds.v1.Discovery.RegisterSchema:output_type -> ninja.sds.v1.RegisterSchemaResponse
-	20, // 33: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
-	28, // [28:34] is the sub-list for method output_type
-	22, // [22:28] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	29, // 21: ninja.sds.v1.SchemasResponse.schemas:type_name -> ninja.sds.v1.SchemasResponse.Schema
+	16, // 22: ninja.sds.v1.StatusResponse.refused:type_name -> ninja.sds.v1.Refusal
+	7,  // 23: ninja.sds.v1.Discovery.Session:input_type -> ninja.sds.v1.SessionRequest
+	4,  // 24: ninja.sds.v1.Discovery.Query:input_type -> ninja.sds.v1.QueryRequest
+	4,  // 25: ninja.sds.v1.Discovery.Watch:input_type -> ninja.sds.v1.QueryRequest
+	14, // 26: ninja.sds.v1.Discovery.Announce:input_type -> ninja.sds.v1.AnnounceRequest
+	17, // 27: ninja.sds.v1.Discovery.RegisterSchema:input_type -> ninja.sds.v1.RegisterSchemaRequest
+	19, // 28: ninja.sds.v1.Discovery.Schemas:input_type -> ninja.sds.v1.SchemasRequest
+	21, // 29: ninja.sds.v1.Discovery.Status:input_type -> ninja.sds.v1.StatusRequest
+	10, // 30: ninja.sds.v1.Discovery.Session:output_type -> ninja.sds.v1.SessionResponse
+	5,  // 31: ninja.sds.v1.Discovery.Query:output_type -> ninja.sds.v1.QueryResponse
+	11, // 32: ninja.sds.v1.Discovery.Watch:output_type -> ninja.sds.v1.WatchEvent
+	15, // 33: ninja.sds.v1.Discovery.Announce:output_type -> ninja.sds.v1.AnnounceResponse
+	18, // 34: ninja.sds.v1.Discovery.RegisterSchema:output_type -> ninja.sds.v1.RegisterSchemaResponse
+	20, // 35: ninja.sds.v1.Discovery.Schemas:output_type -> ninja.sds.v1.SchemasResponse
+	22, // 36: ninja.sds.v1.Discovery.Status:output_type -> ninja.sds.v1.StatusResponse
+	30, // [30:37] is the sub-list for method output_type
+	23, // [23:30] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_sds_sdspb_sds_proto_init() }
@@ -1870,7 +2141,7 @@ func file_sds_sdspb_sds_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_sdspb_sds_proto_rawDesc), len(file_sds_sdspb_sds_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

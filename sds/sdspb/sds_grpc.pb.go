@@ -27,6 +27,7 @@ const (
 	Discovery_Watch_FullMethodName          = "/ninja.sds.v1.Discovery/Watch"
 	Discovery_Announce_FullMethodName       = "/ninja.sds.v1.Discovery/Announce"
 	Discovery_RegisterSchema_FullMethodName = "/ninja.sds.v1.Discovery/RegisterSchema"
+	Discovery_Schemas_FullMethodName        = "/ninja.sds.v1.Discovery/Schemas"
 	Discovery_Status_FullMethodName         = "/ninja.sds.v1.Discovery/Status"
 )
 
@@ -45,6 +46,8 @@ type DiscoveryClient interface {
 	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceResponse, error)
 	// RegisterSchema adds a version of a schema that descriptions may claim. Who may is the server's configuration.
 	RegisterSchema(ctx context.Context, in *RegisterSchemaRequest, opts ...grpc.CallOption) (*RegisterSchemaResponse, error)
+	// Schemas tells which schemas descriptions may claim, or the text of one, to anybody of the domain.
+	Schemas(ctx context.Context, in *SchemasRequest, opts ...grpc.CallOption) (*SchemasResponse, error)
 	// Status says who answers and since when. It says nothing about services.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -119,6 +122,16 @@ func (c *discoveryClient) RegisterSchema(ctx context.Context, in *RegisterSchema
 	return out, nil
 }
 
+func (c *discoveryClient) Schemas(ctx context.Context, in *SchemasRequest, opts ...grpc.CallOption) (*SchemasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SchemasResponse)
+	err := c.cc.Invoke(ctx, Discovery_Schemas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *discoveryClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -144,6 +157,8 @@ type DiscoveryServer interface {
 	Announce(context.Context, *AnnounceRequest) (*AnnounceResponse, error)
 	// RegisterSchema adds a version of a schema that descriptions may claim. Who may is the server's configuration.
 	RegisterSchema(context.Context, *RegisterSchemaRequest) (*RegisterSchemaResponse, error)
+	// Schemas tells which schemas descriptions may claim, or the text of one, to anybody of the domain.
+	Schemas(context.Context, *SchemasRequest) (*SchemasResponse, error)
 	// Status says who answers and since when. It says nothing about services.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedDiscoveryServer()
@@ -170,6 +185,9 @@ func (UnimplementedDiscoveryServer) Announce(context.Context, *AnnounceRequest) 
 }
 func (UnimplementedDiscoveryServer) RegisterSchema(context.Context, *RegisterSchemaRequest) (*RegisterSchemaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RegisterSchema not implemented")
+}
+func (UnimplementedDiscoveryServer) Schemas(context.Context, *SchemasRequest) (*SchemasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Schemas not implemented")
 }
 func (UnimplementedDiscoveryServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -267,6 +285,24 @@ func _Discovery_RegisterSchema_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Discovery_Schemas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SchemasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DiscoveryServer).Schemas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Discovery_Schemas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DiscoveryServer).Schemas(ctx, req.(*SchemasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Discovery_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -303,6 +339,10 @@ var Discovery_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RegisterSchema",
 			Handler:    _Discovery_RegisterSchema_Handler,
+		},
+		{
+			MethodName: "Schemas",
+			Handler:    _Discovery_Schemas_Handler,
 		},
 		{
 			MethodName: "Status",

@@ -315,6 +315,7 @@ type Prepare struct {
 	Stages        []*Stage               `protobuf:"bytes,5,rep,name=stages,proto3" json:"stages,omitempty"`
 	Data          map[string]*DataSource `protobuf:"bytes,6,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // reference to where it can be fetched
 	Position      *Position              `protobuf:"bytes,7,opt,name=position,proto3" json:"position,omitempty"`
+	Beside        bool                   `protobuf:"varint,8,opt,name=beside,proto3" json:"beside,omitempty"` // an older epoch runs on until Start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,6 +397,13 @@ func (x *Prepare) GetPosition() *Position {
 		return x.Position
 	}
 	return nil
+}
+
+func (x *Prepare) GetBeside() bool {
+	if x != nil {
+		return x.Beside
+	}
+	return false
 }
 
 // Attach takes control of a path that already runs on the node.
@@ -988,12 +996,13 @@ func (*Event_Report) isEvent_What() {}
 
 // Reply answers the command with the same id.
 type Reply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Refusal       *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`                                                                               // absent: done
-	Addresses     map[string]string      `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // to Prepare and Attach: of the inbound hops, by hop
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Refusal         *Refusal               `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`                                                                               // absent: done
+	Addresses       map[string]string      `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // to Prepare and Attach: of the inbound hops, by hop
+	CertifiedUnixMs int64                  `protobuf:"varint,4,opt,name=certified_unix_ms,json=certifiedUnixMs,proto3" json:"certified_unix_ms,omitempty"`                                     // to Prepare: when the node's certificate ends, and its hops with it; 0: not said
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Reply) Reset() {
@@ -1045,6 +1054,13 @@ func (x *Reply) GetAddresses() map[string]string {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *Reply) GetCertifiedUnixMs() int64 {
+	if x != nil {
+		return x.CertifiedUnixMs
+	}
+	return 0
 }
 
 // Refusal says why a command was not done.
@@ -1201,7 +1217,9 @@ type StageStats struct {
 	Out             *HopStats              `protobuf:"bytes,4,opt,name=out,proto3" json:"out,omitempty"`
 	ProcessNanos    int64                  `protobuf:"varint,5,opt,name=process_nanos,json=processNanos,proto3" json:"process_nanos,omitempty"` // median of the local time of one ADU
 	ProcessP99Nanos int64                  `protobuf:"varint,6,opt,name=process_p99_nanos,json=processP99Nanos,proto3" json:"process_p99_nanos,omitempty"`
-	Cpu             float64                `protobuf:"fixed64,7,opt,name=cpu,proto3" json:"cpu,omitempty"` // share of one core
+	Cpu             float64                `protobuf:"fixed64,7,opt,name=cpu,proto3" json:"cpu,omitempty"`                          // share of one core
+	AgeNanos        int64                  `protobuf:"varint,8,opt,name=age_nanos,json=ageNanos,proto3" json:"age_nanos,omitempty"` // median of how old what it reads is, since its source
+	AgeP99Nanos     int64                  `protobuf:"varint,9,opt,name=age_p99_nanos,json=ageP99Nanos,proto3" json:"age_p99_nanos,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1281,6 +1299,20 @@ func (x *StageStats) GetProcessP99Nanos() int64 {
 func (x *StageStats) GetCpu() float64 {
 	if x != nil {
 		return x.Cpu
+	}
+	return 0
+}
+
+func (x *StageStats) GetAgeNanos() int64 {
+	if x != nil {
+		return x.AgeNanos
+	}
+	return 0
+}
+
+func (x *StageStats) GetAgeP99Nanos() int64 {
+	if x != nil {
+		return x.AgeP99Nanos
 	}
 	return 0
 }
@@ -1384,7 +1416,7 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\x05start\x18\x06 \x01(\v2\x11.ninja.host.StartH\x00R\x05start\x12)\n" +
 	"\x05renew\x18\a \x01(\v2\x11.ninja.host.RenewH\x00R\x05renew\x12)\n" +
 	"\x05close\x18\b \x01(\v2\x11.ninja.host.CloseH\x00R\x05closeB\x04\n" +
-	"\x02do\"\xd5\x02\n" +
+	"\x02do\"\xed\x02\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x1f\n" +
@@ -1395,7 +1427,8 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"capability\x12)\n" +
 	"\x06stages\x18\x05 \x03(\v2\x11.ninja.host.StageR\x06stages\x121\n" +
 	"\x04data\x18\x06 \x03(\v2\x1d.ninja.host.Prepare.DataEntryR\x04data\x120\n" +
-	"\bposition\x18\a \x01(\v2\x14.ninja.host.PositionR\bposition\x1aO\n" +
+	"\bposition\x18\a \x01(\v2\x14.ninja.host.PositionR\bposition\x12\x16\n" +
+	"\x06beside\x18\b \x01(\bR\x06beside\x1aO\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.ninja.host.DataSourceR\x05value:\x028\x01\"R\n" +
@@ -1445,11 +1478,12 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12)\n" +
 	"\x05reply\x18\x02 \x01(\v2\x11.ninja.host.ReplyH\x00R\x05reply\x12,\n" +
 	"\x06report\x18\x03 \x01(\v2\x12.ninja.host.ReportH\x00R\x06reportB\x06\n" +
-	"\x04what\"\xc4\x01\n" +
+	"\x04what\"\xf0\x01\n" +
 	"\x05Reply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\arefusal\x18\x02 \x01(\v2\x13.ninja.host.RefusalR\arefusal\x12>\n" +
-	"\taddresses\x18\x03 \x03(\v2 .ninja.host.Reply.AddressesEntryR\taddresses\x1a<\n" +
+	"\taddresses\x18\x03 \x03(\v2 .ninja.host.Reply.AddressesEntryR\taddresses\x12*\n" +
+	"\x11certified_unix_ms\x18\x04 \x01(\x03R\x0fcertifiedUnixMs\x1a<\n" +
 	"\x0eAddressesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa5\x01\n" +
@@ -1479,7 +1513,7 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\tHEARTBEAT\x10\x01\x12\b\n" +
 	"\x04NOTE\x10\x02\x12\t\n" +
 	"\x05FAULT\x10\x03\x12\t\n" +
-	"\x05ENDED\x10\x04\"\xe3\x01\n" +
+	"\x05ENDED\x10\x04\"\xa4\x02\n" +
 	"\n" +
 	"StageStats\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
@@ -1488,7 +1522,9 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\x03out\x18\x04 \x01(\v2\x14.ninja.host.HopStatsR\x03out\x12#\n" +
 	"\rprocess_nanos\x18\x05 \x01(\x03R\fprocessNanos\x12*\n" +
 	"\x11process_p99_nanos\x18\x06 \x01(\x03R\x0fprocessP99Nanos\x12\x10\n" +
-	"\x03cpu\x18\a \x01(\x01R\x03cpu\"\x9e\x01\n" +
+	"\x03cpu\x18\a \x01(\x01R\x03cpu\x12\x1b\n" +
+	"\tage_nanos\x18\b \x01(\x03R\bageNanos\x12\"\n" +
+	"\rage_p99_nanos\x18\t \x01(\x03R\vageP99Nanos\"\x9e\x01\n" +
 	"\bHopStats\x12\x12\n" +
 	"\x04adus\x18\x01 \x01(\x04R\x04adus\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x12\n" +

@@ -1,6 +1,14 @@
-package main
+// Package terms makes XPath expressions of quick terms, the short form in which people ask for services at a command line
+// and in configurations:
+//
+//	kind=printer  floor<4  name=~lobby  kind=a|b  colour!=no  node/@cores>=4  //operator/@name=resample  scanner
+//
+// Terms are conjoined. NAME is an attribute of a description's root element or an element directly in it, a path with / or
+// @ reaches further; NAME alone asks that there is one.
+package terms
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,8 +17,11 @@ import (
 // operators of quick terms, the longer ones first where one begins another.
 var operators = []string{"!=", "<=", ">=", "=~", "=", "<", ">"}
 
-// quick makes an XPath expression of quick terms.
-func quick(terms []string) (string, error) {
+// XPath makes an expression that index.XPath takes. Its error names the term that is wrong.
+func XPath(terms []string) (string, error) {
+	if len(terms) == 0 {
+		return "", errors.New("no terms")
+	}
 	var tests []string
 	for _, t := range terms {
 		x, err := term(t)

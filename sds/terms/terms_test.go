@@ -1,4 +1,4 @@
-package main
+package terms
 
 import "testing"
 
@@ -12,7 +12,7 @@ func TestTermsAsXPath(t *testing.T) {
 		"kind!=a|b":        "/*[not((@kind[normalize-space(.) = 'a'] or @kind[normalize-space(.) = 'b'] or kind[normalize-space(.) = 'a'] or kind[normalize-space(.) = 'b']))]",
 		"summary=x=y":      "/*[(@summary[normalize-space(.) = 'x=y'] or summary[normalize-space(.) = 'x=y'])]",
 	} {
-		if got, err := quick([]string{term}); got != want || err != nil {
+		if got, err := XPath([]string{term}); got != want || err != nil {
 			t.Errorf("%s: %s, %v", term, got, err)
 		}
 	}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"ninja/ca"
+	"ninja/capability"
+	"ninja/internal/world"
+	"ninja/sds"
+	"ninja/sds/tree"
+)
+
+// parentConfig is where an SDS server joins a hierarchy.
+type parentConfig struct {
+	Hierarchy string   `yaml:"hierarchy"`
+	Addresses []string `yaml:"addresses"`
+}
+
+// childrenConfig is who may join a hierarchy below the server.
+type childrenConfig struct {
+	Hierarchy string `yaml:"hierarchy"`
+	// Allow are identities of SDS servers, or names of domains for all of theirs; empty is the server's own domain.
+	Allow []string `yaml:"allow"`
+}
+
+// checkHierarchies says what is wrong with the parents and children of the role.
+func (r *sdsRole) checkHierarchies() error {
+	names := make(map[string]bool)
+	for _, p := range r.Parents {
+		if err := tree.CheckName(p.Hierarchy); err != nil {
+			return fmt.Errorf("roles.sds.parents: %w", err)
+		}
+		if names[p.Hierarchy] || len(p.Addresses) == 0 {
+			return fmt.Errorf("roles.sds.parents: the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
+		}
+		names[p.Hierarchy] = true
+		for _, a := range p.Addresses {
+			if _, _, err := net.SplitHostPort(a); err != nil {
+				return fmt.Errorf("roles.sds.parents: address %q: want HOST:PORT", a)
+			}
+		}
+	}
+	for _, c := range r.Children {
+		if err := tree.CheckName(c.Hierarchy); err != nil {
+			return fmt.Errorf("roles.sds.children: %w", err)
+		}
+	}
+	return nil
+}
+
+// accepts says who may join below the server: as configured, or, in hierarchies that are not named, the servers of its
+// own domain.
+func (r *sdsRole) accepts(self ca.ID) func(string, ca.Peer) error {
+	return func(hierarchy string, peer ca.Peer) error {
+		allow := []string{self.Domain()}
+		for _, c := range r.Children {
+			if c.Hierarchy == hierarchy && len(c.Allow) > 0 {
+				allow = c.Allow
+			}
+		}
+		if slices.Contains(allow, peer.ID.Domain()) || slices.Contains(allow, string(peer.ID)) {
+			return nil
+		}
+		return fmt.Errorf("it is not among those whom roles.sds.children allows")
+	}
+}
+
+// joinHierarchies makes the SDS server a part of its hierarchies.
+func (n *node) joinHierarchies(role sdsRole, server *sds.Server, manager string) error {
+	var secret atomic.Pointer[[]byte]
+	cfg := tree.Config{
+		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log,
+		Secret: func() []byte {
+			if s := secret.Load(); s != nil {
+				return *s
+			}
+			return nil
+		},
+	}
+	for _, p := range role.Parents {
+		cfg.Parents = append(cfg.Parents, tree.Parent{Hierarchy: p.Hierarchy, Addresses: p.Addresses})
+	}
+	t, err := tree.New(cfg)
+	if err != nil {
+		return err
+	}
+	t.Register(n.server)
+	n.d.keep(n.log, "hierarchies", t.Run)
+	n.d.keep(n.log, "routing secret", func(ctx context.Context) error {
+		wait := time.Second
+		for {
+			s, err := capability.FetchRoutingSecret(ctx, n.d.world, n.id, manager)
+			if err == nil {
+				secret.Store(&s)
+				return nil
+			}
+			n.log.Debug("hidden services are found at their own server alone until the capability manager answers", "error", err)
+			if err := world.Sleep(ctx, n.d.world.Jitter(wait)); err != nil {
+				return nil
+			}
+			wait = min(2*wait, time.Minute)
+		}
+	})
+	return nil
+}

@@ -1,0 +1,391 @@
+// Package sim runs hierarchies of many SDS servers in one process and without sockets, on the product's own cores: what
+// travels are the messages of package summary, where questions go is what package route decides. One seed makes the
+// whole run, so that a run that fails can be had again.
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"time"
+
+	"ninja/ca"
+	"ninja/sds/summary"
+)
+
+// Config is what is simulated. Zero values are replaced by those of Small.
+type Config struct {
+	Servers  int    // in all
+	Services int    // at each
+	Fanout   int    // children of a server
+	Queries  int    // in all, spread over the periods
+	Periods  int    // after warming up
+	Seed     uint64 // of everything
+	// Churn is the share of services that change in a period; Cut the share of links that are down in one.
+	Churn, Cut float64
+	// Delay is the share of messages that arrive a period late.
+	Delay float64
+	// Paper also counts what the paper's rule would forward: tags and pairs of tags, in filters as large as they like.
+	Paper bool
+}
+
+// Small is a run of a second.
+func Small(seed uint64) Config {
+	return Config{Servers: 40, Services: 60, Fanout: 6, Queries: 600, Periods: 6, Seed: seed, Churn: 0.01, Cut: 0.03, Delay: 0.2, Paper: true}
+}
+
+// Count is what was counted of forwards.
+type Count struct {
+	Down, DownUseless int // to children
+	Up, UpUseless     int // to parents
+}
+
+// Result is what a run measured.
+type Result struct {
+	Config
+	Asked, Matches int
+	Missed         int    // services that were there, could be reached, and were not found
+	First          string // what was missed first
+	Unnamed        int    // services behind a link that is down, which no outcome names
+	Count                 // with the product's summaries
+	Pairs          Count  // with the paper's rule
+	Bytes          []int  // sent upward in all periods by the servers of each level, the root's children first
+	Links          []int  // links at each level
+	Whole          []int  // bytes that the summaries of one link have as a whole, on average by level
+	Terms          []int  // in them
+	PairTerms      []int  // that the paper's rule would tell
+	Behind         []int  // services behind one link of the level, on average
+	Stalest        int    // periods that the root was behind a server, the most and on average, links that are down included
+	Stale          float64
+	Triples        bool // they were asked for
+}
+
+// node is a server.
+type node struct {
+	at       int
+	id       ca.ID
+	level    int // of the root: 0
+	parent   *node
+	children []*node
+	services []service
+
+	own      summary.Counting // what it tells of: its services and its children's sets
+	plan     summary.Plan     // by which it tells
+	sequence uint64
+	whole    bool // its parent lacks what it told, and wants all
+	tables   map[*node]*summary.Table
+	ledgers  map[*node]*summary.Ledger
+	queue    []*mail // to the parent, on the way
+	cut      bool    // the link to the parent is down
+	// horizon is up to which period the server knows of the changes at each server below it.
+	horizon map[int]int
+}
+
+// mail is a message on the way.
+type mail struct {
+	bytes   []byte
+	due     int         // period
+	horizon map[int]int // of the sender when it was made
+}
+
+// run is one simulation.
+type run struct {
+	Config
+	*world
+	Result
+	nodes   []*node // the root first, parents before children
+	period  int
+	demand  summary.Demand
+	planner summary.Planner
+	index   map[posting][]place
+	fault   error
+}
+
+// posting is a value of a field; place is where a service is.
+type posting struct {
+	field byte
+	value uint64
+}
+
+type place struct{ node, slot int32 }
+
+// settled is how many periods a change may take to be known everywhere: one a level, and one for messages that are late.
+func (r *run) settled() int { return 2*r.depth() + 1 }
+
+func (r *run) depth() int { return r.nodes[len(r.nodes)-1].level }
+
+// Run simulates.
+func Run(cfg Config) (Result, error) {
+	small := Small(cfg.Seed)
+	cfg.Servers, cfg.Services, cfg.Fanout = cmp.Or(cfg.Servers, small.Servers), cmp.Or(cfg.Services, small.Services), cmp.Or(cfg.Fanout, small.Fanout)
+	cfg.Queries, cfg.Periods = cmp.Or(cfg.Queries, small.Queries), cmp.Or(cfg.Periods, small.Periods)
+	r := &run{Config: cfg, world: newWorld(cfg.Seed), Result: Result{Config: cfg}}
+	r.build()
+	r.warm()
+	for range cfg.Periods {
+		r.step()
+		r.ask(cfg.Queries / cfg.Periods)
+		if r.fault != nil {
+			return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, r.fault)
+		}
+	}
+	r.measure()
+	return r.Result, nil
+}
+
+// build makes the tree, breadth first.
+func (r *run) build() {
+	for i := range r.Servers {
+		n := &node{at: i, id: ca.ID(fmt.Sprintf("spiffe://sim/sds/s%d", i)), tables: map[*node]*summary.Table{}, ledgers: map[*node]*summary.Ledger{}, whole: true, horizon: map[int]int{}}
+		if i > 0 {
+			n.parent = r.nodes[(i-1)/r.Fanout]
+			n.level = n.parent.level + 1
+			n.parent.children = append(n.parent.children, n)
+			n.parent.ledgers[n] = new(summary.Ledger)
+			n.parent.tables[n] = new(summary.Table)
+		}
+		for range r.Services {
+			n.services = append(n.services, r.service(-1000))
+		}
+		r.nodes = append(r.nodes, n)
+	}
+	levels := r.depth()
+	r.Bytes, r.Links = make([]int, levels), make([]int, levels)
+	r.Whole, r.Terms, r.PairTerms, r.Behind = make([]int, levels), make([]int, levels), make([]int, levels), make([]int, levels)
+	for _, n := range r.nodes[1:] {
+		r.Links[n.level-1]++
+		for i := range n.services {
+			n.tell(&n.services[i], true)
+		}
+	}
+	r.reindex()
+}
+
+// tell adds a service to what the server tells of, or takes it away. The root tells nobody.
+func (n *node) tell(s *service, come bool) {
+	if n.parent == nil {
+		return
+	}
+	f := n.own.Add
+	if !come {
+		f = n.own.Remove
+	}
+	n.plan.Terms(s.facts(n.at), f)
+}
+
+// warm lets the summaries reach the root, the demand be heard and the plan follow, with no churn and no faults.
+func (r *run) warm() {
+	quiet := r.Config
+	r.Churn, r.Cut, r.Delay = 0, 0, 0
+	for range 2 {
+		for range r.settled() {
+			r.step()
+		}
+		r.ask(max(200, min(2000, r.Queries/10)))
+		r.replan()
+	}
+	for range r.settled() + r.depth() {
+		r.step()
+	}
+	r.Config = quiet
+	for i := range r.Bytes {
+		r.Bytes[i] = 0
+	}
+	r.Asked, r.Matches, r.Missed, r.Unnamed, r.Count, r.Pairs = 0, 0, 0, 0, Count{}, Count{}
+	r.Stalest, r.Stale = 0, 0
+}
+
+// replan has the root plan from what was asked, and all follow: a plan goes down with the heartbeats, far sooner than
+// sets come up, so that it is taken to be known at once.
+func (r *run) replan() {
+	useless := float64(r.DownUseless) / float64(max(1, r.Down))
+	plan, changed := r.planner.Next(&r.demand, useless)
+	r.Triples = len(plan.Triples) > 0
+	if !changed {
+		return
+	}
+	for _, n := range r.nodes[1:] {
+		for i := range n.services {
+			n.tell(&n.services[i], false)
+		}
+		n.plan = plan
+		for i := range n.services {
+			n.tell(&n.services[i], true)
+		}
+	}
+}
+
+// step is one period: services change, links fail and heal, every server tells its parent what has changed.
+func (r *run) step() {
+	r.period++
+	for _, n := range r.nodes {
+		for range r.churned(n) {
+			i := r.IntN(len(n.services))
+			old := n.services[i]
+			n.services[i] = r.service(r.period)
+			n.tell(&old, false)
+			n.tell(&n.services[i], true)
+		}
+	}
+	if r.Churn > 0 {
+		r.reindex()
+	}
+	for _, n := range r.nodes[1:] {
+		n.cut = r.Float64() < r.Cut
+	}
+	for i := len(r.nodes) - 1; i > 0; i-- { // children before parents within a level; a level a period otherwise
+		r.deliver(r.nodes[i])
+	}
+	for i := 1; i < len(r.nodes); i++ {
+		r.send(r.nodes[i])
+	}
+	for _, n := range r.nodes {
+		for c, l := range n.ledgers {
+			l.Period(n.tables[c], 0, time.Second)
+		}
+	}
+	behind := 0
+	for _, n := range r.nodes[1:] {
+		late := r.period - r.nodes[0].horizon[n.at]
+		r.Stalest, behind = max(r.Stalest, late), behind+late
+	}
+	r.Stale += float64(behind) / float64(len(r.nodes)-1) / float64(r.Periods)
+}
+
+// churned is how many services of a server change in this period.
+func (r *run) churned(n *node) int {
+	want := r.Churn * float64(len(n.services))
+	k := int(want)
+	if r.Float64() < want-float64(k) {
+		k++
+	}
+	return k
+}
+
+// send puts what has changed on the way to the parent.
+func (r *run) send(n *node) {
+	if n.cut {
+		n.whole, n.queue = true, nil // what was on the way is lost with the link
+		return
+	}
+	m := &summary.Message{Services: uint64(n.behind()), Plan: n.common()}
+	n.sequence++
+	m.Sequence, m.Change, m.Check, m.Terms = n.sequence, !n.whole, n.own.Check(), n.own.Len()
+	if n.whole {
+		m.Added = n.own.Set()
+	} else {
+		m.Added, m.Removed = n.own.Delta()
+	}
+	n.whole = false
+	late := 0
+	if r.Float64() < r.Delay {
+		late = 1
+	}
+	due := r.period + 1 + late
+	if k := len(n.queue); k > 0 {
+		due = max(due, n.queue[k-1].due) // a stream keeps its order
+	}
+	n.horizon[n.at] = r.period
+	n.queue = append(n.queue, &mail{m.Encode(), due, maps.Clone(n.horizon)})
+	r.Bytes[n.level-1] += len(n.queue[len(n.queue)-1].bytes)
+}
+
+// deliver hands the parent what is due, which passes it on in what it tells itself.
+func (r *run) deliver(n *node) {
+	for len(n.queue) > 0 && n.queue[0].due <= r.period && !n.cut {
+		letter := n.queue[0]
+		n.queue = n.queue[1:]
+		m, err := summary.Decode(letter.bytes)
+		if err != nil {
+			r.fault = fmt.Errorf("a message of %s: %w", n.id, err)
+			return
+		}
+		p := n.parent
+		old := p.tables[n]
+		next, err := old.Apply(m)
+		if err != nil {
+			r.fault = fmt.Errorf("a message of %s: %w", n.id, err)
+			return
+		}
+		p.tables[n] = next
+		if p.parent != nil {
+			added, removed := m.Added, m.Removed
+			if !m.Change {
+				added, removed = summary.Differences(old.Set(), m.Added)
+			}
+			for _, t := range added {
+				p.own.Add(t)
+			}
+			for _, t := range removed {
+				p.own.Remove(t)
+			}
+		}
+		maps.Copy(p.horizon, letter.horizon)
+	}
+}
+
+// common is the plan that all of what the server tells was told by.
+func (n *node) common() summary.Plan {
+	plan := n.plan
+	for _, t := range n.tables {
+		if t.Known() {
+			plan = plan.Common(t.Plan())
+		}
+	}
+	return plan
+}
+
+// behind is how many services the server and those below it have.
+func (n *node) behind() int {
+	k := len(n.services)
+	for _, t := range n.tables {
+		k += int(t.Services())
+	}
+	return k
+}
+
+// measure looks at the summaries of the links as they are at the end.
+func (r *run) measure() {
+	for _, n := range r.nodes[1:] {
+		t := n.parent.tables[n]
+		l := n.level - 1
+		r.Whole[l] += len((&summary.Message{Plan: t.Plan(), Terms: t.Terms(), Added: t.Set()}).Encode())
+		r.Terms[l] += t.Terms()
+		r.Behind[l] += int(t.Services())
+	}
+	for l, links := range r.Links {
+		r.Whole[l], r.Terms[l], r.Behind[l] = r.Whole[l]/links, r.Terms[l]/links, r.Behind[l]/links
+	}
+	if r.Paper {
+		r.measurePairs()
+	}
+}
+
+// measurePairs counts what the paper's rule would tell behind one link of each level.
+func (r *run) measurePairs() {
+	pairs := r.planner.Plan()
+	pairs.Triples = nil
+	for l := range r.Links {
+		for _, n := range r.nodes {
+			if n.level != l+1 {
+				continue
+			}
+			terms := make(map[summary.Term]bool)
+			n.each(func(m *node) {
+				for i := range m.services {
+					pairs.Terms(m.services[i].facts(m.at), func(t summary.Term) { terms[t] = true })
+				}
+			})
+			r.PairTerms[l] = len(terms)
+			break // one is like another
+		}
+	}
+}
+
+// each calls f with a server and all below it.
+func (n *node) each(f func(*node)) {
+	f(n)
+	for _, c := range n.children {
+		c.each(f)
+	}
+}

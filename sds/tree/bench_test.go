@@ -1,0 +1,202 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"ninja/ca"
+	"ninja/sds"
+	"ninja/sds/announce"
+	"ninja/sds/check"
+	"ninja/sds/index"
+	"ninja/sds/route"
+	"ninja/sds/summary"
+	"ninja/sds/tree/treepb"
+)
+
+// BenchmarkRoutedQuery is a query that is answered two levels below the server that is asked, against the sum of its
+// three hops with nothing in them: mutual TLS streams that echo. first makes the client anew each time, and so also
+// shakes hands and presents nothing twice; session asks on a stream that stands.
+func BenchmarkRoutedQuery(b *testing.B) {
+	w := newWood(b)
+	owner := w.identity(ca.KindBase, "b")
+	root, mid, leaf := w.grow("root"), w.grow("mid", "h=root"), w.grow("leaf", "h=mid")
+	for i := range 1000 {
+		w.acls.set(string(owner.ID())+"#s"+strconv.Itoa(i), everyone)
+		d := fmt.Sprintf(`<service kind="kind%d" floor="%d"><summary>the %dth of the services of this server, which says some more of itself</summary></service>`, i, i%7, i)
+		if err := leaf.server.Put(announce.Sign(owner, "s"+strconv.Itoa(i), 1, []byte(d))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	mid.knows("leaf", 1000)
+	root.knows("mid", 1000)
+	user := w.identity(ca.KindUser, "ann")
+	hop := newEcho(b, w)
+	one := func(b *testing.B, c *Client) {
+		a, err := c.Ask(context.Background(), kindIs("kind500"), Options{Scope: route.All})
+		if err != nil || len(a.Found) != 1 {
+			b.Fatal(err, a)
+		}
+	}
+	b.Run("session", func(b *testing.B) {
+		c := root.client(user)
+		one(b, c)
+		empty := hop.roundTrip(b)
+		b.ResetTimer()
+		for b.Loop() {
+			one(b, c)
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/(3*float64(empty)), "x-empty-hops")
+	})
+	b.Run("first", func(b *testing.B) {
+		empty, shake := hop.roundTrip(b), hop.handshake(b)
+		b.ResetTimer()
+		for b.Loop() {
+			c := root.client(user)
+			one(b, c)
+			c.Close()
+		}
+		b.ReportMetric(float64(b.Elapsed())/float64(b.N)/(3*float64(empty)+float64(shake)), "x-empty-hops")
+	})
+}
+
+// echo answers frames with themselves, over the same transport and credentials as links.
+type echo struct {
+	treepb.UnimplementedTreeServer
+	address string
+	id      *ca.Identity
+}
+
+func (echo) Session(s treepb.Tree_SessionServer) error {
+	for {
+		f, err := s.Recv()
+		if err != nil {
+			return nil
+		}
+		if err := s.Send(f); err != nil {
+			return err
+		}
+	}
+}
+
+func newEcho(b *testing.B, w *wood) *echo {
+	e := &echo{id: w.identity(ca.KindSDS, "echo")}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	e.address = l.Addr().String()
+	g := grpc.NewServer(append(sds.ServerOptions(), grpc.Creds(ca.ServerCredentials(e.id, nil)))...)
+	treepb.RegisterTreeServer(g, e)
+	go func() { _ = g.Serve(l) }()
+	b.Cleanup(g.Stop)
+	return e
+}
+
+func (e *echo) open(b *testing.B) (treepb.Tree_SessionClient, func()) {
+	conn, err := grpc.NewClient("passthrough:///"+e.address, grpc.WithTransportCredentials(ca.ClientCredentials(e.id, nil)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := treepb.NewTreeClient(conn).Session(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s, func() { conn.Close() }
+}
+
+func (e *echo) ping(b *testing.B, s treepb.Tree_SessionClient) {
+	if err := s.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Cancel{Cancel: 1}}); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := s.Recv(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// roundTrip is the best mean of some rounds of an empty hop.
+func (e *echo) roundTrip(b *testing.B) time.Duration {
+	s, end := e.open(b)
+	defer end()
+	best := time.Hour
+	for range 5 {
+		begun := time.Now()
+		for range 1000 {
+			e.ping(b, s)
+		}
+		best = min(best, time.Since(begun)/1000)
+	}
+	return best
+}
+
+// handshake is the best mean of connecting and one round.
+func (e *echo) handshake(b *testing.B) time.Duration {
+	best := time.Hour
+	for range 3 {
+		begun := time.Now()
+		for range 20 {
+			s, end := e.open(b)
+			e.ping(b, s)
+			end()
+		}
+		best = min(best, time.Since(begun)/20)
+	}
+	return best
+}
+
+// BenchmarkSummaryUpdate is what a change of one of many services costs: its terms told by the server, and taken by the
+// parent. The floor is the hashing of the terms alone.
+func BenchmarkSummaryUpdate(b *testing.B) {
+	for _, services := range []int{1000, 100_000} {
+		b.Run(strconv.Itoa(services), func(b *testing.B) {
+			plan := summary.Plan{Epoch: 1, Pairs: []summary.Key{}}
+			var c summary.Counting
+			facts := make([]summary.Facts, services+1000)
+			for i := range facts {
+				d, err := check.Parse([]byte(fmt.Sprintf(`<service kind="kind%d" floor="%d" room="%d"><speed>%d</speed></service>`, i%40, i%20, i, i%1000)))
+				if err != nil {
+					b.Fatal(err)
+				}
+				facts[i] = summary.Describe("spiffe://test/base/b", index.Pack(d))
+				if i < services {
+					plan.Terms(facts[i], c.Add)
+				}
+			}
+			n, sum := c.Len(), c.Check()
+			table, err := new(summary.Table).Apply(&summary.Message{Sequence: 1, Terms: n, Check: sum, Added: c.Set()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			begun := time.Now()
+			for range 10_000 {
+				plan.Terms(facts[0], func(summary.Term) {})
+			}
+			floor := float64(time.Since(begun)) / 10_000
+			b.ResetTimer()
+			i := 0
+			for b.Loop() {
+				plan.Terms(facts[i%services], c.Remove)
+				plan.Terms(facts[services+i%1000], c.Add)
+				m := &summary.Message{Sequence: table.Sequence() + 1, Change: true, Check: c.Check(), Terms: c.Len()}
+				m.Added, m.Removed = c.Delta()
+				got, err := summary.Decode(m.Encode())
+				if err == nil {
+					table, err = table.Apply(got)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				plan.Terms(facts[i%services], c.Add)
+				plan.Terms(facts[services+i%1000], c.Remove)
+				i++
+			}
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/floor, "x-terms")
+		})
+	}
+}

@@ -1,0 +1,112 @@
+package tree
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"ninja/capability"
+	"ninja/sds"
+	"ninja/sds/summary"
+)
+
+// content is what a server tells its parent in one hierarchy: its own services and all that its children told. It
+// belongs to the hierarchy's goroutine.
+type content struct {
+	terms     summary.Counting
+	plan      summary.Plan
+	docs      map[string]sds.PublicDoc
+	tokens    []summary.Term
+	replanned bool // the plan has changed since it was told last
+}
+
+func (c *content) init() { c.docs = make(map[string]sds.PublicDoc) }
+
+// put takes a document in, or a nil one out.
+func (c *content) put(id string, d *sds.PublicDoc) {
+	if old, ok := c.docs[id]; ok {
+		c.plan.Terms(summary.Describe(string(old.By), old.Tree), c.terms.Remove)
+		delete(c.docs, id)
+	}
+	if d != nil {
+		c.plan.Terms(summary.Describe(string(d.By), d.Tree), c.terms.Add)
+		c.docs[id] = *d
+	}
+}
+
+// replace makes these all the documents.
+func (c *content) replace(all []sds.PublicDoc) {
+	keep := make(map[string]bool, len(all))
+	for i := range all {
+		keep[all[i].ID] = true
+		if old, ok := c.docs[all[i].ID]; !ok || old.Tree != all[i].Tree {
+			c.put(all[i].ID, &all[i])
+		}
+	}
+	for id := range c.docs {
+		if !keep[id] {
+			c.put(id, nil)
+		}
+	}
+}
+
+// follow takes another plan.
+func (c *content) follow(p summary.Plan) {
+	for _, d := range c.docs {
+		f := summary.Describe(string(d.By), d.Tree)
+		c.plan.Terms(f, c.terms.Remove)
+		p.Terms(f, c.terms.Add)
+	}
+	c.plan, c.replanned = p, true
+}
+
+// followContent keeps the content up with what the server has.
+func (h *hierarchy) followContent(ctx context.Context) {
+	wait := backoffLeast
+	for ctx.Err() == nil {
+		err := h.cfg.Local.FollowPublic(ctx, func(all []sds.PublicDoc) {
+			h.do(ctx, func() { h.content.replace(all) })
+		}, func(before, after *sds.PublicDoc) {
+			id := ""
+			if after != nil {
+				id = after.ID
+			} else {
+				id = before.ID
+			}
+			h.do(ctx, func() { h.content.put(id, after) })
+		})
+		if ctx.Err() == nil {
+			h.cfg.Log.Debug("following what the server has", "hierarchy", h.name, "error", err)
+		}
+		if h.backoff(ctx, &wait) != nil {
+			return
+		}
+	}
+}
+
+// retoken tells one token for each grant that opens something hidden here.
+func (h *hierarchy) retoken(now time.Time) {
+	fresh := tokensOf(h.cfg.Secret(), h.cfg.Local.HiddenGrants(), now)
+	added, removed := summary.Differences(h.content.tokens, fresh)
+	for _, t := range added {
+		h.content.terms.Add(t)
+	}
+	for _, t := range removed {
+		h.content.terms.Remove(t)
+	}
+	h.content.tokens = fresh
+}
+
+// tokensOf are the tokens of the grants, in order; none without a secret.
+func tokensOf(secret []byte, grants []capability.Who, now time.Time) (out []summary.Term) {
+	if len(secret) == 0 {
+		return nil
+	}
+	for _, g := range grants {
+		if g != capability.Everyone {
+			out = append(out, summary.Token(secret, string(g), now))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
