@@ -63,7 +63,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; done
 
-prove: checkers build ## the full counts, one line a promise (AREA="demo speech restart access announce hidden connectors operators interop plan")
+prove: checkers build ## the full counts, one line a promise (AREA="access plan"; AREA=help lists the areas)
 	@bash prove/run $(AREA)
 
 generate: checkers ## write the generated code again

@@ -218,20 +218,19 @@ func (s *Server) Queries() int64 { return s.store.stats.queries.Load() }
 // another server to take over. Of those of one owner all are told or none, as choose says.
 func (s *Server) Bodies(choose func(owner ca.ID, services int) bool) (out []announce.Body) {
 	_ = s.store.do(func() {
-		now := time.Now()
+		now := time.Since(s.store.began)
 		chosen := make(map[ca.ID]bool)
 		for owner, n := range s.store.owned {
 			chosen[owner] = choose(owner, n.services)
 		}
 		for _, e := range s.store.services {
-			owner := e.owner()
-			if !chosen[owner] {
+			if !chosen[e.owner()] {
 				continue
 			}
 			live := e.live.Load()
 			out = append(out, announce.Body{
-				Owner: owner, Name: e.name(), Version: e.version, Description: []byte(e.Tree.Source()), Signature: []byte(e.signature),
-				Chain: certificates(live.chain), Numbers: live.numbers, Lifetime: max(minLifetime, e.expires-now.Sub(s.store.began)),
+				Owner: e.owner(), Name: e.name(), Version: e.version, Description: []byte(e.Tree.Source()), Signature: []byte(e.signature),
+				Chain: certificates(live.chain), Numbers: live.numbers, Lifetime: max(minLifetime, e.expires-now),
 			})
 		}
 	})

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sync"
 
 	"ninja/operators"
 )
@@ -35,9 +36,15 @@ func newAutomaton(c *Catalogue) *automaton {
 	return &automaton{c: c, byKey: make(map[string]int32), next: make(map[uint64]int32)}
 }
 
+// pool keeps automata between searches.
+type pool struct {
+	mu   sync.Mutex
+	free []*automaton // under mu
+}
+
 // borrow takes an automaton for one search.
 func (c *Catalogue) borrow() *automaton {
-	t := c.tables
+	t := c.tables.pool
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.free) - 1; n >= 0 {
@@ -51,7 +58,7 @@ func (c *Catalogue) borrow() *automaton {
 
 // give takes one back; its numbers are of no meaning beyond one search.
 func (c *Catalogue) give(a *automaton) {
-	t := c.tables
+	t := c.tables.pool
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if a.release(0); len(a.spare) > maxSpare {
@@ -83,7 +90,7 @@ func (a *automaton) cells(n int) ([]absCell, uint64) {
 func (a *automaton) release(kept int) { a.taken = kept }
 
 // forget drops all automata that are kept.
-func (t *tables) forget() {
+func (t *pool) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.free = nil
@@ -136,7 +143,9 @@ func (a *automaton) then(from int32, sig int32) int32 {
 		if err == nil {
 			id = a.intern(o)
 		}
-		a.next[key] = id
+		if a.c.common == 0 || int(sig) < a.c.common {
+			a.next[key] = id
+		}
 	}
 	return id
 }

@@ -142,6 +142,7 @@ type Catalogue struct {
 	// What attach made: for whom it was, and of what.
 	outer        *Catalogue
 	source, sink *Endpoint
+	common       int // signatures that those have in common who share automata; zero is all
 }
 
 // zone is a set of nodes that hops cannot tell apart: one region, one set of transports.

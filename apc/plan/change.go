@@ -27,6 +27,8 @@ func (c *Catalogue) With(ch Change) (*Catalogue, error) {
 	switch {
 	case c.numbersOnly(ch):
 		next, err = c.renumber(ch.Nodes)
+	case c.amendable(ch):
+		next, err = c.amend(ch)
 	default:
 		next, err = NewCatalogue(c.merge(ch))
 	}

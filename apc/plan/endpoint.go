@@ -92,10 +92,14 @@ func (c *Catalogue) attach(r *Request) (*Catalogue, error) {
 	if len(ch.Nodes) == 2 && ch.Nodes[0].ID == ch.Nodes[1].ID {
 		return nil, fmt.Errorf("both endpoints are called %s: they want two names", r.Source.Name)
 	}
-	next, err := NewCatalogue(c.merge(ch))
+	next, err := c.amend(ch)
 	if err != nil {
 		return nil, err
 	}
+	if t := next.tables; len(t.shapes) == len(c.tables.shapes) && len(t.abouts) == len(c.tables.abouts) {
+		t.pool, next.common = c.tables.pool, len(c.sigs)
+	}
+	next.now = c.now.with(next)
 	next.version, next.outer, next.source, next.sink = c.version, c, r.Source, r.Sink
 	return next, nil
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -108,7 +109,7 @@ func (a *absSig) admits(about int32) bool {
 func (p *problem) meeting(shape int32) []int32 {
 	if p.metBy == nil {
 		p.metBy = make(map[int32][]int32)
-		for op := range p.meets {
+		for _, op := range slices.Sorted(maps.Keys(p.meets)) {
 			for _, in := range p.t.abs[p.c.sig[op]].ins {
 				p.metBy[in] = append(p.metBy[in], op)
 			}

@@ -91,24 +91,29 @@ func (c *Catalogue) zoneOf(n *Node) int32 {
 	return int32(i)
 }
 
+// defaults are the latencies between and within regions of which nothing is known, in seconds.
+func (p *Parts) defaults() (far, near float64) {
+	if far = p.Far.Seconds(); far == 0 {
+		far = 0.020
+	}
+	if near = p.Near.Seconds(); near == 0 {
+		near = 0.001
+	}
+	return far, near
+}
+
 // closeLinks makes the matrices of latency and price between regions, closed under shortest paths each by itself: an
 // overlay may relay, and the bounds of the search lean on the triangle inequality.
 func (c *Catalogue) closeLinks(links []Link) {
-	far, near := c.parts.Far, c.parts.Near
-	if far == 0 {
-		far = 20 * time.Millisecond
-	}
-	if near == 0 {
-		near = time.Millisecond
-	}
+	far, near := c.parts.defaults()
 	n := len(c.regions)
 	c.linkLat, c.linkPrice = make([][]float64, n), make([][]float64, n)
 	for i := range n {
 		c.linkLat[i], c.linkPrice[i] = make([]float64, n), make([]float64, n)
 		for j := range n {
-			c.linkLat[i][j] = far.Seconds()
+			c.linkLat[i][j] = far
 			if i == j {
-				c.linkLat[i][j] = near.Seconds()
+				c.linkLat[i][j] = near
 			}
 		}
 	}

@@ -116,7 +116,8 @@ type proxyRole struct {
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
 	Without []string `yaml:"without"`
-	// External lists what paths may send to and hear from outside the system through this proxy: NETWORK or NETWORK:PORTS.
+	// External lists what paths may send to and hear from outside the system through this proxy, and how they answer a
+	// challenge: as external.ParseRule reads them.
 	External    []string `yaml:"external"`
 	ACL         []string `yaml:"acl"`
 	guestConfig `yaml:",inline"`
@@ -398,14 +399,14 @@ func (c *config) check() error {
 			}
 		}
 	}
-	if c.Roles.Proxy != nil {
-		if _, err := c.Roles.Proxy.outside(); err != nil {
-			return fmt.Errorf("roles.proxy.external: %w", err)
-		}
-	}
 	if c.Roles.SDS != nil {
 		if err := c.Roles.SDS.checkHierarchies(); err != nil {
 			return err
+		}
+	}
+	if c.Roles.Proxy != nil {
+		if _, err := c.Roles.Proxy.outside(); err != nil {
+			return fmt.Errorf("roles.proxy.external: %w", err)
 		}
 	}
 	return c.checkFiles()

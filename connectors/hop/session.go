@@ -70,7 +70,7 @@ type Session struct {
 	expiry *time.Timer
 	// unwatch stops waiting for the peer's ban.
 	unwatch func()
-	loops  sync.WaitGroup
+	loops   sync.WaitGroup
 
 	done     chan struct{} // closed when the session has ended, after cause is set
 	failOnce sync.Once

@@ -184,19 +184,19 @@ func running(t *testing.T, what string) (n int) {
 
 // A node that is killed leaves no programs behind. The node is this test in a process of its own.
 func TestProgramsEndWithTheirNode(t *testing.T) {
-	const marker = "sleep 31415"
-	if os.Getenv("NINJA_TEST_NODE") != "" {
-		r := newRig(t, Config{Programs: map[string]Program{"deaf": shell("exec "+marker, Lines)}, Timeout: time.Minute})
+	if seconds := os.Getenv("NINJA_TEST_NODE"); seconds != "" {
+		r := newRig(t, Config{Programs: map[string]Program{"deaf": shell("exec sleep "+seconds, Lines)}, Timeout: time.Minute})
 		r.run(t, ProgramKey, key("deaf"), "a")
 		return
 	}
+	seconds := fmt.Sprint(100_000 + rand.IntN(1_000_000)) // tells the program from those of other runs
 	node := exec.Command(os.Args[0], "-test.run", "^TestProgramsEndWithTheirNode$")
-	node.Env = append(os.Environ(), "NINJA_TEST_NODE=1")
+	node.Env = append(os.Environ(), "NINJA_TEST_NODE="+seconds)
 	if err := node.Start(); err != nil {
 		t.Fatal(err)
 	}
 	until := func(n int) bool {
-		for end := time.Now().Add(20 * time.Second); running(t, "sleep\x0031415") != n; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(20 * time.Second); running(t, "sleep\x00"+seconds) != n; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				return false
 			}
