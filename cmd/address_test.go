@@ -33,16 +33,35 @@ func TestPathToAnAddress(t *testing.T) {
 		token("proxy/p"), at, acl, token("unit/u"), said, acl))
 	request := fmt.Sprintf("phone:u ! rtp://127.0.0.1:%d/audio/L16;channels=1;rate=16000", at)
 	s.eventually("the path can be planned", func() bool { return s.tool("server/admin", "ninjactl", "path", "plan", request).code == 0 })
-	path := s.must("server/admin", "ninjactl", "path", "create", request)
+	watch := exec.Command(filepath.Join(bin, "ninjactl"), "path", "create", "--watch", request)
+	watch.Env = append(os.Environ(), "NINJA_HOME="+filepath.Join(s.dir, "server/admin"))
+	story := filepath.Join(s.dir, "watch.log")
+	log, err := os.Create(story)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	watch.Stdout, watch.Stderr = log, log
+	watch.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { watch.Process.Signal(os.Interrupt); watch.Wait() }()
 
 	heard := filepath.Join(s.dir, "heard.wav")
 	ours := ""
 	s.eventually("the path tells where its end is", func() bool {
-		_, after, ok := strings.Cut(s.must("server/admin", "ninjactl", "path", "show", strings.Fields(path)[1]), "receives-at")
-		if _, port, found := strings.Cut(after, "rtp://127.0.0.1:"); ok && found {
-			ours, _, _ = strings.Cut(port, " ")
+		b, err := os.ReadFile(story)
+		_, after, ok := strings.Cut(string(b), "rtp://127.0.0.1:")
+		for ok && err == nil {
+			port, rest, _ := strings.Cut(after, " ")
+			if strings.HasPrefix(rest, "audio/L16") {
+				ours = port
+				return true
+			}
+			_, after, ok = strings.Cut(after, "rtp://127.0.0.1:")
 		}
-		return ours != ""
+		return false
 	})
 	var control int
 	fmt.Sscan(ours, &control)
