@@ -104,6 +104,9 @@ func newPeer(cfg PeerConfig) (*Peer, error) {
 		return nil, err
 	}
 	s := engine(cfg.At, nil)
+	// ICE lite (RFC 8445, 2.5): this end only answers checks, so that no page can have it send any to addresses that the
+	// page names.
+	s.SetLite(true)
 	s.SetSCTPMaxMessageSize(MaxMessage)
 	api := pion.NewAPI(pion.WithMediaEngine(media), pion.WithInterceptorRegistry(reports), pion.WithSettingEngine(s))
 	conn, err := api.NewPeerConnection(pion.Configuration{})

@@ -2,6 +2,8 @@ package webrtc
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -92,6 +94,36 @@ func TestPeer(t *testing.T) {
 	case <-p.Done():
 	case <-ctx.Done():
 		t.Error("the other end has gone and nobody is told")
+	}
+}
+
+// A page that names addresses of others as its own has nothing sent there.
+func TestPeerIsNoCannon(t *testing.T) {
+	victim, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer victim.Close()
+	_, o := offer(t)
+	port := victim.LocalAddr().(*net.UDPAddr).Port
+	var named strings.Builder
+	for line := range strings.Lines(o) {
+		if !strings.HasPrefix(line, "a=candidate:") {
+			named.WriteString(line)
+			continue
+		}
+		for n := range 300 {
+			fmt.Fprintf(&named, "a=candidate:%d 1 udp 2130706431 127.0.0.1 %d typ host\r\n", n, port)
+		}
+	}
+	p, _, err := Answer(t.Context(), PeerConfig{World: world.Real(), At: netip.MustParseAddr("127.0.0.1")}, named.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	victim.SetReadDeadline(time.Now().Add(time.Second))
+	if n, _, err := victim.ReadFrom(make([]byte, 2000)); err == nil {
+		t.Errorf("%d bytes were sent to an address that did not ask", n)
 	}
 }
 
