@@ -60,8 +60,8 @@ type forest struct {
 	parent  map[string]string
 	address map[string]string
 	config  map[string]string
-	relay   *relay.Relay
-	fronts  map[string]string // where a server reaches its parent
+	relays  map[string]*relay.Relay // between a server and its parent
+	fronts  map[string]string       // where a server reaches its parent
 	clients map[string]*tree.Client
 }
 
@@ -109,7 +109,7 @@ func testThirteenServers(t *testing.T) {
 // part cuts m0 off the root, with all below it.
 func (f *forest) part(all string) {
 	inside, outside := f.lampsOf("m0", "l00", "l01", "l02"), f.lampsOf(slices.DeleteFunc(slices.Clone(f.names), func(n string) bool { return n == "m0" || strings.HasPrefix(n, "l0") })...)
-	heal := f.filter(f.fronts["m0"])
+	heal := f.filter("m0")
 	begun := time.Now()
 	f.within(8*treePeriod, "both sides name the other", func() string {
 		a, b := f.find("l01", "lamp"), f.find("l12", "lamp")
@@ -164,11 +164,8 @@ func (f *forest) killed(name, all string) {
 func plantForest(t *testing.T) *forest {
 	f := &forest{
 		system: newSystem(t), parent: map[string]string{}, address: map[string]string{}, config: map[string]string{},
-		fronts: map[string]string{}, clients: map[string]*tree.Client{},
+		fronts: map[string]string{}, relays: map[string]*relay.Relay{}, clients: map[string]*tree.Client{},
 	}
-	slow := relay.Faults{Link: world.Link{Delay: 3 * time.Millisecond, Jitter: 2 * time.Millisecond}}
-	f.relay = relay.New(relay.Config{There: slow, Back: slow})
-	t.Cleanup(func() { f.relay.Close() })
 	f.names = []string{"root"}
 	for i := range 3 {
 		m := fmt.Sprint("m", i)
@@ -195,7 +192,10 @@ func (f *forest) sprout(i int, name string) {
 	if name == "root" {
 		f.config[name] = "roles:\n  ca: {domain: test.ninja}\n  capability: {}\n" + sds
 	} else {
-		front, err := f.relay.Forward("tcp", f.address[f.parent[name]])
+		slow := relay.Faults{Link: world.Link{Delay: 3 * time.Millisecond, Jitter: 2 * time.Millisecond}}
+		f.relays[name] = relay.New(relay.Config{There: slow, Back: slow})
+		f.t.Cleanup(func() { f.relays[name].Close() })
+		front, err := f.relays[name].Forward("tcp", f.address[f.parent[name]])
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -323,14 +323,14 @@ func (f *forest) within(limit time.Duration, what string, complaint func() strin
 	}
 }
 
-// filter has a packet filter drop what goes through an address, or the relay where that is not allowed, and returns what
-// ends it.
-func (f *forest) filter(address string) (heal func()) {
+// filter has a packet filter drop what goes between a server and its parent, or the relay where that is not allowed, and
+// returns what ends it.
+func (f *forest) filter(name string) (heal func()) {
 	if os.Getenv(insideTree) == "" {
-		f.relay.Cut()
-		return f.relay.Heal
+		f.relays[name].Cut()
+		return f.relays[name].Heal
 	}
-	_, port, err := net.SplitHostPort(address)
+	_, port, err := net.SplitHostPort(f.fronts[name])
 	if err != nil {
 		f.t.Fatal(err)
 	}

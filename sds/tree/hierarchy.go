@@ -33,7 +33,8 @@ type hierarchy struct {
 	demand   summary.Demand // of the subtree
 	useless  float64        // the worst share below that was told
 	sequence uint64
-	whole    bool // the parent is to be sent all
+	whole    bool          // the parent is to be sent all
+	sent     summary.Check // of what it was sent last
 	wishes   chan *summary.Question
 }
 
@@ -296,7 +297,7 @@ func (h *hierarchy) sendSummary(s *stream) {
 	} else {
 		m.Added, m.Removed = h.content.terms.Delta()
 	}
-	h.whole, h.content.replanned = false, false
+	h.whole, h.content.replanned, h.sent = false, false, m.Check
 	b := m.Encode()
 	signature := h.cfg.Identity.Sign(summaryContext, signed(h.name, b))
 	for len(b) > 0 {

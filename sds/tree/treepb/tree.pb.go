@@ -291,8 +291,10 @@ func (x *Hello) GetSpawnedBy() string {
 // Welcome answers it, and follows whenever the line changes.
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"` // why the child may not join; then nothing follows
-	Line          []string               `protobuf:"bytes,2,rep,name=line,proto3" json:"line,omitempty"`       // the parent's ancestors in this hierarchy, the nearest first
+	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"`    // why the child may not join; then nothing follows
+	Line          []string               `protobuf:"bytes,2,rep,name=line,proto3" json:"line,omitempty"`          // the parent's ancestors in this hierarchy, the nearest first
+	Sequence      uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"` // of the child's last summary that the parent has, and
+	Check         uint64                 `protobuf:"fixed64,5,opt,name=check,proto3" json:"check,omitempty"`      // the checksum of its terms: if both are the child's own, changes are enough
 	PeriodMs      uint32                 `protobuf:"varint,3,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -340,6 +342,20 @@ func (x *Welcome) GetLine() []string {
 		return x.Line
 	}
 	return nil
+}
+
+func (x *Welcome) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Welcome) GetCheck() uint64 {
+	if x != nil {
+		return x.Check
+	}
+	return 0
 }
 
 func (x *Welcome) GetPeriodMs() uint32 {
@@ -1934,10 +1950,12 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\thierarchy\x18\x01 \x01(\tR\thierarchy\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
-	"spawned_by\x18\x03 \x01(\tR\tspawnedBy\"T\n" +
+	"spawned_by\x18\x03 \x01(\tR\tspawnedBy\"\x86\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\arefused\x18\x01 \x01(\tR\arefused\x12\x12\n" +
-	"\x04line\x18\x02 \x03(\tR\x04line\x12\x1b\n" +
+	"\x04line\x18\x02 \x03(\tR\x04line\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05check\x18\x05 \x01(\x06R\x05check\x12\x1b\n" +
 	"\tperiod_ms\x18\x03 \x01(\rR\bperiodMs\"L\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
