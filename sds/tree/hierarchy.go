@@ -87,7 +87,7 @@ func (a *account) barred() bool {
 // branch is the neighbour as it is routed by.
 func (nb *neighbour) branch(now time.Time) route.Branch {
 	age := now.Sub(time.Unix(0, nb.heard.Load()))
-	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Table: nb.table}
+	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Table: nb.table, Spawned: nb.spawned}
 	if !nb.up {
 		b.Stale = age > deadAfter*nb.period
 	}
