@@ -9,7 +9,7 @@ SHELL := /bin/bash
 ENGINES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espeak-ng flite
 # What tests and checks hold the product against: other programs' parsers, DNS-SD, clients. zlib1g-dev lets the race detector
 # build a library that only tests use.
-CHECKERS := libxml2-utils protobuf-compiler zlib1g-dev avahi-daemon avahi-utils dbus iproute2 nftables python3-h2 python3-protobuf \
+CHECKERS := libxml2-utils protobuf-compiler libopus-dev zlib1g-dev avahi-daemon avahi-utils dbus iproute2 nftables python3-h2 python3-protobuf \
 	python3-cryptography chromium ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good baresip-core
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 GO := go
@@ -38,9 +38,9 @@ define install
 	fi
 endef
 
-build: setup bin/ninja-recognise ## build the commands into bin/
+build: setup bin/ninja-recognise ## build the commands into bin/ (OPUS=1: with the encoder, by libopus)
 	@$(GO) mod download # all of it: the map of the demo and of the tests ships in a module
-	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/ $(addprefix ./cmd/,$(COMMANDS))
+	@CGO_ENABLED=$(if $(OPUS),1,0) $(GO) build -trimpath $(if $(OPUS),-tags opus) -o bin/ $(addprefix ./cmd/,$(COMMANDS))
 
 bin/ninja-recognise: operators/speech/engine/recognise.c
 	@mkdir -p bin
@@ -52,6 +52,7 @@ demo: build ## speak an address into a telephone and hear the way there (SAY="..
 test: checkers build ## all tests, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -timeout 18m ./...
+	$(GO) test -tags opus ./operators/audio ./operators/catalogue
 
 bench: checkers build ## all benchmarks, each beside its floor
 	$(GO) test -run '^$$' -bench . -benchtime 1s -timeout 60m ./... | grep -v '^ok.*no test files\|no test files'
@@ -62,7 +63,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 		done; done
 
-prove: checkers build ## the full counts, one line a promise (AREA="demo speech restart access announce hidden connectors operators plan tree")
+prove: checkers build ## the full counts, one line a promise (AREA="access plan"; AREA=help lists the areas)
 	@bash prove/run $(AREA)
 
 generate: checkers ## write the generated code again

@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"connectors/tcp":                  3,
 	"connectors/trunk":                3,
 	"connectors/rtp":                  4,
+	"connectors/rtp/external":         5,
 	"connectors/udp":                  4,
 	"connectors/connectorstest":       4,
 	"connectors/webrtc":               5,

@@ -70,7 +70,7 @@ func (t *town) QueryAs(_ context.Context, _ []byte, q sds.Query) ([]sds.Found, e
 }
 
 func (t *town) open(_ context.Context, address string, id ca.ID) (Session, error) {
-	n := &fakeNode{town: t, id: id, reports: make(chan host.Report, 8)}
+	n := &fakeNode{town: t, id: id, reports: make(chan host.Report, 64)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.away[id] {
@@ -125,6 +125,15 @@ func (n *fakeNode) RenewUnder(_ context.Context, _ time.Duration, token []byte) 
 func (n *fakeNode) Certified() time.Time { return n.certified }
 
 func (n *fakeNode) Detach() { n.town.note("detach %s", n.id.Name()) }
+
+// tell reports something, unless the session has ended.
+func (n *fakeNode) tell(r host.Report) {
+	n.town.mu.Lock()
+	defer n.town.mu.Unlock()
+	if !n.closed {
+		n.reports <- r
+	}
+}
 
 func (n *fakeNode) Reports() <-chan host.Report { return n.reports }
 
@@ -279,25 +288,25 @@ func TestWhatEndsAPath(t *testing.T) {
 		why  string
 	}{
 		{"fault", time.Hour, func(w *town) {
-			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"}
+			w.nodes[dom+"base/b"].tell(host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"})
 		}, Failed, "3-answer at spiffe://test/base/b: the oracle is silent; no path can meet the request: every path needs something that is excluded (spiffe://test/base/b)"},
 		{"lost", time.Hour, func(w *town) { w.dead[dom+"base/b"] = true; _ = w.nodes[dom+"base/b"].Close(context.Background()) }, Failed,
 			"control of spiffe://test/base/b at b:1 is lost: no such path; no path can meet"},
 		{"ended", time.Hour, func(w *town) {
 			for _, n := range w.nodes {
-				n.reports <- host.Report{Kind: host.Ended}
+				n.tell(host.Report{Kind: host.Ended})
 			}
 		}, Ended, "the listener has heard the end, or hung up"},
 		{"a broken hop is its neighbour's fault", time.Hour, func(w *town) {
-			w.nodes[dom+"unit/lobby"].reports <- host.Report{Kind: host.Fault, Stage: "1-microphone", Hop: "h", Text: "the hop broke"}
-			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"}
+			w.nodes[dom+"unit/lobby"].tell(host.Report{Kind: host.Fault, Stage: "1-microphone", Hop: "h", Text: "the hop broke"})
+			w.nodes[dom+"base/b"].tell(host.Report{Kind: host.Fault, Stage: "3-answer", Text: "the oracle is silent"})
 		}, Failed, "3-answer at spiffe://test/base/b: the oracle is silent"},
 		{"an endpoint", time.Hour, func(w *town) {
-			w.nodes[dom+"unit/lobby"].reports <- host.Report{Kind: host.Fault, Stage: "1-microphone", Text: "it is broken"}
+			w.nodes[dom+"unit/lobby"].tell(host.Report{Kind: host.Fault, Stage: "1-microphone", Text: "it is broken"})
 		}, Failed, "1-microphone at spiffe://test/unit/lobby: it is broken"},
 		{"hung up", time.Hour, func(w *town) {
-			w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Fault, Stage: "3-answer", Hop: "h", Text: "the hop broke"}
-			w.nodes[dom+"unit/lobby"].reports <- host.Report{Kind: host.Ended}
+			w.nodes[dom+"base/b"].tell(host.Report{Kind: host.Fault, Stage: "3-answer", Hop: "h", Text: "the hop broke"})
+			w.nodes[dom+"unit/lobby"].tell(host.Report{Kind: host.Ended})
 		}, Ended, "the listener has heard the end, or hung up"},
 		{"lapsed", time.Minute, func(*town) { time.Sleep(time.Minute) }, Ended, "the capability that it runs under has lapsed (ninjactl path renew renews it)"},
 	} {
@@ -431,11 +440,12 @@ func TestSparesAndReports(t *testing.T) {
 		s := made.Steps[1]
 		for n := range 6 {
 			stats := host.StageStats{ID: s.Stage, Process: time.Second, ProcessP99: time.Second, CPU: 0.3}
-			if stats.In.ADUs = uint64(n / 2); n == 1 { // every other one says nothing new
+			stats.Out.ADUs = uint64(n / 2)
+			if stats.In.ADUs = uint64(n); n == 1 { // every other one says nothing new
 				stats.Process = time.Hour
 			}
-			town.nodes[s.Node].reports <- host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}}
-			town.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}} // of another's stage
+			town.nodes[s.Node].tell(host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}})
+			town.nodes[dom+"base/b"].tell(host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}}) // of another's stage
 		}
 		synctest.Wait()
 		if c.learned.cost(s.name, s.Node) != nil {
@@ -443,8 +453,8 @@ func TestSparesAndReports(t *testing.T) {
 		}
 		for n := range 6 {
 			stats := host.StageStats{ID: s.Stage, Process: time.Second, ProcessP99: time.Second, CPU: 0.3}
-			stats.In.ADUs = uint64(10 + n)
-			town.nodes[s.Node].reports <- host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}}
+			stats.In.ADUs, stats.Out.ADUs = uint64(10+n), uint64(10+n)
+			town.nodes[s.Node].tell(host.Report{Kind: host.Heartbeat, Stages: []host.StageStats{stats}})
 		}
 		synctest.Wait()
 		if got := c.learned.cost(s.name, s.Node); got == nil || got.Latency != operators.Latency(time.Second) || got.CPU != 0.3 || got.Memory != 1<<20 {

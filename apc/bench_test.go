@@ -79,11 +79,40 @@ func background(b *testing.B, run func(context.Context) error) {
 // BenchmarkSetUp measures a path from the request to the first ADU at its sink, through five operators on two proxies,
 // planning included, against the same number of empty calls (mutual TLS, warm connections) as it makes.
 func BenchmarkSetUp(b *testing.B) {
+	c, rpc, heard := chain(b)
+	floor := emptyCalls(b, rpc)
+	var total time.Duration
+	b.ResetTimer()
+	for i := 0; b.Loop(); i++ {
+		begun := time.Now()
+		path := hex.EncodeToString(fmt.Appendf(nil, "%08d", i))
+		info, err := c.Create(context.Background(), ann, Request{Path: path, Line: "phone:lobby ! phone:lobby", Capability: []byte(path)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		<-heard
+		total += time.Since(begun)
+		b.StopTimer()
+		if len(info.Steps) != 7 {
+			b.Fatalf("%d steps", len(info.Steps))
+		}
+		if _, err := c.Delete(context.Background(), ann.ID, path); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(total)/float64(b.N)/float64(floor), "x-empty-calls")
+	b.ReportMetric(float64(floor.Microseconds()), "floor-us")
+}
+
+// chain is a creator with real nodes for a path of five operators on two proxies between the ends of a unit; heard gets
+// something when the first ADU of a path has come through.
+func chain(b *testing.B) (c *Creator, rpc apcpb.CreatorClient, heard chan struct{}) {
 	a, err := ca.NewAuthority(world.Real(), "test")
 	if err != nil {
 		b.Fatal(err)
 	}
-	heard := make(chan struct{}, 1)
+	heard = make(chan struct{}, 1)
 	unit, work := new(operators.Registry), new(operators.Registry)
 	add(unit, "microphone", func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
 		if err := out.Write(ctx, connectors.ADU{Payload: []byte("x")}); err != nil {
@@ -120,30 +149,51 @@ func BenchmarkSetUp(b *testing.B) {
 			publish(p, operators.Description{Kind: operators.KindOperator, Name: "operator." + s.Name, Operators: []operators.Spec{s}})
 		}
 	}
-	c, rpc := creatorOn(b, a, town)
-	floor := emptyCalls(b, rpc)
-	var total time.Duration
-	b.ResetTimer()
-	for i := 0; b.Loop(); i++ {
+	c, rpc = creatorOn(b, a, town)
+	return c, rpc, heard
+}
+
+// BenchmarkMove measures how long the data pauses when a path of five operators on two proxies is made anew beside
+// itself: from the first node's start until the first ADU has come through the new epoch. The floor is what it would be if the old
+// path were broken before the new one is made: a set-up as BenchmarkSetUp measures it, without planning.
+func BenchmarkMove(b *testing.B) {
+	c, _, heard := chain(b)
+	ctx, token := context.Background(), []byte("0123456789abcdef")
+	p, s, err := c.plan(ctx, ann, Request{Path: string(token), Line: "phone:lobby ! phone:lobby", Capability: token})
+	if err != nil {
+		b.Fatal(err)
+	}
+	epoch := uint32(0)
+	set := func(beside bool) (f *flow, paused time.Duration) {
+		epoch++
+		f = p.flow(c.cfg.Open, s.print, epoch)
 		begun := time.Now()
-		path := hex.EncodeToString(fmt.Appendf(nil, "%08d", i))
-		info, err := c.Create(context.Background(), ann, Request{Path: path, Line: "phone:lobby ! phone:lobby", Capability: []byte(path)})
-		if err != nil {
+		if err := f.set(ctx, token, beside); err != nil {
+			b.Fatal(err)
+		}
+		if beside {
+			begun = time.Now()
+		}
+		if err := f.start(ctx); err != nil {
 			b.Fatal(err)
 		}
 		<-heard
-		total += time.Since(begun)
-		b.StopTimer()
-		if len(info.Steps) != 7 {
-			b.Fatalf("%d steps", len(info.Steps))
-		}
-		if _, err := c.Delete(context.Background(), ann.ID, path); err != nil {
-			b.Fatal(err)
-		}
-		b.StartTimer()
+		return f, time.Since(begun)
 	}
-	b.ReportMetric(float64(total)/float64(b.N)/float64(floor), "x-empty-calls")
-	b.ReportMetric(float64(floor.Microseconds()), "floor-us")
+	old, _ := set(false)
+	var gap, broken time.Duration
+	for b.Loop() {
+		next, paused := set(true)
+		gap += paused
+		old.leave(func(*node) bool { return false })
+		next.tearDown()
+		old, paused = set(false)
+		broken += paused
+	}
+	old.tearDown()
+	b.ReportMetric(float64(gap.Microseconds())/float64(b.N), "gap-us")
+	b.ReportMetric(float64(broken.Microseconds())/float64(b.N), "floor-us")
+	b.ReportMetric(float64(gap)/float64(broken), "x-break-before-make")
 }
 
 func add(r *operators.Registry, key string, run operators.Func) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"time"
 
 	"ninja/apc/plan"
 	"ninja/ca"
@@ -26,6 +27,18 @@ type Catalogue struct {
 	plan.Parts
 	// External is what proxies may reach outside the system, as operators.ParseExternal reads it, with spaces between.
 	External map[ca.ID]string `json:"external,omitempty"`
+	// Learned is what running paths have reported of operators at nodes: what replaces the descriptions' costs there.
+	Learned []Learned `json:"learned,omitempty"`
+}
+
+// Learned is what was learned of an operator at a node, of so many reports.
+type Learned struct {
+	Operator string        `json:"operator"`
+	Node     ca.ID         `json:"node"`
+	P50      time.Duration `json:"p50_ns"`
+	P99      time.Duration `json:"p99_ns"`
+	CPU      float64       `json:"cpu"` // cores
+	Reports  int           `json:"reports"`
 }
 
 // Catalogue tells what the asker may see, as the planner sees it: with loads, links, and costs as learned.
@@ -53,7 +66,8 @@ func (c *Creator) Catalogue(ctx context.Context, asker ca.Peer, token []byte) (C
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Catalogue{CatalogueVersion, l.view.parts(nil), l.view.external()}, nil
+	parts := l.view.parts(nil)
+	return Catalogue{CatalogueVersion, parts, l.view.external(), c.learned.of(parts.Operators)}, nil
 }
 
 // external is what the proxies in view may reach outside the system.

@@ -35,6 +35,8 @@ type domain struct {
 	creator *Creator
 	self    *ca.Identity
 	version uint64
+	town    *town // the nodes, for scripts
+	walker  ca.ID // whose path the script makes
 
 	mu      sync.Mutex
 	queries int

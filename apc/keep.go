@@ -318,7 +318,7 @@ func (k *keeper) remedy(ctx context.Context, v verdict, begun time.Time) error {
 		if try > 0 && world.Sleep(ctx, k.c.cfg.World.Jitter(tryAgain<<try)) != nil {
 			return ctx.Err()
 		}
-		s, b, err := k.alternative(ctx, len(v.blamed) > 0 || try > 0)
+		s, b, err := k.alternative(ctx, v.blamed, try)
 		if err != nil {
 			if last != nil {
 				return fmt.Errorf("%w; then: %w", last, err)
@@ -331,18 +331,20 @@ func (k *keeper) remedy(ctx context.Context, v verdict, begun time.Time) error {
 		}
 		var at *nodeError
 		if errors.As(last, &at) && !b.ends(at.node) {
+			v.blamed = append(v.blamed, at.node)
 			k.history.avoid[at.node] = k.p.now().Add(avoidTime)
 		}
 	}
 	return last
 }
 
-// alternative is what to go over to; other says that the present plan will not do.
-func (k *keeper) alternative(ctx context.Context, other bool) (*sketch, *blueprint, error) {
-	avoid := k.history.avoided(k.p.now())
-	if !other {
+// alternative is what to go over to: the present plan when nobody is blamed at the first try, else a plan that was kept, else one
+// that is found now. Nodes that were blamed for something earlier are done without where that is possible.
+func (k *keeper) alternative(ctx context.Context, blamed []ca.ID, try int) (*sketch, *blueprint, error) {
+	if len(blamed) == 0 && try == 0 {
 		return k.sketch, k.flow.print, nil
 	}
+	avoid := k.history.avoided(k.p.now())
 	k.p.mu.Lock()
 	spare := k.p.spare
 	k.p.mu.Unlock()
@@ -354,11 +356,20 @@ func (k *keeper) alternative(ctx context.Context, other bool) (*sketch, *bluepri
 			}
 		}
 	}
+	s, b, err := k.found(ctx, avoid)
+	if errors.Is(err, ErrRefused) && len(avoid) > len(blamed) {
+		return k.found(ctx, blamed)
+	}
+	return s, b, err
+}
+
+// found is the best plan that a search finds now.
+func (k *keeper) found(ctx context.Context, without []ca.ID) (*sketch, *blueprint, error) {
 	r := k.p.request
 	r.Capability, _ = k.p.rights()
 	ctx, cancel := context.WithTimeout(ctx, planTime)
 	defer cancel()
-	s, err := k.c.sketch(ctx, k.p.asker, r, avoid...)
+	s, err := k.c.sketch(ctx, k.p.asker, r, without...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -41,14 +41,14 @@ func (t *town) kill(id ca.ID, neighbours ...ca.ID) {
 	t.mu.Lock()
 	t.away[id] = true
 	n := t.nodes[id]
+	var told []*fakeNode
+	for _, other := range neighbours {
+		told = append(told, t.nodes[other])
+	}
 	t.mu.Unlock()
 	_ = n.Close(context.Background())
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, other := range neighbours {
-		if n := t.nodes[other]; !n.closed {
-			n.reports <- host.Report{Kind: host.Fault, Stage: "its stage", Hop: "h", Neighbour: id, Text: "connection reset"}
-		}
+	for _, other := range told {
+		other.tell(host.Report{Kind: host.Fault, Stage: "its stage", Hop: "h", Neighbour: id, Text: "connection reset"})
 	}
 }
 
@@ -107,6 +107,22 @@ func TestAKilledNodeIsReplaced(t *testing.T) {
 	})
 }
 
+// A node that comes back is better than none: what it was blamed for earlier counts only while there is something else.
+func TestANodeThatCameBack(t *testing.T) {
+	inTown(t, time.Hour, nil, func(ctx context.Context, w *town, c *Creator) {
+		w.kill(dom+"proxy/p1", dom+"unit/lobby")
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		delete(w.away, dom+"proxy/p1")
+		w.mu.Unlock()
+		w.kill(dom+"proxy/p2", dom+"unit/lobby")
+		time.Sleep(time.Second)
+		if info := show(t, c); info.State != Running || info.at(1) != "p1" || info.Epoch != 3 || info.Repairs != 2 {
+			t.Errorf("%s in epoch %d: %s; %v", info.State, info.Epoch, info.Why, info.Steps)
+		}
+	})
+}
+
 // A hop that breaks between living nodes is made again as it was: a liar moves nobody else. Who says so again is done
 // without.
 func TestABrokenHopIsMadeAgain(t *testing.T) {
@@ -115,7 +131,7 @@ func TestABrokenHopIsMadeAgain(t *testing.T) {
 			w.mu.Lock()
 			n := w.nodes[dom+"proxy/p1"]
 			w.mu.Unlock()
-			n.reports <- host.Report{Kind: host.Fault, Stage: "2-to-latin", Hop: "h", Neighbour: dom + "base/b", Text: "the hop broke"}
+			n.tell(host.Report{Kind: host.Fault, Stage: "2-to-latin", Hop: "h", Neighbour: dom + "base/b", Text: "the hop broke"})
 			time.Sleep(blameTime)
 		}
 		accuse()
@@ -139,7 +155,7 @@ func TestRepairsAreBounded(t *testing.T) {
 			w.mu.Lock()
 			lobby := w.nodes[dom+"unit/lobby"]
 			w.mu.Unlock()
-			lobby.reports <- host.Report{Kind: host.Fault, Stage: "1-microphone", Hop: "h", Text: "the hop broke"}
+			lobby.tell(host.Report{Kind: host.Fault, Stage: "1-microphone", Hop: "h", Text: "the hop broke"})
 			time.Sleep(time.Second)
 			if info := show(t, c); (info.State == Running) != (n < maxRepairs) {
 				t.Fatalf("after %d faults: %s: %s", n+1, info.State, info.Why)
@@ -264,7 +280,7 @@ func TestHopsAreMadeBeforeCertificatesEnd(t *testing.T) {
 // A node that falls silent without a word is asked anew; while it answers nothing is wrong.
 func TestSilence(t *testing.T) {
 	inTown(t, time.Hour, nil, func(ctx context.Context, w *town, c *Creator) {
-		w.nodes[dom+"base/b"].reports <- host.Report{Kind: host.Heartbeat}
+		w.nodes[dom+"base/b"].tell(host.Report{Kind: host.Heartbeat})
 		time.Sleep(silence + time.Second)
 		if attached := w.entries("attach"); len(attached) != 1 || show(t, c).State != Running {
 			t.Errorf("attached to %v", attached)

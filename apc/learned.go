@@ -32,7 +32,8 @@ func newLearned() *learned {
 }
 
 // report takes in what a node measured of an operator of a path: nothing is concluded from one sample (see plan.Costs).
-// described is what the operator's description says, of which memory, price and quality stay.
+// described is what the operator's description says, of which memory, price and quality stay. What is published has the
+// time of processing, as measured, for its latency.
 func (l *learned) report(operator string, node ca.ID, s host.StageStats, described operators.Cost) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,11 +45,7 @@ func (l *learned) report(operator string, node ca.ID, s host.StageStats, describ
 	key := placeKey{operator, node}
 	now := described
 	now.Latency, now.CPU = operators.Latency(got.P99), got.CPU
-	was, had := l.at[key]
-	if !had {
-		was = described
-	}
-	if near(float64(was.Latency), float64(now.Latency)) && near(was.CPU, now.CPU) {
+	if was, had := l.at[key]; had && near(float64(was.Latency), float64(now.Latency)) && near(was.CPU, now.CPU) {
 		return
 	}
 	l.at[key] = now
@@ -61,7 +58,7 @@ func (l *learned) report(operator string, node ca.ID, s host.StageStats, describ
 // near says that an estimate has moved by less than a tenth.
 func near(was, now float64) bool { return now >= 0.9*was && now <= 1.1*was }
 
-// cost is what is known of an operator at a node; nil is what its description says.
+// cost is what was measured of an operator at a node; nil is nothing.
 func (l *learned) cost(operator string, node ca.ID) *operators.Cost {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,4 +78,18 @@ func (l *learned) since(seen int) (names []string, now int, all bool) {
 		return nil, now, true
 	}
 	return append(names, l.log[seen-l.begun:]...), now, false
+}
+
+// of lists what was learned of some operators at their places.
+func (l *learned) of(operators []plan.Operator) (all []Learned) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range operators {
+		for _, p := range o.Places {
+			if got, ok := l.costs.Get(o.Name, p.Node); ok {
+				all = append(all, Learned{o.Name, p.Node, got.P50, got.P99, got.CPU, got.Reports})
+			}
+		}
+	}
+	return all
 }

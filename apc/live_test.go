@@ -365,6 +365,9 @@ func TestCostsAreLearned(t *testing.T) {
 		if err != nil {
 			d.t.Fatal(err)
 		}
+		if len(c.Learned) != 1 || c.Learned[0].Operator != s.name || c.Learned[0].P50 != time.Second || c.Learned[0].P99 != 2*time.Second || c.Learned[0].Reports != 6 {
+			d.t.Errorf("the catalogue tells %+v", c.Learned)
+		}
 		i := slices.IndexFunc(c.Operators, func(o plan.Operator) bool { return o.Name == s.name })
 		for _, p := range c.Operators[i].Places {
 			if learned := p.Cost != nil; learned != (p.Node == s.Node) {

@@ -66,6 +66,7 @@ func (p *path) adopt(f *flow, m *Move) {
 	if m == nil {
 		return
 	}
+	i.Outlook = nil
 	i.Repairs, i.Moved = i.Repairs+m.repairs(), i.Moved+1-m.repairs()
 	if i.Moves = append(i.Moves, *m); len(i.Moves) > rememberedMoves {
 		i.Moves = i.Moves[1:]
@@ -83,10 +84,10 @@ func (p *path) measured(from *node, r host.Report) {
 	for _, s := range r.Stages {
 		for i := range p.info.Steps {
 			step := &p.info.Steps[i]
-			if step.Stage != s.ID {
+			if step.Stage != s.ID || step.Node != from.id { // nobody speaks for another's stage
 				continue
 			}
-			if s.In.ADUs != step.In && s.ProcessP99 > 0 && step.Node == from.id { // it has worked since its last report
+			if s.In.ADUs != step.In && s.Out.ADUs != step.Out && s.ProcessP99 > 0 { // it has worked since its last report
 				p.learn.report(step.name, step.Node, s, step.described)
 			}
 			step.In, step.Out, step.ProcessP50, step.ProcessP99 = s.In.ADUs, s.Out.ADUs, s.Process, s.ProcessP99

@@ -33,6 +33,10 @@ var update = flag.Bool("update", false, "rewrite what the scripts expect")
 //	plan USER LINE            the chain, or the refusal
 //	explain USER LINE         text
 //	links USER
+//	create USER LINE          a path, on nodes that do as they are told; there is one at a time
+//	wait D                    a while passes
+//	kill NODE                 its connections break, and a neighbour in the path says so
+//	show                      the path: state, chain, and how often and why it was made anew
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -44,7 +48,10 @@ func TestScripts(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer synctest.Wait()
 				defer cancel()
-				runScript(ctx, t, newDomain(ctx, t, nil), f)
+				w := newTown()
+				d := newDomain(ctx, t, func(c *Config) { c.Open = w.open })
+				d.town = w
+				runScript(ctx, t, d, f)
 			})
 		})
 	}
@@ -130,6 +137,24 @@ func (d *domain) do(ctx context.Context, command string) string {
 			all = append(all, fmt.Sprintf("%s - %s %v", l.From, l.To, l.Latency))
 		}
 		return strings.Join(all, "\n")
+	case "create":
+		user := d.id(ca.KindUser, f[1])
+		d.walker = user.ID()
+		r := Request{Path: id, Line: strings.Join(f[2:], " "), Capability: d.token(ctx, user, capability.Narrowing{Path: id})}
+		if _, err := d.creator.Create(ctx, asPeer(user), r); err != nil {
+			return err.Error()
+		}
+		return d.doShow()
+	case "wait":
+		long, err := time.ParseDuration(f[1])
+		if err != nil {
+			return err.Error()
+		}
+		time.Sleep(long)
+	case "kill":
+		return d.doKill(d.owner(f[1]).ID())
+	case "show":
+		return d.doShow()
 	default:
 		return "unknown command " + f[0]
 	}
@@ -218,4 +243,41 @@ func (d *domain) doReport(f []string) string {
 		}
 	}
 	return "nobody sees it"
+}
+
+func (d *domain) doKill(node ca.ID) string {
+	info, err := d.creator.Show(d.walker, id)
+	if err != nil {
+		return err.Error()
+	}
+	var neighbours []ca.ID
+	for i, s := range info.Steps {
+		for _, j := range []int{i - 1, i + 1} {
+			if s.Node == node && j >= 0 && j < len(info.Steps) && info.Steps[j].Node != node && !slices.Contains(neighbours, info.Steps[j].Node) {
+				neighbours = append(neighbours, info.Steps[j].Node)
+			}
+		}
+	}
+	d.town.kill(node, neighbours[0]) // one says so first; which is a matter of luck elsewhere
+	return "ok"
+}
+
+// doShow tells what stays the same from run to run: no times.
+func (d *domain) doShow() string {
+	info, err := d.creator.Show(d.walker, id)
+	if err != nil {
+		return err.Error()
+	}
+	b := blueprint{steps: info.Steps}
+	out := fmt.Sprintf("%s, epoch %d, repaired %d times, moved %d times\n%s\n", info.State, info.Epoch, info.Repairs, info.Moved, b.where())
+	if info.Why != "" {
+		out += "because " + short(info.Why) + "\n"
+	}
+	for _, m := range info.Moves {
+		out += fmt.Sprintf("epoch %d, %s: %s; now at a cost of %.3f: %s\n", m.Epoch, m.Cause, short(m.Why), m.After, m.Steps)
+	}
+	if o := info.Outlook; o != nil {
+		out += fmt.Sprintf("the running plan costs %.3f, the best %.3f: %s\n", o.Now, o.Best, short(o.Text))
+	}
+	return out
 }

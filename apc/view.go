@@ -258,6 +258,7 @@ func (v *view) operator(name string) (plan.Operator, bool) {
 	if f, ok := v.fixed[name]; ok {
 		o := plan.Operator{Name: name, Spec: f.spec, Service: f.ID, Kind: f.Description.Kind, Fixed: true, Data: refs(&f.spec)}
 		o.Places = []plan.Place{{Node: f.Owner, Cost: v.costs(name, f.Owner)}}
+		estimate(&o)
 		return o, true
 	}
 	g := v.groups[name]
@@ -277,7 +278,28 @@ func (v *view) operator(name string) (plan.Operator, bool) {
 		o.Places = append(o.Places, plan.Place{Node: owner, Cost: v.costs(name, owner)})
 	}
 	slices.SortFunc(o.Places, func(a, b plan.Place) int { return cmp.Compare(a.Node, b.Node) })
+	estimate(&o)
 	return o, len(o.Places) > 0
+}
+
+// estimate makes of what was measured at an operator's places what the planner expects of them. Nodes measure processing
+// alone, but a description also tells of waiting that is in the nature of the operator: for the end of a sentence, say, or
+// for the middle of a filter. So the fastest place is taken to be as described, unless it is slower, and the others
+// are slower than it by what was measured. Only places in view are compared: hidden ones tell nothing.
+func estimate(o *plan.Operator) {
+	fastest := operators.Latency(math.MaxInt64)
+	for _, p := range o.Places {
+		if p.Cost != nil {
+			fastest = min(fastest, p.Cost.Latency)
+		}
+	}
+	for i := range o.Places {
+		if p := &o.Places[i]; p.Cost != nil {
+			cost := *p.Cost
+			cost.Latency = max(o.Spec.Cost.Latency, fastest) + cost.Latency - fastest
+			p.Cost = &cost
+		}
+	}
 }
 
 // refs are the external data that an operator's arguments name.

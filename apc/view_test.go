@@ -130,6 +130,40 @@ func TestHostileNumbers(t *testing.T) {
 	}
 }
 
+// What nodes measure is processing; what an operator waits for by its nature stays as described. A recogniser that waits
+// 600 ms for the end of a sentence does so on the fastest node too.
+func TestEstimates(t *testing.T) {
+	ms := func(n float64) *operators.Cost {
+		return &operators.Cost{Latency: operators.Latency(n * float64(time.Millisecond))}
+	}
+	for _, tc := range []struct {
+		described float64
+		measured  []float64 // negative: nothing
+		want      []float64
+	}{
+		{600, []float64{6, 40, -1}, []float64{600, 634, -1}},
+		{1, []float64{400}, []float64{400}},
+		{1, []float64{400, 50}, []float64{400, 50}},
+		{25, []float64{0.1, 0.1}, []float64{25, 25}},
+		{25, []float64{-1}, []float64{-1}},
+	} {
+		o := plan.Operator{Spec: operators.Spec{Cost: *ms(tc.described)}}
+		for _, m := range tc.measured {
+			p := plan.Place{}
+			if m >= 0 {
+				p.Cost = ms(m)
+			}
+			o.Places = append(o.Places, p)
+		}
+		estimate(&o)
+		for i, p := range o.Places {
+			if got := p.Cost; (got == nil) != (tc.want[i] < 0) || got != nil && got.Latency != ms(tc.want[i]).Latency {
+				t.Errorf("%+v: place %d is expected to take %v", tc, i, got)
+			}
+		}
+	}
+}
+
 // Links are the median of what proxies measured, halved; they stay while they move by little.
 func TestLinks(t *testing.T) {
 	v := newView(nil)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"ninja/ca"
 	pb "ninja/capability/capabilitypb"
@@ -25,6 +26,11 @@ func dial(w world.World, id *ca.Identity, address string, manager func(ca.Peer) 
 		grpc.WithTransportCredentials(ca.ClientCredentials(id, manager)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return w.Net.Dial(ctx, "tcp", address)
+		}),
+		// A manager that comes back is found within seconds, however long it was away: the standard waits up to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 3 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithUnaryInterceptor(withDeadline))
 	if err != nil {

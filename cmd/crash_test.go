@@ -12,6 +12,7 @@ import (
 
 	"ninja/capability"
 	"ninja/cmd/home"
+	"ninja/internal/world"
 	"ninja/sds"
 )
 
@@ -55,6 +56,10 @@ func (a *acknowledged) lost(t *testing.T, rights *capability.Client) (lost []str
 	defer a.mu.Unlock()
 	for service, want := range a.acls {
 		acl, err := rights.GetACL(t.Context(), service)
+		for end := time.Now().Add(30 * time.Second); err != nil && time.Now().Before(end); { // the connection comes back by and by
+			_ = world.Sleep(t.Context(), 100*time.Millisecond)
+			acl, err = rights.GetACL(t.Context(), service)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

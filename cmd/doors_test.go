@@ -64,6 +64,7 @@ func (s *system) page(url string) string {
 
 // Prometheus asks the door, and is told of what the door's own principal may find.
 func TestPrometheusFindsTargets(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	serving(s, "  httpsd: {name: prometheus, listen: '127.0.0.1:0', find: [kind=web]}\n")
 	var ready map[string]string
@@ -94,6 +95,7 @@ func TestPrometheusFindsTargets(t *testing.T) {
 // A description that breaks the schema it claims is refused, naming line, element and rule; versions stand beside each
 // other, and all of it holds over a restart.
 func TestSchemasByHand(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	files := t.TempDir()
 	write(t, filepath.Join(files, "printer-1.dtd"), `<!ELEMENT service (summary?, floor)><!ATTLIST service kind CDATA #REQUIRED name CDATA #IMPLIED>
@@ -156,6 +158,7 @@ func TestSchemasByHand(t *testing.T) {
 
 // Groups and named numbers by hand: what is granted to a group its members have, for as long as they are.
 func TestGroupsAndNumbers(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	serving(s, "")
 	admin := "server/admin"
@@ -192,6 +195,7 @@ func TestGroupsAndNumbers(t *testing.T) {
 
 // Where there is no multicast the same is said by unicast: daemons and tools ask the server for what it announces.
 func TestWithoutMulticast(t *testing.T) {
+	t.Parallel()
 	s := newSystem(t)
 	udp := fmt.Sprintf("127.0.0.1:%d", s.port)
 	config := fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {udp: '%s', period: 1s}\n", udp)
@@ -218,6 +222,7 @@ func TestDNSSD(t *testing.T) {
 		testDNSSD(t)
 		return
 	}
+	t.Parallel()
 	namespaces := []string{"--net", "--mount"}
 	if out, err := exec.CommandContext(t.Context(), "unshare", append(namespaces, "true")...).CombinedOutput(); err != nil {
 		t.Logf("only root may make the namespaces that Avahi runs in here, so it is not asked: %s", out)

@@ -145,7 +145,7 @@ func TestNoPortAmplifies(t *testing.T) {
 				hear(time.Millisecond)
 			}
 		}
-		hear(300 * time.Millisecond)
+		hear(time.Duration(times(60, 300)) * time.Millisecond)
 		sum += each
 		if f := float64(out) / float64(max(in, 1)); f >= worst {
 			worst, worstAt = f, to

@@ -345,3 +345,70 @@ func (f *forest) filter(name string) (heal func()) {
 	nft("add rule inet parted in tcp sport " + port + " drop")
 	return func() { nft("delete table inet parted") }
 }
+
+// A daemon past its limit starts another one, which services of its kinds move to by themselves; nobody who asks with a
+// scope misses anything meanwhile, and the other one is started again when it is killed.
+func TestALoadedDaemonSpawns(t *testing.T) {
+	s := newSystem(t)
+	const each = 6
+	s.run("server", fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {name: main, channel: '%s:%d', period: 1s, spawn: {services: %d}}\n", s.group, s.port+1, each+2))
+	f := &forest{system: s, names: []string{"server"}, clients: map[string]*tree.Client{}, address: map[string]string{}}
+	f.address["server"] = f.ready("server")["sds"]
+	s.user("server/admin", "ann")
+	s.must("bob", "ninjactl", "join", s.must("server/admin", "ninjactl", "token", "--for", "base/bob"), "--group", fmt.Sprintf("%s:%d", s.group, s.port), "--via", "127.0.0.1")
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	t.Cleanup(func() { cancel(); all.Wait() })
+	for _, who := range []string{"ann", "bob"} {
+		h, err := home.Open(ctx, filepath.Join(s.dir, who))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rights, err := h.Rights(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := tree.Dial(sds.ClientConfig{Identity: h.Identity, World: h.World, Address: f.address["server"], Capability: rights.Capability})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		f.clients["server"] = client
+		s.announcing(ctx, &all, h, client.Client, func(a *announce.Announcer) {
+			for i := range each {
+				name := fmt.Sprintf("%s-%d", who, i)
+				if _, err := rights.Grant(ctx, fmt.Sprintf("%s#%s", h.Identity.ID(), name), "everyone", 1); err != nil {
+					t.Fatal(err)
+				}
+				if err := a.Publish(name, []byte(fmt.Sprintf(`<service kind="lamp" name="%s"/>`, name))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	count := func() int { return len(strings.Fields(f.find("server", "lamp").names)) }
+	s.eventually("all is found", func() bool { return count() == 2*each })
+	asked, wrong := 0, 0
+	links := func() string { return s.must("ann", "ninjactl", "sds", "links", "--server", f.address["server"]) }
+	watchful := func(what string, holds func() bool) {
+		s.eventually(what, func() bool {
+			for range 5 {
+				if asked++; count() != 2*each {
+					wrong++
+				}
+			}
+			return holds()
+		})
+	}
+	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1\talive") })
+	time.Sleep(7 * time.Second) // what was handed over is no longer refreshed at the first: it expires there
+	watchful("the first keeps a part only", func() bool {
+		n := 0
+		_, err := fmt.Sscan(s.must("ann", "sdsquery", "--server", f.address["server"], "--count", "kind=lamp"), &n)
+		return err == nil && n == each
+	})
+	t.Logf("PROVE a daemon spawned another one: %d queries, %d failed or incomplete", asked, wrong)
+	if wrong > 0 {
+		t.Errorf("%d of %d queries failed or were incomplete during the spawn", wrong, asked)
+	}
+}

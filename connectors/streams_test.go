@@ -21,9 +21,13 @@ import (
 // BenchmarkStreams runs many paced streams of 20 ms L16 at once, on one core: a source, an encrypted rtp hop, a gain, an
 // encrypted rtp hop, a listener, all in this process. It reports the share that was lost (aim 0) and the 99th percentile
 // of the time from source to listener (aim below 20 ms); an iteration is a second of all the streams. The aim is 1,000.
+// gstreamer= is the same transform in GStreamer in the same run, with plain RTP.
 func BenchmarkStreams(b *testing.B) {
 	for _, n := range []int{100, 300, 500, 1000} {
 		b.Run(fmt.Sprint("streams=", n), func(b *testing.B) { streams(b, n) })
+	}
+	for _, n := range []int{100, 300, 500} {
+		b.Run(fmt.Sprint("gstreamer=", n), func(b *testing.B) { gstreamer(b, n) })
 	}
 }
 

@@ -26,7 +26,7 @@ func ParseType(s string) (Type, error) {
 		return Type{}, err
 	}
 	for _, p := range params {
-		if p.Value == "" || strings.ContainsAny(p.Value, "$*|") {
+		if p.Value == "" || strings.ContainsAny(p.Value, "$*|") || strings.Contains(p.Value, "..") {
 			return Type{}, fmt.Errorf("type %q: parameter %s=%s is a pattern, not a value", s, p.Name, p.Value)
 		}
 	}

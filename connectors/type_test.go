@@ -24,6 +24,8 @@ func TestParseType(t *testing.T) {
 		"text/plain;a=b;a=c": "",
 		"text/plain;a=$b":    "",
 		"text/plain;a=b|c":   "",
+		"text/plain;a=1..5":  "",
+		"text/plain;a=..":    "",
 		"text/plain;a=<b>":   "",
 		"text/plain" + strings.Repeat(";a=b", 17):    "",
 		"text/" + strings.Repeat("x", MaxTypeLength): "",

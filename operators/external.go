@@ -8,8 +8,8 @@ import (
 )
 
 // External is a part of the network outside the system that a proxy may send to and receive from, by address: telephones
-// and cameras that run nothing of ours. It is written NETWORK or NETWORK:PORTS, as in 10.0.0.0/8:5004-5100,
-// 192.0.2.7/32 or [2001:db8::/32]:5004.
+// and cameras that run nothing of ours. It is written NETWORK or NETWORK:PORTS, as in 10.0.0.0/8:5004-5100, 192.0.2.7 or
+// [2001:db8::/32]:5004.
 type External struct {
 	Network     netip.Prefix
 	First, Last uint16 // ports, both included
@@ -35,7 +35,9 @@ func ParseExternal(s string) (External, error) {
 		}
 	}
 	var err error
-	if e.Network, err = netip.ParsePrefix(network); err != nil {
+	if one, isOne := netip.ParseAddr(network); isOne == nil && one.Zone() == "" {
+		e.Network = netip.PrefixFrom(one, one.BitLen())
+	} else if e.Network, err = netip.ParsePrefix(network); err != nil {
 		return e, fmt.Errorf("external %q: want NETWORK or NETWORK:PORTS, as in 10.0.0.0/8:5004-5100: %w", s, err)
 	}
 	if e.Network.Addr().Is4In6() || e.Network != e.Network.Masked() {
@@ -95,7 +97,7 @@ func (n *Node) Reaches(a netip.AddrPort) bool {
 // Programs of a proxy for the ends of paths that are addresses outside the system: a source and a sink. Their arguments
 // are ExternalAddress, an IP address with a port.
 const (
-	ExternalIn      = "external/rtp-in"
-	ExternalOut     = "external/rtp-out"
+	ExternalIn      = "external/receive"
+	ExternalOut     = "external/send"
 	ExternalAddress = "address"
 )

@@ -72,6 +72,8 @@ type Env struct {
 	Note func(kind, text string)
 	// Position is the place of the user, when the request gave one.
 	Position *Position
+	// Path is the path that the operator is part of; "" outside of one.
+	Path string
 }
 
 // Position is a place on earth in degrees (WGS 84).

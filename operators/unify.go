@@ -57,6 +57,8 @@ func (m *Mismatch) Error() string {
 	switch {
 	case m.Param == "":
 		return fmt.Sprintf("%s offered by %s, %s wanted by %s", m.Offered, m.From, m.Wanted, m.To)
+	case m.Offered == "" && m.Wanted == (domain{}).words():
+		return fmt.Sprintf("%s wants a %s, and %s offers none", m.To, m.Param, m.From)
 	case m.Offered == "":
 		return fmt.Sprintf("%s wants %s=%s, and %s offers no %s", m.To, m.Param, m.Wanted, m.From, m.Param)
 	default:

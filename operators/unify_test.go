@@ -46,7 +46,8 @@ func TestUnifyExplains(t *testing.T) {
 	for _, tc := range []struct{ out, in, want string }{
 		{"audio/L16;rate=44100", "audio/L16;rate=8000|16000", "rate 44100 offered by a, 8000 or 16000 wanted by b"},
 		{"audio/L16;rate=44100", "audio/L16;rate=4000..16000", "rate 44100 offered by a, 4000 to 16000 wanted by b"},
-		{"audio/L16", "audio/L16;rate=$r", "b wants rate=any value, and a offers no rate"},
+		{"audio/L16", "audio/L16;rate=$r", "b wants a rate, and a offers none"},
+		{"audio/L16;channels=1", "audio/L16;rate=8000|16000", "b wants rate=8000 or 16000, and a offers no rate"},
 		{"audio/L16;rate=1", "text/plain", "audio/L16 offered by a, text/plain wanted by b"},
 	} {
 		_, err := Unify([]Link{link("a", "", tc.out), link("b", tc.in, "")})

@@ -225,6 +225,9 @@ func (g *Guests) admit(ctx context.Context, x *guest) error {
 	spec.Program, spec.Args, spec.Transports = x.program(), nil, nil
 	if x.set != nil {
 		r, err := g.examine(ctx, x, again)
+		if err == nil && r.OnlySlow() {
+			r, err = g.examine(ctx, x, again)
+		}
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
@@ -88,6 +89,11 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(connect),
+		// A server that comes back is found within seconds, however long it was away: the standard waits up to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: backoffLeast, Multiplier: 1.6, Jitter: 0.3, MaxDelay: backoffMost},
+			MinConnectTimeout: 5 * time.Second,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 	)
 	if err != nil {

@@ -166,6 +166,9 @@ func (s *clientSession) receive(stream grpc.BidiStreamingClient[sdspb.SessionReq
 			if err != nil {
 				return err
 			}
+			if a.id == 0 {
+				c.cfg.Log.Warn("sds session", "server", c.cfg.Address, "problem", a.problem)
+			}
 		}
 		switch {
 		case len(m.GetAnswers()) > 0:

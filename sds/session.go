@@ -27,8 +27,8 @@ const (
 	queryTimeout   = 10 * time.Second
 )
 
-// session is one client's stream. Its reader answers at once what takes little work; what does not turns out to, and
-// gets a goroutine of its own.
+// session is one client's stream. Its reader answers at once what takes little work; what turns out to take more gets a
+// goroutine of its own.
 type session struct {
 	*Server
 	who       ca.ID
@@ -147,17 +147,24 @@ func (c *session) answer(asks []packedAsk, queries *sync.WaitGroup) error {
 		c.asked.forget()
 	}
 	replies := make([]reply, 0, len(asks))
+	var long []packedAsk
+	var questions []*question
 	for _, a := range asks {
 		if a.id == 0 {
 			return status.Error(codes.InvalidArgument, "question 0: choose another id")
 		}
 		if done, r, err := c.quick(a); done {
 			replies = append(replies, reply{id: a.id, answered: r, err: err})
-		} else if err := c.slow(a, r.question, queries); err != nil {
-			return err
+		} else {
+			long, questions = append(long, a), append(questions, r.question)
 		}
 	}
 	c.send(c.ctx, replies...)
+	for i, a := range long { // last, because they may have to wait for one another
+		if err := c.slow(a, questions[i], queries); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

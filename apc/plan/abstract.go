@@ -51,80 +51,78 @@ func (h *absHeap) pop() absState {
 	return top
 }
 
-// absTable is a number by abstract state, +Inf where none was put: a hash table with open addressing, because of all
-// states a search sees few.
+// absTable is a number by abstract state, +Inf where none was put. Where there may be few enough states it is an array, of
+// which the cells of an earlier use do not count; else a hash table, because of all states a search sees few.
 type absTable struct {
 	shapes, abouts uint64
-	keys           []uint64 // key plus one; zero is empty
-	vals           []float64
-	used           int
+	cells          []absCell // by key; nil for a hash table
+	use            uint64    // that cells have to be of
+	hashed         map[uint64]float64
 }
 
-func newAbsTable(p *problem) absTable {
-	return absTable{
-		shapes: uint64(len(p.t.shapes)), abouts: uint64(len(p.t.abouts) + 1 - int(aboutsBelow)),
-		keys: make([]uint64, 256), vals: make([]float64, 256),
-	}
+type absCell struct {
+	val float64
+	use uint64
 }
+
+// maxCells bounds the array of a table: 32 MiB.
+const maxCells = 1 << 21
 
 // aboutsBelow is the least number that stands for an about.
 const aboutsBelow = aboutUnknown
 
-func (t *absTable) key(shape, about int32, mask uint32) uint64 {
-	return (uint64(mask)*t.shapes+uint64(shape))*t.abouts + uint64(about-aboutsBelow) + 1
+func newAbsTable(p *problem) absTable {
+	t := absTable{shapes: uint64(len(p.t.shapes)), abouts: uint64(len(p.t.abouts) + 1 - int(aboutsBelow))}
+	n := t.shapes * t.abouts * uint64(p.need+1)
+	if n > maxCells {
+		t.hashed = make(map[uint64]float64)
+		return t
+	}
+	t.cells, t.use = p.a.cells(int(n))
+	return t
 }
 
-// slot is where a key is, or would be.
-func (t *absTable) slot(key uint64) int {
-	m := uint64(len(t.keys) - 1)
-	i := (key * 0x9e3779b97f4a7c15 >> 20) & m
-	for t.keys[i] != 0 && t.keys[i] != key {
-		i = (i + 1) & m
-	}
-	return int(i)
+func (t *absTable) key(shape, about int32, mask uint32) uint64 {
+	return (uint64(mask)*t.shapes+uint64(shape))*t.abouts + uint64(about-aboutsBelow)
 }
 
 func (t *absTable) get(shape, about int32, mask uint32) float64 {
 	k := t.key(shape, about, mask)
-	if i := t.slot(k); t.keys[i] == k {
-		return t.vals[i]
+	if t.cells != nil {
+		if c := &t.cells[k]; c.use == t.use {
+			return c.val
+		}
+	} else if x, ok := t.hashed[k]; ok {
+		return x
 	}
 	return math.Inf(1)
 }
 
-// at is the place of a state's number, until the next call.
-func (t *absTable) at(shape, about int32, mask uint32) *float64 {
+// least is the least of a reverser's numbers for a type of which the meaning is known as well as about says.
+func (t *absTable) least(shape, about int32, mask uint32) float64 {
+	switch about {
+	case aboutNone, aboutAny, aboutFree:
+		return t.get(shape, about, mask)
+	case aboutUnknown:
+		return min(t.get(shape, absSome, mask), t.get(shape, absFree, mask))
+	}
+	return min(t.get(shape, absEvery, mask), t.get(shape, about, mask))
+}
+
+// lower puts a number unless there is one that is no higher; it reports whether it did.
+func (t *absTable) lower(shape, about int32, mask uint32, x float64) bool {
 	k := t.key(shape, about, mask)
-	i := t.slot(k)
-	if t.keys[i] == k {
-		return &t.vals[i]
-	}
-	if t.used++; 2*t.used > len(t.keys) {
-		t.double()
-		i = t.slot(k)
-	}
-	t.keys[i], t.vals[i] = k, math.Inf(1)
-	return &t.vals[i]
-}
-
-func (t *absTable) double() {
-	keys, vals := t.keys, t.vals
-	t.keys, t.vals = make([]uint64, 2*len(keys)), make([]float64, 2*len(keys))
-	for i, k := range keys {
-		if k != 0 {
-			j := t.slot(k)
-			t.keys[j], t.vals[j] = k, vals[i]
+	if t.cells == nil {
+		if old, ok := t.hashed[k]; ok && old <= x {
+			return false
 		}
+		t.hashed[k] = x
+		return true
 	}
-}
-
-// shapesIn marks the shapes of the states that have a number.
-func (t *absTable) shapesIn() []bool {
-	in := make([]bool, t.shapes)
-	for i, k := range t.keys {
-		if k != 0 && !math.IsInf(t.vals[i], 1) {
-			in[(k-1)/t.abouts%t.shapes] = true
-		}
+	c := &t.cells[k]
+	if c.use == t.use && c.val <= x {
+		return false
 	}
-	return in
+	*c = absCell{x, t.use}
+	return true
 }

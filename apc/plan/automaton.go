@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sync"
 
 	"ninja/operators"
 )
@@ -13,6 +14,9 @@ type automaton struct {
 	opens []open
 	byKey map[string]int32
 	next  map[uint64]int32 // open and signature to the open type behind it, or -1
+	spare [][]absCell      // arrays for tables of bounds, used up to now by use
+	taken int
+	uses  uint64
 }
 
 type open struct {
@@ -21,19 +25,26 @@ type open struct {
 	about int32 // a value's number, or aboutNone, aboutAny, aboutFree
 }
 
-// maxOpens bounds an automaton between plans, maxFree how many are kept.
+// maxOpens and maxSpare bound an automaton between plans, maxFree how many are kept.
 const (
 	maxOpens = 1 << 18
 	maxFree  = 8
+	maxSpare = 24 // arrays that are kept with one
 )
 
 func newAutomaton(c *Catalogue) *automaton {
 	return &automaton{c: c, byKey: make(map[string]int32), next: make(map[uint64]int32)}
 }
 
+// pool keeps automata between searches.
+type pool struct {
+	mu   sync.Mutex
+	free []*automaton // under mu
+}
+
 // borrow takes an automaton for one search.
 func (c *Catalogue) borrow() *automaton {
-	t := c.tables
+	t := c.tables.pool
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.free) - 1; n >= 0 {
@@ -47,16 +58,39 @@ func (c *Catalogue) borrow() *automaton {
 
 // give takes one back; its numbers are of no meaning beyond one search.
 func (c *Catalogue) give(a *automaton) {
-	t := c.tables
+	t := c.tables.pool
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if a.release(0); len(a.spare) > maxSpare {
+		a.spare = nil
+	}
 	if len(a.opens) <= maxOpens && len(t.free) < maxFree {
 		t.free = append(t.free, a)
 	}
 }
 
+// cells takes an array for a table till the search is over, and the number that marks its cells.
+func (a *automaton) cells(n int) ([]absCell, uint64) {
+	a.uses++
+	for i := a.taken; i < len(a.spare); i++ {
+		if s := a.spare[i]; cap(s) >= n {
+			a.spare[i], a.spare[a.taken] = a.spare[a.taken], s
+			a.taken++
+			return s[:n], a.uses
+		}
+	}
+	s := make([]absCell, n)
+	a.spare = append(a.spare, s)
+	a.spare[a.taken], a.spare[len(a.spare)-1] = s, a.spare[a.taken]
+	a.taken++
+	return s, a.uses
+}
+
+// release gives back all arrays but the first few that were taken.
+func (a *automaton) release(kept int) { a.taken = kept }
+
 // forget drops all automata that are kept.
-func (t *tables) forget() {
+func (t *pool) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.free = nil
@@ -109,7 +143,9 @@ func (a *automaton) then(from int32, sig int32) int32 {
 		if err == nil {
 			id = a.intern(o)
 		}
-		a.next[key] = id
+		if a.c.common == 0 || int(sig) < a.c.common {
+			a.next[key] = id
+		}
 	}
 	return id
 }

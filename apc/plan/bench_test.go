@@ -136,7 +136,7 @@ func benchCold(b *testing.B, cases []benchCase) {
 
 // chill drops what earlier plans left behind.
 func chill(c *Catalogue) {
-	c.tables.forget()
+	c.tables.pool.forget()
 	c.now = &numbers{}
 }
 
@@ -233,6 +233,52 @@ func BenchmarkReplan(b *testing.B) {
 	for b.Loop() {
 		if kept.Replan(dead) == nil {
 			b.Fatal("no alternative")
+		}
+	}
+}
+
+// BenchmarkCatalogue is what the versioned snapshot costs, apart from any plan: Build all of it, Change one operator that
+// learned another cost, one node's load, and one endpoint outside it. x-build is the time over that of building.
+func BenchmarkCatalogue(b *testing.B) {
+	for _, n := range []int{10000, 100000} {
+		parts := bigWorld(n, 10000, 1)
+		start := time.Now()
+		c, err := NewCatalogue(parts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.prepare()
+		whole := time.Since(start)
+		b.Run(fmt.Sprintf("Build/operators=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				c, err := NewCatalogue(parts)
+				if err != nil {
+					b.Fatal(err)
+				}
+				c.prepare()
+			}
+		})
+		learned := parts.Operators[50]
+		learned.Spec.Cost.CPU *= 2
+		node := parts.Nodes[7]
+		node.Load /= 2
+		q := Request{Source: &Endpoint{Name: "rtp://192.0.2.1:4000", Type: parts.Operators[0].Spec.Out}, To: "phone/speaker"}
+		for _, k := range []struct {
+			name string
+			do   func() error
+		}{
+			{"operator", func() error { _, err := c.With(Change{Operators: []Operator{learned}}); return err }},
+			{"load", func() error { _, err := c.With(Change{Nodes: []Node{node}}); return err }},
+			{"endpoint", func() error { _, err := c.attach(&q); return err }},
+		} {
+			b.Run(fmt.Sprintf("Change/operators=%d/%s", n, k.name), func(b *testing.B) {
+				for b.Loop() {
+					if err := k.do(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(whole), "x-build")
+			})
 		}
 	}
 }

@@ -178,8 +178,8 @@ func (c *Catalogue) Reprice(r Request, p *Plan) float64 {
 	cost, used := 0.0, vector{}
 	last := -1
 	for i, s := range p.Steps {
-		op := c.byName[s.Name]
-		node, ok := c.byID[s.Node.ID]
+		op := c.byName.at(s.Name)
+		node, ok := c.byID.get(s.Node.ID)
 		if !ok || !slices.Contains(c.places[op], int32(node)) {
 			return math.Inf(1)
 		}
@@ -215,7 +215,7 @@ func (c *Catalogue) Reprice(r Request, p *Plan) float64 {
 func (c *Catalogue) fitsStill(p *Plan) bool {
 	var links []operators.Link
 	for _, s := range p.Steps {
-		op, ok := c.byName[s.Name]
+		op, ok := c.byName.get(s.Name)
 		if !ok {
 			return false
 		}

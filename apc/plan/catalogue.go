@@ -107,10 +107,10 @@ type Parts struct {
 // may not find is ever in it, so that no plan, refusal, explanation or duration can tell of it. Safe for concurrent use.
 type Catalogue struct {
 	version    uint64
-	ops        []Operator
-	byName     map[string]int
+	ops        []*Operator
+	byName     names[string]
 	nodes      []Node
-	byID       map[ca.ID]int
+	byID       names[ca.ID]
 	regions    []string
 	linkLat    [][]float64 // seconds, closed under shortest paths
 	linkPrice  [][]float64
@@ -126,10 +126,12 @@ type Catalogue struct {
 	override   []map[int32]operators.Cost // by operator, nil where no place has a cost of its own
 	sig        []int32                    // signature by operator
 	sigs       []signature
+	sigOf      names[[2]string]
 	tables     *tables  // what is computed when first asked for
 	base       []vector // by operator: what its description says it takes
 	now        *numbers
-	parts      Parts
+	parts      Parts              // but Operators and Nodes, which are ops and nodes
+	lists      map[uint64][]int32 // place lists that operators may share, by a hash
 
 	// How it was made, for Cache: of what, by which names, and whether by nothing that can have opened a better path.
 	parent     *Catalogue
@@ -140,6 +142,7 @@ type Catalogue struct {
 	// What attach made: for whom it was, and of what.
 	outer        *Catalogue
 	source, sink *Endpoint
+	common       int // signatures that those have in common who share automata; zero is all
 }
 
 // zone is a set of nodes that hops cannot tell apart: one region, one set of transports.
@@ -162,16 +165,16 @@ func (c *Catalogue) Nodes() int { return len(c.nodes) }
 
 // Operator returns the operator of a name.
 func (c *Catalogue) Operator(name string) (Operator, bool) {
-	i, ok := c.byName[name]
+	i, ok := c.byName.get(name)
 	if !ok {
 		return Operator{}, false
 	}
-	return c.ops[i], true
+	return *c.ops[i], true
 }
 
 // Node returns the node of an ID.
 func (c *Catalogue) Node(id ca.ID) (Node, bool) {
-	i, ok := c.byID[id]
+	i, ok := c.byID.get(id)
 	if !ok {
 		return Node{}, false
 	}
@@ -201,11 +204,12 @@ func NewCatalogue(p Parts) (*Catalogue, error) {
 		}
 		held := make(map[int32]bool)
 		for _, id := range d.Nodes {
-			if n, ok := c.byID[id]; ok {
+			if n, ok := c.byID.get(id); ok {
 				held[int32(n)] = true
 			}
 		}
 		c.holders[d.Ref], c.dataSize[d.Ref] = held, d.Size
 	}
+	c.parts.Operators, c.parts.Nodes = nil, nil
 	return c, nil
 }

@@ -19,13 +19,17 @@ type Change struct {
 const maxAncestors = 64
 
 // With is the next version of a catalogue. A change of numbers of nodes alone (load, cores, memory), the common one,
-// copies the nodes and shares all else; any other change indexes the operators anew.
+// copies the nodes and shares all else. Operators that are put and nodes that are new are indexed by themselves (amend.go).
+// What goes away, and a node that changes its region or transports, has all indexed anew.
 func (c *Catalogue) With(ch Change) (*Catalogue, error) {
 	var next *Catalogue
 	var err error
-	if c.numbersOnly(ch) {
+	switch {
+	case c.numbersOnly(ch):
 		next, err = c.renumber(ch.Nodes)
-	} else {
+	case c.amendable(ch):
+		next, err = c.amend(ch)
+	default:
 		next, err = NewCatalogue(c.merge(ch))
 	}
 	if err != nil {
@@ -52,7 +56,7 @@ func (c *Catalogue) numbersOnly(ch Change) bool {
 		return false
 	}
 	for _, n := range ch.Nodes {
-		i, ok := c.byID[n.ID]
+		i, ok := c.byID.get(n.ID)
 		if !ok || c.nodes[i].Region != n.Region || !slices.Equal(c.nodes[i].Transports, n.Transports) {
 			return false
 		}
@@ -66,7 +70,7 @@ func (c *Catalogue) onlyWorse(ch Change) bool {
 		return false
 	}
 	for _, n := range ch.Nodes {
-		i, ok := c.byID[n.ID]
+		i, ok := c.byID.get(n.ID)
 		if !ok {
 			return false
 		}
@@ -82,12 +86,12 @@ func (c *Catalogue) renumber(nodes []Node) (*Catalogue, error) {
 	next := *c
 	next.nodes = slices.Clone(c.nodes)
 	for _, n := range nodes {
-		if !proper(n.Load) || !proper(n.Cores) || n.Memory < 0 {
-			return nil, fmt.Errorf("node %s: load %v, cores %v, memory %d: want finite numbers that are not negative", n.ID, n.Load, n.Cores, n.Memory)
+		if err := n.check(); err != nil {
+			return nil, err
 		}
-		next.nodes[c.byID[n.ID]] = n
+		next.nodes[c.byID.at(n.ID)] = n
 	}
-	next.parts.Nodes, next.now = next.nodes, &numbers{}
+	next.now = &numbers{}
 	return &next, nil
 }
 
@@ -134,7 +138,7 @@ func (c *Catalogue) merge(ch Change) Parts {
 	}
 	for _, o := range c.ops {
 		if !over[o.Name] {
-			add(o)
+			add(*o)
 		}
 	}
 	for _, o := range ch.Operators {

@@ -183,7 +183,7 @@ func conflictText(names []string, r Request, near *Request) string {
 // would do.
 func (p *problem) missing(x *explored, near []Miss) *Conversion {
 	for _, m := range near {
-		in := p.c.ops[p.c.byName[m.To]].Spec.In
+		in := p.c.ops[p.c.byName.at(m.To)].Spec.In
 		for _, o := range x.order {
 			if p.c.ops[x.from[o]].Name == m.From && p.a.opens[o].o.Media() == in.Media() {
 				return &Conversion{From: m.From, Offers: p.a.opens[o].o.String(), To: m.To, Wants: in.String()}

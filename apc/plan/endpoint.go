@@ -70,14 +70,14 @@ func (c *Catalogue) attach(r *Request) (*Catalogue, error) {
 		if e == nil {
 			continue
 		}
-		if _, taken := c.byName[e.Name]; taken {
+		if _, taken := c.byName.get(e.Name); taken {
 			return nil, fmt.Errorf("an operator is called %s: an endpoint wants another name", e.Name)
 		}
-		if _, taken := c.byID[ca.ID(e.Name)]; taken {
+		if _, taken := c.byID.get(ca.ID(e.Name)); taken {
 			return nil, fmt.Errorf("a node is called %s: an endpoint wants another name", e.Name)
 		}
 		n := Node{ID: ca.ID(e.Name), Region: e.Region, Transports: e.Transports}
-		if near, ok := c.byID[e.Near]; ok && n.Region == "" {
+		if near, ok := c.byID.get(e.Near); ok && n.Region == "" {
 			n.Region = c.nodes[near].Region
 		}
 		o := Operator{Name: e.Name, Fixed: true, Places: []Place{{Node: n.ID}}}
@@ -92,10 +92,14 @@ func (c *Catalogue) attach(r *Request) (*Catalogue, error) {
 	if len(ch.Nodes) == 2 && ch.Nodes[0].ID == ch.Nodes[1].ID {
 		return nil, fmt.Errorf("both endpoints are called %s: they want two names", r.Source.Name)
 	}
-	next, err := NewCatalogue(c.merge(ch))
+	next, err := c.amend(ch)
 	if err != nil {
 		return nil, err
 	}
+	if t := next.tables; len(t.shapes) == len(c.tables.shapes) && len(t.abouts) == len(c.tables.abouts) {
+		t.pool, next.common = c.tables.pool, len(c.sigs)
+	}
+	next.now = c.now.with(next)
 	next.version, next.outer, next.source, next.sink = c.version, c, r.Source, r.Sink
 	return next, nil
 }

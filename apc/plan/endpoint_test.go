@@ -64,7 +64,7 @@ func TestRawEndpointsEqualOperators(t *testing.T) {
 		inside := parts
 		at := func(i int, id ca.ID) Endpoint {
 			o := &inside.Operators[i]
-			region := pick(r, inside.Nodes[0].Region, "nowhere")
+			region := inside.Nodes[r.IntN(len(parts.Nodes))].Region
 			e := Endpoint{Name: string(id), Region: region, Type: o.Spec.Out, Transports: pick(r, nil, []string{"tcp"}, []string{"rtp", "mem"})}
 			o.Spec.Cost, o.Data, o.Fixed, o.Places = operators.Cost{}, nil, true, []Place{{Node: id}}
 			if i > 0 {

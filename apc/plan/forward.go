@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -14,20 +15,20 @@ type forward struct {
 	dist   absTable
 	floors absTable // the same for the states of a reverser, once they are settled
 	heap   absHeap
+	fence  *absTable // states that it may go to; nil for all
 }
 
 func (p *problem) ahead(r *reverser, shape, about int32) *forward {
-	f := &forward{metric: r.metric, least: r.least, dist: newAbsTable(p), floors: newAbsTable(p)}
+	f := &forward{metric: r.metric, least: r.least, dist: newAbsTable(p), floors: newAbsTable(p), fence: p.fence}
 	f.relax(shape, about, 0, 0)
 	return f
 }
 
 func (f *forward) relax(shape, about int32, mask uint32, dist float64) {
-	if math.IsInf(dist, 1) {
+	if math.IsInf(dist, 1) || f.fence != nil && math.IsInf(f.fence.least(shape, about, mask), 1) {
 		return
 	}
-	if at := f.dist.at(shape, about, mask); *at > dist {
-		*at = dist
+	if f.dist.lower(shape, about, mask, dist) {
 		f.heap.push(absState{dist, shape, about, mask})
 	}
 }
@@ -78,11 +79,7 @@ func (p *problem) advance(f *forward) (at absState, ok bool) {
 
 // settle notes the floor of all states of a reverser that stand for a type of this state.
 func (f *forward) settle(shape, about int32, mask uint32, dist float64, p *problem) {
-	note := func(about int32) {
-		if at := f.floors.at(shape, about, mask); *at > dist {
-			*at = dist
-		}
-	}
+	note := func(about int32) { f.floors.lower(shape, about, mask, dist) }
 	if about == aboutFree || about == aboutUnknown {
 		note(absFree)
 	}
@@ -112,7 +109,7 @@ func (a *absSig) admits(about int32) bool {
 func (p *problem) meeting(shape int32) []int32 {
 	if p.metBy == nil {
 		p.metBy = make(map[int32][]int32)
-		for op := range p.meets {
+		for _, op := range slices.Sorted(maps.Keys(p.meets)) {
 			for _, in := range p.t.abs[p.c.sig[op]].ins {
 				p.metBy[in] = append(p.metBy[in], op)
 			}
@@ -160,5 +157,4 @@ func (b *bounds) narrow(metric int, limit float64) {
 	for len(r.heap) > 0 {
 		b.p.grow(r)
 	}
-	r.live = r.dist.shapesIn()
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -47,70 +46,80 @@ func (c *Catalogue) mask(schemes []string) uint32 {
 }
 
 func (c *Catalogue) addNodes(nodes []Node, links []Link) error {
-	c.nodes, c.byID = slices.Clone(nodes), make(map[ca.ID]int, len(nodes))
-	region := make(map[string]int)
-	regionOf := func(name string) int {
-		r, ok := region[name]
-		if !ok {
-			r = len(c.regions)
-			region[name] = r
-			c.regions = append(c.regions, name)
-		}
-		return r
-	}
-	zones := make(map[zone]int32)
-	for i, n := range nodes {
-		if _, taken := c.byID[n.ID]; taken || n.ID == "" {
+	c.nodes, c.byID = slices.Clone(nodes), newNames[ca.ID](len(nodes))
+	for i := range c.nodes {
+		n := &c.nodes[i]
+		if _, taken := c.byID.get(n.ID); taken || n.ID == "" {
 			return fmt.Errorf("node %q stands there twice, or has no ID", n.ID)
 		}
-		if !proper(n.Load) || !proper(n.Cores) || n.Memory < 0 {
-			return fmt.Errorf("node %s: load %v, cores %v, memory %d: want finite numbers that are not negative", n.ID, n.Load, n.Cores, n.Memory)
+		if err := n.check(); err != nil {
+			return err
 		}
-		c.byID[n.ID] = i
-		// Every node joins its own steps by memory, whatever it speaks to others.
-		z := zone{regionOf(n.Region), c.mask(n.Transports) | c.local}
-		zi, ok := zones[z]
-		if !ok {
-			zi = int32(len(c.zones))
-			zones[z] = zi
-			c.zones = append(c.zones, z)
-		}
-		c.nodeZone = append(c.nodeZone, zi)
+		c.byID.base[n.ID] = i
+		c.nodeZone = append(c.nodeZone, c.zoneOf(n))
 	}
 	for _, l := range links {
 		if l.Latency < 0 || !proper(l.Price) {
 			return fmt.Errorf("link %s to %s: latency %v, price %v: want finite numbers that are not negative", l.From, l.To, l.Latency, l.Price)
 		}
 	}
-	c.closeLinks(links, region)
+	c.closeLinks(links)
 	return nil
+}
+
+func (n *Node) check() error {
+	if !proper(n.Load) || !proper(n.Cores) || n.Memory < 0 {
+		return fmt.Errorf("node %s: load %v, cores %v, memory %d: want finite numbers that are not negative", n.ID, n.Load, n.Cores, n.Memory)
+	}
+	return nil
+}
+
+// zoneOf is the zone of a node, a new one when there is none like it. Every node joins its own steps by memory, whatever it
+// speaks to others.
+func (c *Catalogue) zoneOf(n *Node) int32 {
+	region := slices.Index(c.regions, n.Region)
+	if region < 0 {
+		region = len(c.regions)
+		c.regions = append(c.regions, n.Region)
+	}
+	z := zone{region, c.mask(n.Transports) | c.local}
+	i := slices.Index(c.zones, z)
+	if i < 0 {
+		i = len(c.zones)
+		c.zones = append(c.zones, z)
+	}
+	return int32(i)
+}
+
+// defaults are the latencies between and within regions of which nothing is known, in seconds.
+func (p *Parts) defaults() (far, near float64) {
+	if far = p.Far.Seconds(); far == 0 {
+		far = 0.020
+	}
+	if near = p.Near.Seconds(); near == 0 {
+		near = 0.001
+	}
+	return far, near
 }
 
 // closeLinks makes the matrices of latency and price between regions, closed under shortest paths each by itself: an
 // overlay may relay, and the bounds of the search lean on the triangle inequality.
-func (c *Catalogue) closeLinks(links []Link, region map[string]int) {
-	far, near := c.parts.Far, c.parts.Near
-	if far == 0 {
-		far = 20 * time.Millisecond
-	}
-	if near == 0 {
-		near = time.Millisecond
-	}
+func (c *Catalogue) closeLinks(links []Link) {
+	far, near := c.parts.defaults()
 	n := len(c.regions)
 	c.linkLat, c.linkPrice = make([][]float64, n), make([][]float64, n)
 	for i := range n {
 		c.linkLat[i], c.linkPrice[i] = make([]float64, n), make([]float64, n)
 		for j := range n {
-			c.linkLat[i][j] = far.Seconds()
+			c.linkLat[i][j] = far
 			if i == j {
-				c.linkLat[i][j] = near.Seconds()
+				c.linkLat[i][j] = near
 			}
 		}
 	}
 	for _, l := range links {
-		i, ok := region[l.From]
-		j, also := region[l.To]
-		if ok && also {
+		i, j := slices.Index(c.regions, l.From), slices.Index(c.regions, l.To)
+		if i >= 0 && j >= 0 {
 			c.linkLat[i][j], c.linkLat[j][i] = l.Latency.Seconds(), l.Latency.Seconds()
 			c.linkPrice[i][j], c.linkPrice[j][i] = l.Price, l.Price
 		}
@@ -127,63 +136,74 @@ func (c *Catalogue) closeLinks(links []Link, region map[string]int) {
 }
 
 func (c *Catalogue) addOperators(ops []Operator) error {
-	c.ops, c.byName = slices.Clone(ops), make(map[string]int, len(ops))
+	c.ops, c.byName = make([]*Operator, len(ops)), newNames[string](len(ops))
+	all := slices.Clone(ops)
 	c.places, c.sig = make([][]int32, len(ops)), make([]int32, len(ops))
 	c.base = make([]vector, len(ops))
 	c.opMask, c.override = make([]uint32, len(ops)), make([]map[int32]operators.Cost, len(ops))
-	sigs := make(map[[2]string]int32)
-	shared := &placeLists{byText: make(map[string][]int32), bySlice: make(map[*Place][]int32)}
+	c.sigOf = newNames[[2]string](len(ops) / 8)
+	c.lists = make(map[uint64][]int32)
+	made := make(map[*Place][]int32) // lists by the slices they were made of, when no place there has a cost of its own
 	for i := range c.ops {
-		o := &c.ops[i]
-		if _, taken := c.byName[o.Name]; taken || o.Name == "" {
+		c.ops[i] = &all[i]
+		o := c.ops[i]
+		if _, taken := c.byName.get(o.Name); taken || o.Name == "" {
 			return fmt.Errorf("operator %q stands there twice, or has no name", o.Name)
 		}
-		c.byName[o.Name] = i
-		if o.Spec.In.IsZero() && o.Spec.Out.IsZero() {
-			return fmt.Errorf("operator %s has neither input nor output", o.Name)
-		}
-		if err := checkCost(o.Spec.Cost); err != nil {
-			return fmt.Errorf("operator %s: %w", o.Name, err)
-		}
-		if err := c.addPlaces(i, shared); err != nil {
+		c.byName.base[o.Name] = i
+		if err := o.check(); err != nil {
 			return err
 		}
-		key := [2]string{o.Spec.In.String(), o.Spec.Out.String()}
-		s, ok := sigs[key]
+		if len(o.Places) > 0 && len(made[&o.Places[0]]) == len(o.Places) {
+			c.places[i] = made[&o.Places[0]]
+		} else {
+			h, err := c.addPlaces(i)
+			if err != nil {
+				return err
+			}
+			list := c.places[i]
+			if _, taken := c.lists[h]; !taken && len(list) > 0 {
+				c.lists[h] = list
+			}
+			if len(o.Places) == len(list) && len(list) > 0 && c.override[i] == nil {
+				made[&o.Places[0]] = list
+			}
+		}
+		s, ok := c.sigOf.get(o.signature())
 		if !ok {
-			s = int32(len(c.sigs))
-			sigs[key] = s
+			s = len(c.sigs)
+			c.sigOf.base[o.signature()] = s
 			c.sigs = append(c.sigs, signature{o.Spec.In, o.Spec.Out})
 		}
-		c.sig[i], c.opMask[i], c.base[i] = s, c.mask(o.Spec.Transports), costVector(o.Spec.Cost, o.Fixed)
+		c.sig[i], c.opMask[i], c.base[i] = int32(s), c.mask(o.Spec.Transports), costVector(o.Spec.Cost, o.Fixed)
 	}
 	return nil
 }
 
-// placeLists are the lists of node indexes that operators at the same places share.
-type placeLists struct {
-	byText  map[string][]int32
-	bySlice map[*Place][]int32 // by the slice they were made of, when no place there has a cost of its own
+func (o *Operator) check() error {
+	if o.Spec.In.IsZero() && o.Spec.Out.IsZero() {
+		return fmt.Errorf("operator %s has neither input nor output", o.Name)
+	}
+	if err := checkCost(o.Spec.Cost); err != nil {
+		return fmt.Errorf("operator %s: %w", o.Name, err)
+	}
+	return nil
 }
 
-// addPlaces indexes an operator's places.
-func (c *Catalogue) addPlaces(i int, shared *placeLists) error {
-	o := &c.ops[i]
-	if len(o.Places) > 0 {
-		if list, ok := shared.bySlice[&o.Places[0]]; ok && len(list) == len(o.Places) {
-			c.places[i] = list
-			return nil
-		}
-	}
+func (o *Operator) signature() [2]string { return [2]string{o.Spec.In.String(), o.Spec.Out.String()} }
+
+// addPlaces indexes an operator's places. Lists that are equal are one: hash is that under which they are kept.
+func (c *Catalogue) addPlaces(i int) (hash uint64, err error) {
+	o := c.ops[i]
 	list := make([]int32, 0, len(o.Places))
 	for _, p := range o.Places {
-		n, ok := c.byID[p.Node]
+		n, ok := c.byID.get(p.Node)
 		if !ok {
-			return fmt.Errorf("operator %s: place %s: no such node", o.Name, p.Node)
+			return 0, fmt.Errorf("operator %s: place %s: no such node", o.Name, p.Node)
 		}
 		if p.Cost != nil {
 			if err := checkCost(*p.Cost); err != nil {
-				return fmt.Errorf("operator %s at %s: %w", o.Name, p.Node, err)
+				return 0, fmt.Errorf("operator %s at %s: %w", o.Name, p.Node, err)
 			}
 			if c.override[i] == nil {
 				c.override[i] = make(map[int32]operators.Cost)
@@ -194,19 +214,19 @@ func (c *Catalogue) addPlaces(i int, shared *placeLists) error {
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
-	key := make([]byte, 0, 4*len(list))
-	for _, n := range list {
-		key = binary.LittleEndian.AppendUint32(key, uint32(n))
-	}
-	if same, ok := shared.byText[string(key)]; ok {
+	hash = hashOf(list)
+	if same := c.lists[hash]; slices.Equal(same, list) && len(list) > 0 {
 		list = same
-	} else {
-		shared.byText[string(key)] = list
 	}
-	if c.places[i] = list; len(o.Places) == len(list) && len(list) > 0 && c.override[i] == nil {
-		shared.bySlice[&o.Places[0]] = list
+	c.places[i] = list
+	return hash, nil
+}
+
+func hashOf(list []int32) (h uint64) {
+	for _, n := range list {
+		h = mix(h + uint64(n) + 1)
 	}
-	return nil
+	return h
 }
 
 func checkCost(k operators.Cost) error {

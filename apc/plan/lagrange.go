@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"math"
+	"slices"
 )
 
 // A bound on a resource that the best plan breaks is hard to search under: the objective alone leads to what is not
@@ -19,6 +20,7 @@ const maxPrices = 5
 type pricedPlan struct {
 	cost float64
 	used vector
+	plan *placed
 }
 
 // relaxation is what was found without the bounds themselves.
@@ -55,7 +57,7 @@ func (p *problem) refund(prices vector) (sum float64) {
 // unbound is the problem without bounds on resources, with other weights. What does not depend on them is shared.
 func (p *problem) unbound(w Weights) *problem {
 	q := *p
-	q.dims, q.w, q.order, q.prices, q.proving = nil, w, w, vector{}, false
+	q.dims, q.w, q.order, q.prices, q.proving, q.limit = nil, w, w, vector{}, false, 0
 	q.hops = make(map[*Transport][]float64)
 	q.byZones = make([][]zoneCost, len(p.c.ops))
 	q.weighOperators()
@@ -86,25 +88,20 @@ func (p *problem) keeps(used vector) bool {
 	return true
 }
 
-// relax tries prices until they do not get better. The bounds need no prices when the best plan of all keeps them.
-func (p *problem) relax(ctx context.Context) *relaxation {
-	r := &relaxation{bound: math.Inf(-1), cost: math.Inf(1)}
-	first := r.try(ctx, p, vector{})
-	if first == nil || r.best != nil {
-		return r
-	}
+// relax tries prices until they do not get better, from the best plan of all on.
+func (r *relaxation) relax(ctx context.Context, p *problem, first *pricedPlan) {
 	caps := vector{}
 	for _, d := range p.dims {
 		if first.used[d] > slack(p.lim[d]) {
-			caps[d] = 100 * max(first.cost, 1e-3) / first.used[d]
+			caps[d] = dearest * max(first.cost, 1e-3) / first.used[d]
 		}
 	}
 	if !r.reach(ctx, p, first, caps) {
-		return r
+		return
 	}
 	for range maxPrices {
 		prices, top := r.dual(p, caps)
-		if ctx.Err() != nil || top-r.bound <= 1e-3*max(1, math.Abs(top)) || r.cost-r.bound <= 1e-9*max(1, r.cost) {
+		if ctx.Err() != nil || top-r.bound <= 1e-3*max(1, math.Abs(top)) || !math.IsInf(r.cost, 1) && r.cost-r.bound <= 1e-9*max(1, r.cost) {
 			break
 		}
 		x := r.try(ctx, p, prices)
@@ -113,48 +110,80 @@ func (p *problem) relax(ctx context.Context) *relaxation {
 		}
 		for _, d := range p.dims {
 			if caps[d] == 0 && x.used[d] > slack(p.lim[d]) {
-				caps[d] = 100 * max(first.cost, 1e-3) / x.used[d]
+				caps[d] = dearest * max(first.cost, 1e-3) / x.used[d]
 			}
 		}
 	}
-	return r
 }
 
-// reach makes a cut for each bound that is broken, of a plan that breaks it least; it reports whether all can be kept, each
-// by itself.
+// dearest bounds prices: at the highest, a bound's use in the first plan costs that many times what the plan costs.
+const dearest = 32
+
+// reach makes a cut for each bound that is broken, of a plan that keeps it or breaks it least; it reports whether all can be
+// kept, each by itself. Low prices are tried first: the higher they are, the more alike plans become and the longer it takes.
 func (r *relaxation) reach(ctx context.Context, p *problem, first *pricedPlan, caps vector) bool {
 	for _, d := range p.dims {
-		if caps[d] == 0 {
+		if caps[d] == 0 || slices.ContainsFunc(r.cuts, func(c pricedPlan) bool { return c.used[d] <= slack(p.lim[d]) }) {
 			continue
 		}
-		prices := vector{}
-		prices[d] = caps[d]
-		x := r.try(ctx, p, prices)
-		if x == nil {
-			return false
+		kept := false
+		for prices := r.prices; prices[d] < caps[d] && !kept; {
+			prices[d] = max(4*prices[d], caps[d]/64)
+			x := r.try(ctx, p, prices)
+			if x == nil {
+				return false
+			}
+			kept = x.used[d] <= slack(p.lim[d])
 		}
-		if x.used[d] <= slack(p.lim[d]) {
+		if kept {
 			continue
 		}
+		mark := p.a.taken
 		q := p.unbound(Weights{}.at(unit(d)))
-		out := q.rounds(ctx, outcome{cost: math.Inf(1)}, 0)
+		out := q.rounds(ctx, outcome{cost: math.Inf(1)})
+		p.a.release(mark)
 		p.tracked = q.tracked
 		r.work += out.examined
 		if out.bound > slack(p.lim[d]) {
 			r.none = ctx.Err() == nil
 			return false
 		}
+		if out.best != nil {
+			r.cut(p, out.best)
+		}
 	}
 	return true
+}
+
+// cut takes a plan in.
+func (r *relaxation) cut(p *problem, plan *placed) *pricedPlan {
+	cost, used := p.price(plan)
+	if p.keeps(used) && cost < r.cost {
+		r.cost, r.best = cost, plan
+	}
+	r.cuts = append(r.cuts, pricedPlan{cost, used, plan})
+	return &r.cuts[len(r.cuts)-1]
 }
 
 func unit(d int) (v vector) { v[d] = 1; return v }
 
 // try finds the best plan at some prices; nil when there is none, or none in time.
 func (r *relaxation) try(ctx context.Context, p *problem, prices vector) *pricedPlan {
+	mark := p.a.taken
 	q := p.unbound(p.w.at(prices))
-	out := q.rounds(ctx, outcome{cost: math.Inf(1)}, 0)
+	known := outcome{cost: math.Inf(1)}
+	for _, c := range r.cuts { // the best of the plans found before
+		x := c.cost
+		for _, d := range p.dims {
+			x += prices[d] * c.used[d]
+		}
+		if x < known.cost {
+			known.cost, known.best = x, c.plan
+		}
+	}
+	out := q.rounds(ctx, known)
 	p.tracked = q.tracked // what competes for a node does so at all prices
+	p.a.release(mark)
 	r.work += out.examined
 	if b := out.bound - p.refund(prices); b > r.bound {
 		r.bound, r.prices = b, prices
@@ -163,12 +192,7 @@ func (r *relaxation) try(ctx context.Context, p *problem, prices vector) *priced
 		r.none = math.IsInf(out.bound, 1)
 		return nil
 	}
-	cost, used := p.price(out.best)
-	if p.keeps(used) && cost < r.cost {
-		r.cost, r.best = cost, out.best
-	}
-	r.cuts = append(r.cuts, pricedPlan{cost, used})
-	return &r.cuts[len(r.cuts)-1]
+	return r.cut(p, out.best)
 }
 
 // dual is the prices, each below its cap, at which the plans found so far allow the highest bound, and that bound. It goes
@@ -208,7 +232,8 @@ func (r *relaxation) dual(p *problem, caps vector) (prices vector, top float64) 
 		top, _ = value(at)
 		return at, top
 	}
-	for k := range 600 {
+	scale := max(r.cuts[0].cost, 1e-3) // what is bound is measured by its limit, and priced in parts of the first plan's cost
+	for k := range 800 {
 		_, by := value(at)
 		long := 0.0
 		var way vector
@@ -221,9 +246,9 @@ func (r *relaxation) dual(p *problem, caps vector) (prices vector, top float64) 
 		if long == 0 {
 			break
 		}
-		step := 0.3 * math.Pow(0.98, float64(k)) / math.Sqrt(long)
+		step := 2 * scale * math.Pow(0.985, float64(k)) / math.Sqrt(long)
 		for _, d := range p.dims {
-			at[d] = min(max(at[d]+step*way[d]*caps[d]/10, 0), caps[d])
+			at[d] = min(max(at[d]+step*way[d]/max(p.lim[d], 1e-6), 0), caps[d])
 		}
 		if x, _ := value(at); x > top {
 			top, prices = x, at

@@ -216,7 +216,7 @@ func (p *problem) refusePlaces() error {
 
 // homeless says why an operator has nowhere to run.
 func (p *problem) homeless(op int) string {
-	o := &p.c.ops[op]
+	o := p.c.ops[op]
 	if len(o.Places) == 0 {
 		return fmt.Sprintf("no node runs %s", o.Name)
 	}

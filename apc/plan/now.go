@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -26,6 +27,23 @@ func (n *numbers) load(c *Catalogue) []float64 {
 		n.kept = make(map[*int32][]int32)
 	}
 	return n.util
+}
+
+// with are the numbers of a catalogue that has more nodes, each of a class of its own, and is else the same.
+func (n *numbers) with(next *Catalogue) *numbers {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.util == nil {
+		return &numbers{}
+	}
+	m := &numbers{util: slices.Clone(n.util), kept: maps.Clone(n.kept), keep: slices.Clone(n.keep)}
+	for i := len(n.util); i < len(next.nodes); i++ {
+		m.util = append(m.util, next.nodes[i].Load/max(next.nodes[i].Cores, 1))
+		if n.keep != nil {
+			m.keep = append(m.keep, true)
+		}
+	}
+	return m
 }
 
 // worth is what of a place list no other node there is better than, the least busy node first; load was called.
@@ -74,7 +92,7 @@ func (n *numbers) front(c *Catalogue) []bool {
 func (c *Catalogue) frontOf(allowed []bool) []bool {
 	t := c.tables
 	keep := make([]bool, len(c.nodes))
-	best := make([][]int32, len(c.nodes)) // by class
+	best := make([][]int32, t.classes)
 	for i := range c.nodes {
 		switch n := int32(i); {
 		case !allowed[n]:

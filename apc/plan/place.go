@@ -145,7 +145,7 @@ func noWorse(a, b []float64) bool {
 
 // extend places one more operator behind a chain: to each of its nodes from the same node by a local transport, or from
 // any zone by any other: O(N + Z^2) labels are made.
-func (p *problem) extend(l *labels, from, op int, media string, left func(metric int, node int32) float64) *labels {
+func (p *problem) extend(l *labels, from, op int, media string, left *rest) *labels {
 	s := p.stride()
 	local, far := p.rides(from, op, media)
 	zones := p.byZone(l, s)
@@ -153,7 +153,7 @@ func (p *problem) extend(l *labels, from, op int, media string, left func(metric
 	x := make([]float64, s)
 	arrive := func(z int) *front {
 		if arrival[z] == nil {
-			arrival[z] = p.arrivals(zones, z, far, s, x)
+			arrival[z] = p.arrivals(zones, z, far, s, x, op, left)
 		}
 		return arrival[z]
 	}
@@ -188,19 +188,67 @@ func (p *problem) extend(l *labels, from, op int, media string, left func(metric
 }
 
 // settle adds the step to a label that has arrived and keeps it when the bounds can still be met.
-func (p *problem) settle(f *front, x []float64, op int, node int32, left func(metric int, node int32) float64) {
+func (p *problem) settle(f *front, x []float64, op int, node int32, left *rest) {
 	if !p.take(x, op, node) {
 		return
 	}
 	for i, d := range p.dims {
-		if x[1+i]+left(1+i, node) > slack(p.lim[d]) {
+		if x[1+i]+left.fromNode(1+i, node) > slack(p.lim[d]) {
 			return
 		}
 	}
-	if !math.IsInf(p.ceiling, 1) && p.orderOf(x)+left(0, node) >= p.ceiling {
+	if !math.IsInf(p.ceiling, 1) && p.orderOf(x)+left.fromNode(0, node) >= p.ceiling {
 		return
 	}
 	f.add(x)
+}
+
+// rest is what is left at least behind a step, by metric: of operators, and of hops by where the step is. It is nothing
+// behind the last one.
+type rest struct {
+	p    *problem
+	ops  []float64
+	mask uint32
+	net  []netBound  // nil behind the last step
+	zone [][]float64 // by zone
+}
+
+func (p *problem) restBehind(e *entry) *rest {
+	r := &rest{p: p, ops: make([]float64, p.metrics()), mask: e.mask}
+	if e.done {
+		return r
+	}
+	t := &p.a.opens[e.open]
+	r.net = p.bounds.net
+	for m := range r.ops {
+		r.ops[m] = p.bounds.operatorsLeft(m, t.shape, t.about, e.mask)
+		r.zone = append(r.zone, r.net[m].leastInZones(p, e.mask))
+	}
+	return r
+}
+
+func (r *rest) fromNode(metric int, node int32) float64 {
+	if r.net == nil {
+		return 0
+	}
+	return r.ops[metric] + r.net[metric].at(r.p, node, r.mask)
+}
+
+// hopeless reports whether no plan can come of a label that arrives in a zone for a step.
+func (r *rest) hopeless(x []float64, op, zone int) bool {
+	p, left := r.p, 0.0
+	for i, d := range p.dims {
+		if r.net != nil {
+			left = r.ops[1+i] + r.zone[1+i][zone]
+		}
+		if x[1+i]+p.minimum[op][d]+left > slack(p.lim[d]) {
+			return true
+		}
+	}
+	if r.net != nil {
+		left = r.ops[0] + r.zone[0][zone]
+	}
+	return p.orderOf(x)+p.minCost[op]+left >= p.ceiling*(1+1e-12)
 }
 
 // slack forgives the rounding of sums: a bound is met when it is exceeded by no more than one part in 10^9.
@@ -220,7 +268,7 @@ func (p *problem) byZone(l *labels, s int) []*front {
 	return zones
 }
 
-func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float64) *front {
+func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float64, op int, left *rest) *front {
 	f := &front{s: s}
 	if s == 1 {
 		return p.arrival(f, zones, to, far)
@@ -235,8 +283,9 @@ func (p *problem) arrivals(zones []*front, to int, far []ride, s int, x []float6
 			}
 			for i := 0; i < len(z.val); i += s {
 				copy(x, z.val[i:i+s])
-				p.addHop(x, &r, from, to)
-				f.add(x)
+				if p.addHop(x, &r, from, to); !left.hopeless(x, op, to) {
+					f.add(x)
+				}
 			}
 		}
 	}

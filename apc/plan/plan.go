@@ -48,7 +48,7 @@ func (p *problem) result(o *outcome) (*Plan, error) {
 		v := p.stepVector(int(op), b.nodes[i])
 		sum = sum.add(v)
 		s := Step{
-			Operator: &p.c.ops[op], Name: p.c.ops[op].Name, Node: &p.c.nodes[b.nodes[i]], NodeID: string(p.c.nodes[b.nodes[i]].ID),
+			Operator: p.c.ops[op], Name: p.c.ops[op].Name, Node: &p.c.nodes[b.nodes[i]], NodeID: string(p.c.nodes[b.nodes[i]].ID),
 			Requirement: b.reqs[i], Cost: p.stepCost(int(op), b.nodes[i], &v),
 			Latency: seconds(v[resLatency]), CPU: v[resCPU], Memory: int64(v[resMemory]), Price: v[resPrice], Quality: math.Exp(-v[resLoss]),
 		}

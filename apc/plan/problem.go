@@ -20,7 +20,7 @@ type problem struct {
 	w         Weights
 	order     Weights // of the search: w and what the bounds are priced at, see relax
 	prices    vector
-	ceiling   float64 // what a label may not come to: a plan is known that is as good
+	ceiling   float64 // what a label may not come to: a plan is known, or assumed, that is as good
 	lim       vector
 	dims      []int // the resources that are bound
 	from, to  int
@@ -38,8 +38,9 @@ type problem struct {
 	minCost   []float64 // by operator: least cost over places, +Inf where there is no place
 	opMask    []uint32  // by operator: transports
 	bounds    *bounds
-	unpriced  int                      // chains that are taken before the bounds get prices
 	proving   bool                     // a proof is wanted
+	fence     *absTable                // states that plans may come to; nil for all
+	limit     float64                  // of the plans that these may be part of
 	keep      []bool                   // nodes worth trying, when not all are allowed; made when first asked for
 	byZones   [][]zoneCost             // by operator, likewise
 	hops      map[*Transport][]float64 // by transport, see hopTable
@@ -70,7 +71,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if p.steps = r.Steps + 2; r.Steps == 0 {
 		p.steps = MaxSteps + 2
 	}
-	p.order, p.unpriced = p.w, unpriced
+	p.order = p.w
 	if p.from, err = p.endpoint(r.from(), true); err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 }
 
 func (p *problem) endpoint(name string, source bool) (int, error) {
-	i, ok := p.c.byName[name]
+	i, ok := p.c.byName.get(name)
 	if !ok {
 		return 0, &Refusal{Reason: UnknownName, Subject: name, Text: fmt.Sprintf("there is no %s", name)}
 	}
@@ -111,7 +112,7 @@ func (p *problem) requirements() error {
 		p.after = append(p.after, after)
 		found := false
 		for _, name := range q.Any {
-			if o, ok := p.c.byName[name]; ok && o != p.from && o != p.to {
+			if o, ok := p.c.byName.get(name); ok && o != p.from && o != p.to {
 				p.meets[int32(o)] |= 1 << i
 				found = true
 			}
@@ -129,7 +130,7 @@ func (p *problem) limitNodes() {
 	p.unlimited = len(p.req.Without)+len(p.req.Bounds.Domains) == 0
 	p.banned = make([]bool, len(p.c.ops))
 	for _, name := range p.req.WithoutOperators {
-		if i, ok := p.c.byName[name]; ok {
+		if i, ok := p.c.byName.get(name); ok {
 			p.banned[i] = true
 		}
 	}

@@ -21,16 +21,17 @@ type reverser struct {
 	heap   absHeap
 	// Once they are there, states are left out through which no path comes to less than limit.
 	past  *forward
+	fence *absTable // likewise those that are not in it
 	limit float64
 	// While it grows towards a forward search, the least at which the two have met.
 	other *forward
 	met   float64
-	// live are the shapes that lead to the end; nil while more may be found.
+	// live are the shapes from which a way to the end is known.
 	live []bool
 }
 
 func (p *problem) reverse(metric int) *reverser {
-	r := &reverser{metric: metric, least: p.leastBySig(metric), dist: newAbsTable(p), limit: math.Inf(1), met: math.Inf(1)}
+	r := &reverser{metric: metric, least: p.leastBySig(metric), dist: newAbsTable(p), limit: math.Inf(1), met: math.Inf(1), live: make([]bool, len(p.t.shapes)), fence: p.fence}
 	r.into(&p.t.abs[p.c.sig[p.to]], absEvery, p.need, p.opLeast(int32(p.to), metric)+p.bounds.any[metric])
 	return r
 }
@@ -49,13 +50,7 @@ func (p *problem) leastBySig(metric int) []float64 {
 
 // exact is the least found yet.
 func (r *reverser) exact(shape, about int32, mask uint32) float64 {
-	switch about {
-	case aboutNone, aboutAny, aboutFree:
-		return r.dist.get(shape, about, mask)
-	case aboutUnknown:
-		return min(r.dist.get(shape, absSome, mask), r.dist.get(shape, absFree, mask))
-	}
-	return min(r.dist.get(shape, absEvery, mask), r.dist.get(shape, about, mask))
+	return r.dist.least(shape, about, mask)
 }
 
 // grow takes the nearest state and goes back from it over each operator that may have made it.
@@ -135,24 +130,25 @@ func (r *reverser) into(a *absSig, about int32, mask uint32, dist float64) {
 }
 
 func (r *reverser) relax(shape, about int32, mask uint32, dist float64) {
-	at := r.dist.at(shape, about, mask)
 	x := absState{dist, shape, about, mask}
-	if *at <= dist || r.beyond(x) {
+	if r.dist.get(shape, about, mask) <= dist || r.beyond(x) {
 		return
 	}
-	*at = dist
+	r.dist.lower(shape, about, mask, dist)
 	if r.other != nil {
 		r.met = min(r.met, dist+r.other.settled(shape, about, mask))
 	}
+	r.live[shape] = true
 	if about != absFree {
-		if some := r.dist.at(shape, absSome, mask); *some > dist {
-			*some = dist
-		}
+		r.dist.lower(shape, absSome, mask, dist)
 	}
 	r.heap.push(x)
 }
 
 // beyond reports whether no path through a state comes to less than the limit.
 func (r *reverser) beyond(x absState) bool {
+	if r.fence != nil && math.IsInf(r.fence.get(x.shape, x.about, x.mask), 1) {
+		return true
+	}
 	return r.past != nil && x.dist+r.past.floor(x.shape, x.about, x.mask) > r.limit
 }

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"math"
-	"slices"
 )
 
 // twoPhase chooses operators as if places cost nothing, then places them one by one on the least loaded node, in the manner
@@ -20,7 +19,7 @@ func twoPhase(c, flat *Catalogue, r Request) float64 {
 	}
 	cost, last, used := 0.0, int32(-1), vector{}
 	for i, s := range logical.Steps {
-		op := c.byName[s.Name]
+		op := c.byName.at(s.Name)
 		v := c.base[op]
 		node := int32(-1)
 		for _, n := range c.places[op] {
@@ -33,7 +32,7 @@ func twoPhase(c, flat *Catalogue, r Request) float64 {
 		}
 		cost, used = cost+p.stepCost(op, node, &v), used.add(v)
 		if i > 0 {
-			local, far := p.rides(c.byName[logical.Steps[i-1].Name], op, logical.Hops[i-1].Type.Media())
+			local, far := p.rides(c.byName.at(logical.Steps[i-1].Name), op, logical.Hops[i-1].Type.Media())
 			least, by := math.Inf(1), vector{}
 			for _, ride := range append(local, far...) {
 				if ride.t.Local == (node == last) && c.zones[c.nodeZone[last]].mask&c.zones[c.nodeZone[node]].mask&(1<<ride.scheme) != 0 {
@@ -59,7 +58,10 @@ func twoPhase(c, flat *Catalogue, r Request) float64 {
 func flattened(c *Catalogue) Parts {
 	p := c.parts
 	p.Nodes, p.Links = []Node{{ID: "spiffe://example.org/proxy/all"}}, nil
-	p.Operators = slices.Clone(c.ops)
+	p.Operators = nil
+	for _, o := range c.ops {
+		p.Operators = append(p.Operators, *o)
+	}
 	for i := range p.Operators {
 		p.Operators[i].Places = []Place{{Node: p.Nodes[0].ID}}
 		p.Operators[i].Spec.Transports = nil
@@ -125,7 +127,7 @@ func (g *typeGraph) dijkstra(c *Catalogue, r Request) float64 {
 	meets := make(map[int]int)
 	for i, q := range r.Include {
 		for _, name := range q.Any {
-			meets[c.byName[name]] |= 1 << i
+			meets[c.byName.at(name)] |= 1 << i
 		}
 	}
 	all := 1 << len(r.Include)
@@ -133,8 +135,8 @@ func (g *typeGraph) dijkstra(c *Catalogue, r Request) float64 {
 	for i := range dist {
 		dist[i] = math.Inf(1)
 	}
-	end := g.media[c.ops[c.byName[r.To]].Spec.In.Media()]*all + all - 1
-	q := typeQueue{{0, g.media[c.ops[c.byName[r.From]].Spec.Out.Media()] * all}}
+	end := g.media[c.ops[c.byName.at(r.To)].Spec.In.Media()]*all + all - 1
+	q := typeQueue{{0, g.media[c.ops[c.byName.at(r.From)].Spec.Out.Media()] * all}}
 	dist[q[0].at] = 0
 	for len(q) > 0 {
 		x := heap.Pop(&q).(typeItem)

@@ -56,7 +56,6 @@ type search struct {
 	seen     map[frontKey]*frontier
 	examined int
 	upper    float64 // the cost of the best plan known
-	most     int     // chains to take; 0 is any number
 	refund   float64 // what the bounds' prices put on top of the costs, at least
 	best     *placed
 	// factor times what no plan is below is assumed to be dearer than the best plan; assumed says that upper is that, and
@@ -67,13 +66,6 @@ type search struct {
 	start    open
 	expanded []*entry // for a proof
 }
-
-// easy is how many chains are taken before the lower bounds on the bound resources are worked out: most requests are
-// done by then, and do not need them.
-const easy = 256
-
-// unpriced is how many chains are taken before the bounds get prices.
-const unpriced = 512
 
 // outcome of a search: the best placed chain, if any, and what no plan is below.
 type outcome struct {
@@ -92,44 +84,18 @@ func (p *problem) solve(ctx context.Context) outcome {
 	p.a = p.c.borrow()
 	defer func() { p.c.give(p.a) }()
 	total := outcome{cost: math.Inf(1)}
-	if len(p.dims) > 0 {
+	if len(p.dims) == 0 {
 		p.makeBounds()
-		if total = p.rounds(ctx, total, p.unpriced); (total.over || ctx.Err() != nil) && !p.proving {
-			return total
-		}
-		r := p.relax(ctx)
-		total.examined += r.work
-		if r.cost < total.cost {
-			total.cost, total.best = r.cost, r.best
-		}
-		switch {
-		case r.none:
-			total.bound = math.Inf(1)
-			return total
-		case p.proving && ctx.Err() == nil:
-		case total.best != nil && total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil:
-			total.bound = min(total.cost, max(total.bound, r.bound))
-			return total
-		}
-		p.prices, p.order = r.prices, p.w.at(r.prices)
-		total.prices = r.prices
-		p.weighOperators()
-		defer func() { p.prices, p.order = vector{}, p.w }()
-		p.makeBounds()
-		out := p.rounds(ctx, total, 0)
-		out.bound = max(out.bound, min(out.cost, r.bound)) // when the time ran out
-		return out
+		return p.rounds(ctx, total)
 	}
-	p.makeBounds()
-	return p.rounds(ctx, total, 0)
+	return p.solveBound(ctx)
 }
 
-// rounds searches until the plan does not crowd any node, from the best that is known, but takes at most some chains;
-// zero is no such limit.
-func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
+// rounds searches until the plan does not crowd any node, from the best that is known.
+func (p *problem) rounds(ctx context.Context, total outcome) outcome {
 	refund := p.refund(p.prices)
 	for try := 0; ; {
-		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, most: most, factor: factors[try]}
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: total.cost, best: total.best, refund: refund, factor: factors[try]}
 		crowded := s.run(ctx)
 		total.examined += s.examined
 		if !s.assumed {
@@ -140,10 +106,8 @@ func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 			clear(p.cands) // nodes that another was better than may now be needed
 			continue
 		}
-		if s.assumed && len(s.q) == 0 {
-			if try++; most > 0 {
-				most = max(most-s.examined, 1)
-			}
+		if s.assumed && len(s.q) == 0 && s.upper < p.assumed() {
+			try++
 			continue
 		}
 		total.expanded = s.expanded
@@ -152,7 +116,7 @@ func (p *problem) rounds(ctx context.Context, total outcome, most int) outcome {
 			total.bound = min(total.cost, s.q[0].least-refund)
 		}
 		if s.assumed {
-			total.bound = min(total.bound, s.upper)
+			total.bound, total.over = min(total.bound, s.upper), false
 		}
 		return total
 	}
@@ -167,17 +131,11 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 	p := s.p
 	s.begin()
 	for len(s.q) > 0 && s.q[0].least-s.refund < s.upper {
-		if s.most > 0 && s.examined >= s.most {
-			return nil
-		}
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
 			if s.best == nil {
 				s.dive()
 			}
 			return nil
-		}
-		if s.examined == easy {
-			s.bindDims()
 		}
 		e := heap.Pop(&s.q).(*entry)
 		if !s.ready(e) {
@@ -251,7 +209,9 @@ func (s *search) begin() {
 	e := &entry{op: int32(p.from), open: o, req: -1, length: 1}
 	t := &p.a.opens[o]
 	if p.proving {
-		p.bounds.settle(0, t.shape, t.about, 0, math.Inf(1))
+		for m := range p.metrics() {
+			p.bounds.settle(m, t.shape, t.about, 0, math.Inf(1))
+		}
 		e.left = p.bounds.operatorsLeft(0, t.shape, t.about, 0)
 	} else {
 		e.left = s.aim()
@@ -265,7 +225,11 @@ func (s *search) begin() {
 	}
 	s.least = p.leastFrom(e.labels)
 	if !p.proving {
-		if guess := e.least*s.factor - s.refund; guess < s.upper {
+		guess := p.assumed()
+		if g := (e.least - s.refund) * s.factor; g > 0 {
+			guess = min(guess, g)
+		}
+		if guess < s.upper {
 			s.upper, s.assumed = guess, true
 		}
 		p.bounds.narrow(0, s.upper+s.refund-e.net)
@@ -274,6 +238,7 @@ func (s *search) begin() {
 		if e.least = e.net + e.left; e.least-s.refund >= s.upper {
 			return
 		}
+		s.bindDims()
 	}
 	s.push(e)
 }
@@ -304,9 +269,8 @@ func (p *problem) leastFrom(l *labels) []float64 {
 func (s *search) bindDims() {
 	p := s.p
 	for i := range p.dims {
-		if p.proving || p.bounds.ops[1+i].past != nil {
-			p.bounds.settle(1+i, s.start.shape, s.start.about, 0, math.Inf(1))
-			continue
+		if p.bounds.ops[1+i].past != nil {
+			continue // from an earlier round
 		}
 		p.bounds.meet(1+i, s.start.shape, s.start.about)
 		p.bounds.narrow(1+i, slack(p.lim[p.dims[i]])-s.least[i])
@@ -341,21 +305,11 @@ func (s *search) bound(e *entry) bool {
 func (s *search) place(e *entry) bool {
 	p := s.p
 	parent := e.parent
-	var shape, about int32
 	if e.open < 0 && !s.unify(e) {
 		return false
 	}
-	if !e.done {
-		shape, about = p.a.opens[e.open].shape, p.a.opens[e.open].about
-	}
-	left := func(metric int, node int32) float64 {
-		if e.done {
-			return 0
-		}
-		return p.bounds.operatorsLeft(metric, shape, about, e.mask) + p.bounds.net[metric].at(p, node, e.mask)
-	}
 	p.ceiling = s.upper + s.refund
-	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), left)
+	e.labels = p.extend(parent.labels, int(parent.op), int(e.op), p.a.opens[parent.open].o.Media(), p.restBehind(e))
 	return s.bound(e)
 }
 
@@ -423,10 +377,10 @@ func (s *search) expand(e *entry) {
 			}
 		}
 	}
-	live := p.bounds.ops[0].live
+	live, more := p.bounds.ops[0].live, len(p.bounds.ops[0].heap) > 0
 	takes, outs := p.t.takes[from.shape], p.t.takesOut[from.shape]
 	for i, out := range outs {
-		if out < 0 || live != nil && !live[out] {
+		if out < 0 || !live[out] && !more {
 			continue
 		}
 		x.over(takes[i], from.about)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,11 +12,10 @@ import (
 // tables are what a catalogue computes once and keeps: the abstract signatures that lower bounds are computed over, and
 // the automata of open types that no plan is using just now. They hold only what follows from the catalogue.
 type tables struct {
-	mu   sync.Mutex
-	free []*automaton // under mu
+	pool *pool
+	once sync.Once
 
 	// What follows is never changed once it is made.
-	once     sync.Once
 	byOut    [][]int32          // signatures by the shape they make
 	takes    [][]int32          // signatures by the shape they take
 	takesOut [][]int32          // what those make
@@ -25,9 +25,12 @@ type tables struct {
 	abouts   map[string]int32
 	shapes   map[string]int32
 	like     map[string][]shape // those of the same media type and names
+	ofMedia  map[string][]shape // those of the same media type
 	over     [][]int32          // by shape: those in which at least as much is free
 	class    []int32            // by node: nodes that run the same operators and that hops cannot tell apart
-	special  []bool             // by node: some operator has a cost of its own or data there
+	classes  int32
+	special  []bool // by node: some operator has a cost of its own or data there
+	amends   bool   // lists may be shared with tables that these were made of
 }
 
 // Abstract values of the parameter about: what data means, besides its media type.
@@ -53,71 +56,104 @@ type absSig struct {
 
 // shape is one of those that have the same media type and names.
 type shape struct {
-	id   int32
-	free []string // in order
+	id          int32
+	names, free []string // in order
 }
 
 func newTables() *tables {
-	return &tables{abouts: make(map[string]int32), shapes: make(map[string]int32), like: make(map[string][]shape)}
+	return &tables{
+		pool: &pool{}, abouts: make(map[string]int32), shapes: make(map[string]int32), like: make(map[string][]shape),
+		ofMedia: make(map[string][]shape), byMedia: make(map[string][]int32),
+	}
 }
 
 func (c *Catalogue) prepare() *tables {
 	t := c.tables
 	t.once.Do(func() {
-		t.byMedia = make(map[string][]int32)
-		t.opsOf = make([][]int32, len(c.sigs))
+		for _, s := range c.sigs {
+			t.add(c, s)
+		}
 		for i, s := range c.sig {
 			t.opsOf[s] = append(t.opsOf[s], int32(i))
-		}
-		byMedia := make(map[string][]int32)
-		var names, free [][]string // by shape
-		for _, s := range c.sigs {
-			if s.out.IsZero() {
-				continue
-			}
-			f := s.leavesFree()
-			if id := number(t.shapes, shapeKey(s.out.Media(), s.out.Names(), f)); int(id) == len(names) {
-				names, free = append(names, s.out.Names()), append(free, f)
-				byMedia[s.out.Media()] = append(byMedia[s.out.Media()], id)
-				key := shapeKey(s.out.Media(), s.out.Names(), nil)
-				t.like[key] = append(t.like[key], shape{id, f})
-			}
-		}
-		for i, s := range c.sigs {
-			a := t.abstract(s)
-			if !s.in.IsZero() {
-				t.byMedia[s.in.Media()] = append(t.byMedia[s.in.Media()], int32(i))
-				for _, id := range byMedia[s.in.Media()] {
-					if subset(s.in.Names(), names[id]) && !slices.ContainsFunc(free[id], func(n string) bool { return !s.takesFree(n) }) {
-						a.ins = append(a.ins, id)
-					}
-				}
-			}
-			t.abs = append(t.abs, a)
-		}
-		t.over = make([][]int32, len(t.shapes))
-		for _, like := range t.like {
-			for _, x := range like {
-				for _, y := range like {
-					if subset(x.free, y.free) {
-						t.over[x.id] = append(t.over[x.id], y.id)
-					}
-				}
-			}
-		}
-		t.byOut, t.takes, t.takesOut = make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes)), make([][]int32, len(t.shapes))
-		for s := range t.abs {
-			a := &t.abs[s]
-			if a.out >= 0 && len(a.ins) > 0 {
-				t.byOut[a.out] = append(t.byOut[a.out], int32(s))
-			}
-			for _, in := range a.ins {
-				t.takes[in], t.takesOut[in] = append(t.takes[in], int32(s)), append(t.takesOut[in], a.out)
-			}
 		}
 		t.classify(c)
 	})
 	return t
+}
+
+// next are tables to add to, which share with these what stays.
+func (t *tables) next() *tables {
+	n := &tables{
+		pool: &pool{}, byOut: slices.Clone(t.byOut), takes: slices.Clone(t.takes), takesOut: slices.Clone(t.takesOut),
+		byMedia: maps.Clone(t.byMedia), opsOf: slices.Clone(t.opsOf), abs: slices.Clone(t.abs), abouts: maps.Clone(t.abouts),
+		shapes: maps.Clone(t.shapes), like: maps.Clone(t.like), ofMedia: maps.Clone(t.ofMedia), over: slices.Clone(t.over),
+		class: slices.Clone(t.class), classes: t.classes, special: slices.Clone(t.special), amends: true,
+	}
+	n.once.Do(func() {})
+	return n
+}
+
+// push appends to a list that may be shared.
+func push[T any](t *tables, list []T, x T) []T {
+	if t.amends {
+		list = slices.Clip(list)
+	}
+	return append(list, x)
+}
+
+// add takes the next signature of a catalogue in.
+func (t *tables) add(c *Catalogue, s signature) {
+	id, out := int32(len(t.abs)), int32(-1)
+	if !s.out.IsZero() {
+		out = t.shapeBy(c, s)
+	}
+	t.abs, t.opsOf = append(t.abs, t.abstract(s, out)), append(t.opsOf, nil)
+	if s.in.IsZero() {
+		return
+	}
+	if out >= 0 {
+		t.byOut[out] = push(t, t.byOut[out], id)
+	}
+	t.byMedia[s.in.Media()] = push(t, t.byMedia[s.in.Media()], id)
+	for _, x := range t.ofMedia[s.in.Media()] {
+		t.link(id, s, x)
+	}
+}
+
+// shapeBy is the shape that an operator makes.
+func (t *tables) shapeBy(c *Catalogue, s signature) int32 {
+	x := shape{int32(len(t.shapes)), s.out.Names(), s.leavesFree()}
+	media := s.out.Media()
+	if id := number(t.shapes, shapeKey(media, x.names, x.free)); id != x.id {
+		return id
+	}
+	t.byOut, t.takes, t.takesOut = append(t.byOut, nil), append(t.takes, nil), append(t.takesOut, nil)
+	t.over = append(t.over, []int32{x.id})
+	key := shapeKey(media, x.names, nil)
+	for _, y := range t.like[key] {
+		if subset(x.free, y.free) {
+			t.over[x.id] = push(t, t.over[x.id], y.id)
+		}
+		if subset(y.free, x.free) {
+			t.over[y.id] = push(t, t.over[y.id], x.id)
+		}
+	}
+	t.like[key] = push(t, t.like[key], x)
+	t.ofMedia[media] = push(t, t.ofMedia[media], x)
+	for _, id := range t.byMedia[media] {
+		t.link(id, c.sigs[id], x)
+	}
+	return x.id
+}
+
+// link notes that an operator takes a shape, if it does.
+func (t *tables) link(id int32, s signature, x shape) {
+	if !subset(s.in.Names(), x.names) || slices.ContainsFunc(x.free, func(n string) bool { return !s.takesFree(n) }) {
+		return
+	}
+	a := &t.abs[id]
+	a.ins = push(t, a.ins, x.id)
+	t.takes[x.id], t.takesOut[x.id] = push(t, t.takes[x.id], id), push(t, t.takesOut[x.id], a.out)
 }
 
 // shapeKey is a shape's text: the media type and the parameters in order, those that are free with a ? behind.
@@ -222,6 +258,7 @@ func (t *tables) classify(c *Catalogue) {
 		}
 		t.class = append(t.class, id)
 	}
+	t.classes = int32(len(ids))
 }
 
 // mix spreads a number over 64 bits (the finaliser of splitmix64): the sum of a set's members is then its name.
@@ -232,17 +269,13 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-func (t *tables) abstract(s signature) absSig {
-	a := absSig{out: -1, outAbout: aboutNone}
+func (t *tables) abstract(s signature, out int32) absSig {
+	a := absSig{out: out, outAbout: aboutNone}
 	for _, v := range s.in.Values("about") {
 		a.wants = append(a.wants, number(t.abouts, v))
 	}
 	a.takes, a.decides = s.takesFree("about"), s.limits("about")
-	if s.out.IsZero() {
-		return a
-	}
-	a.out = number(t.shapes, shapeKey(s.out.Media(), s.out.Names(), s.leavesFree()))
-	if s.out.Param("about") == "" {
+	if out < 0 || s.out.Param("about") == "" {
 		return a
 	}
 	v, values := s.out.Variable("about"), s.out.Values("about")

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"ninja/apc"
@@ -38,6 +40,18 @@ func printCatalogue(w io.Writer, c *apc.Catalogue) {
 	fmt.Fprintln(w, "\nNODE\tLOAD\tCORES\tMEMORY\tREGION")
 	for _, n := range c.Nodes {
 		fmt.Fprintf(w, "%s\t%.2f\t%g\t%d MiB\t%s\n", n.ID, n.Load, n.Cores, n.Memory>>20, n.Region)
+	}
+	if len(c.External) > 0 {
+		fmt.Fprintln(w, "\nPROXY\tMAY REACH")
+	}
+	for _, owner := range slices.Sorted(maps.Keys(c.External)) {
+		fmt.Fprintf(w, "%s\t%s\n", owner, c.External[owner])
+	}
+	if len(c.Learned) > 0 {
+		fmt.Fprintln(w, "\nLEARNED OF\tAT\tp50\tp99\tCPU\tREPORTS")
+	}
+	for _, l := range c.Learned {
+		fmt.Fprintf(w, "%s\t%s\t%v\t%v\t%.3f\t%d\n", l.Operator, l.Node, l.P50.Round(time.Microsecond), l.P99.Round(time.Microsecond), l.CPU, l.Reports)
 	}
 	if len(c.Links) > 0 {
 		fmt.Fprintln(w, "\nLINK\tTO\tONE WAY")

@@ -28,6 +28,8 @@ type commands struct {
 	Operator  operatorCommand  `cmd:"" help:"Write, check and publish small operators of your own."`
 	SDS       sdsCommand       `cmd:"" name:"sds" help:"Show the hierarchies of SDS servers."`
 	Base      baseCommand      `cmd:"" help:"Start, list and stop services on a base node (the administrator only)."`
+
+	Completion completionCommand `cmd:"" help:"Print a script that completes for your shell."`
 }
 
 func main() {

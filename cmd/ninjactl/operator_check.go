@@ -97,7 +97,7 @@ func (c *operatorCheck) Run(ctx context.Context) error {
 		}
 	}
 	if !m.Passed {
-		return fmt.Errorf("%s: %s", m.Operator, m.Against[0])
+		return fmt.Errorf("%s: %s", m.Operator, strings.Join(m.Against, "; "))
 	}
 	if c.Output != "json" {
 		fmt.Printf("%s does what its description says\n", m.Operator)
@@ -148,11 +148,21 @@ func (c *operatorCheck) try(ctx context.Context) (*measured, error) {
 	if !slices.Contains(r.Keys(), spec.Program) {
 		return nil, fmt.Errorf("operator.xml: program=%q: want one of %v", spec.Program, r.Keys())
 	}
-	report, err := golden.Check(ctx, golden.Config{World: world.Real(), Patience: 5 * time.Second}, golden.In(&r, *spec), set)
-	if err != nil {
-		return nil, err
+	var report *golden.Report
+	var used wrap.Usage
+	for range 2 { // a busy machine makes anything slow: a second try tells
+		before := w.Used(key(spec))
+		report, err = golden.Check(ctx, golden.Config{World: world.Real(), Patience: 5 * time.Second}, golden.In(&r, *spec), set)
+		if err != nil {
+			return nil, err
+		}
+		used = w.Used(key(spec))
+		used.CPU -= before.CPU
+		if !report.OnlySlow() {
+			break
+		}
 	}
-	return weigh(report, spec, set, w.Used(key(spec))), nil
+	return weigh(report, spec, set, used), nil
 }
 
 // weigh puts what was measured beside what is declared.
@@ -172,7 +182,7 @@ func weigh(r *golden.Report, spec *operators.Spec, set *golden.Set, used wrap.Us
 		m.Against = append(m.Against, fmt.Sprintf("cpu %.3f of a core where %.3f is declared: raise cpu in operator.xml (--write does)", m.CPU, spec.Cost.CPU))
 	}
 	for i, s := range m.Against {
-		if strings.HasPrefix(s, "latency") {
+		if strings.HasPrefix(s, golden.Slow) {
 			m.Against[i] = s + ": raise latency in operator.xml (--write does), or keep one process (mode: lines or framed)"
 		}
 		if strings.Contains(s, "no end of its output") || strings.Contains(s, "no answer in time") {

@@ -35,7 +35,7 @@ func (p *operatorPublish) Run(ctx context.Context, c *commands) error {
 			return err
 		}
 		if !m.Passed {
-			return fmt.Errorf("%s: %s (--unchecked publishes it all the same, and the proxy will say the same)", m.Operator, m.Against[0])
+			return fmt.Errorf("%s: %s (--unchecked publishes it all the same, and the proxy will say the same)", m.Operator, strings.Join(m.Against, "; "))
 		}
 	}
 	wait := 200 * time.Millisecond
@@ -78,7 +78,7 @@ func (p *operatorPublish) find(ctx context.Context, h *home.Home, spec *operator
 	if p.Node != "" {
 		return proxy.NewClient(h.Identity, p.Node)
 	}
-	halls, err := halls(ctx, h)
+	halls, err := patiently(ctx, h)
 	if err != nil {
 		return nil, err
 	}
@@ -96,13 +96,27 @@ func (p *operatorPublish) find(ctx context.Context, h *home.Home, spec *operator
 		}
 	}
 	if len(halls) == 0 {
-		return nil, errors.New("no proxy is published that you may find")
+		return nil, fmt.Errorf("no proxy is published that you may find, after %v (sdsquery kind=proxy)", appearTime)
 	}
 	return nil, fmt.Errorf("no proxy takes the operator (%s): whoever runs one adds what program.yaml says under roles.proxy.programs, and you under publishers",
 		strings.Join(why, "; "))
 }
 
-// at proxies: what each has for authors.
+// appearTime is how long to wait for the first proxy: one that has just started is not published yet.
+const appearTime = 15 * time.Second
+
+// patiently is halls, which waits while there is none.
+func patiently(ctx context.Context, h *home.Home) (all []hallOf, err error) {
+	ctx, cancel := context.WithTimeout(ctx, appearTime)
+	defer cancel()
+	for {
+		if all, err = halls(ctx, h); err != nil || len(all) > 0 || world.Sleep(ctx, 300*time.Millisecond) != nil {
+			return all, err
+		}
+	}
+}
+
+// hallOf is what one proxy has for authors.
 type hallOf struct {
 	name, address string
 	hall          proxy.Hall

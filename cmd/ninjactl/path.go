@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -84,7 +85,7 @@ type pathPlan struct {
 	asked
 	Explain   bool   `help:"Say what the best plan costs, what proves it, and why its rivals lost; or what made the request impossible."`
 	Catalogue string `help:"Plan with a file that ninjactl catalogue wrote; ask nobody. Explains." type:"existingfile" placeholder:"FILE"`
-	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text or json; with --explain also dot or mermaid."`
+	Output    string `enum:"text,json,dot,mermaid" default:"text" help:"text, json, dot or mermaid."`
 }
 
 func (p *pathPlan) Run(ctx context.Context, c *commands) error {
@@ -95,9 +96,7 @@ func (p *pathPlan) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
-	if !p.Explain && p.Output != apc.Text && p.Output != apc.JSON {
-		return fmt.Errorf("--output %s: wants --explain", p.Output)
-	}
+	p.Explain = p.Explain || p.Output == apc.DOT || p.Output == apc.Mermaid // there are no other graphs
 	creator, err := openCreator(ctx, c)
 	if err != nil {
 		return err
@@ -159,6 +158,12 @@ func openCreator(ctx context.Context, c *commands) (*apc.Client, error) {
 	return h.Creator(ctx)
 }
 
+// reference is external data in a type, by service and hash.
+var reference = regexp.MustCompile(`spiffe://[^/]+/([^@;]*)@sha256:([0-9a-f]{8})[0-9a-f]{56}`)
+
+// briefly writes a type without the domains and with the beginnings of hashes.
+func briefly(kind string) string { return reference.ReplaceAllString(kind, "$1@sha256:$2") }
+
 // printPlan shows the chain with types and costs.
 func printPlan(w io.Writer, i apc.Info) {
 	fmt.Fprintln(w, "STEP\tNODE\tLATENCY\tCPU\tQUALITY\tTHEN BY\tTYPE")
@@ -167,7 +172,7 @@ func printPlan(w io.Writer, i apc.Info) {
 		if n < len(i.Hops) {
 			by, kind = i.Hops[n].Transport, i.Hops[n].Type.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, kind)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%.3f\t%.2f\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.Cost.Latency, s.Cost.CPU, s.Cost.Quality, by, briefly(kind))
 	}
 	fmt.Fprintf(w, "\nin all: latency %v (sum of p99), cpu %.3f, memory %d MiB, quality %.3f; planned in %v (search %v)\n%s\n",
 		i.Cost.Latency.Round(time.Microsecond), i.Cost.CPU, i.Cost.Memory>>20, i.Cost.Quality, i.PlanTime.Round(10*time.Microsecond), i.Search, i.Explanation)
@@ -329,9 +334,9 @@ func printPath(w io.Writer, i apc.Info) {
 			link = h.Stats.Link.Round(time.Microsecond).String()
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%v\t%v\t%v\t%s\t%s\t%s\t%s\n", s.Operator, s.Node.Kind()+"/"+s.Node.Name(), s.In, s.Out,
-			s.ProcessP50, s.ProcessP99, s.Cost.Latency, by, link, lost, kind)
+			s.ProcessP50, s.ProcessP99, s.Cost.Latency, by, link, lost, briefly(kind))
 	}
-	fmt.Fprintf(w, "\nplan: cost %.3f, latency %v (sum of p99); measured: latency %v (sum of p99 and links)\n", i.Score,
+	fmt.Fprintf(w, "\nplan: cost %.3f, latency %v (sum of p99); measured: %v of processing (sum of p99) and links\n", i.Score,
 		i.Cost.Latency.Round(time.Microsecond), i.Measured().Round(time.Microsecond))
 	fmt.Fprintf(w, "epoch %d, repaired %d times, moved %d times; %d spare plans", i.Epoch, i.Repairs, i.Moved, i.Spares)
 	if !i.Expires.IsZero() {

@@ -152,7 +152,8 @@ roles:
     cores: 1                   # what paths may use
     memory: 1073741824
     without: [text-upper]      # built-in operators that it does not offer
-    external: ["192.0.2.0/24:5004-5100"]  # addresses outside the system that paths may end at, through this proxy
+    external: ["192.0.2.0/24:5004-5100"]  # addresses outside the system that paths may end at, through this proxy, once they
+                               # have answered STUN; or by the words behind: rtcp, cname=NAME, consent=PORT key=SECRET
     acl: ["everyone: find, use"]
     programs:                  # programs that descriptions of operators may name, by key; nothing else is ever started
       sort:

@@ -119,7 +119,8 @@ type proxyRole struct {
 	Memory      int64   `yaml:"memory"`
 	// Without names built-in operators that the proxy does not offer.
 	Without []string `yaml:"without"`
-	// External lists what paths may send to and hear from outside the system through this proxy: NETWORK or NETWORK:PORTS.
+	// External lists what paths may send to and hear from outside the system through this proxy, and how they answer a
+	// challenge: as external.ParseRule reads them.
 	External    []string `yaml:"external"`
 	ACL         []string `yaml:"acl"`
 	guestConfig `yaml:",inline"`

@@ -31,6 +31,9 @@ func (d *daemon) startProxy(ctx context.Context) error {
 	if node.External, err = role.outside(); err != nil {
 		return err
 	}
+	if err := n.speakOutside(&role); err != nil {
+		return err
+	}
 	p, err := proxy.New(proxy.Config{Owner: n.id.ID(), Node: node, Specs: specs, Publisher: n.announcer, Runtime: n.host, Prober: n.prober()})
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func open(ctx context.Context, w world.World, id *ca.Identity, address string, p
 		conn.Close()
 		return nil, err
 	}
-	return newSession(conn, in, p, w, h.stream, h.epoch, answer.extra), nil
+	return newSession(id, conn, in, p, w, h.stream, h.epoch, answer.extra), nil
 }
 
 func clip(s string) string { return s[:min(len(s), maxText)] }

@@ -204,7 +204,7 @@ func (s *Server) serveTrunk(ctx context.Context, r received) {
 		conn.Close()
 		return
 	}
-	session := r.session(s.cfg.World)
+	session := r.session(s.cfg.Identity, s.cfg.World)
 	s.handlers.Go(func() {
 		select {
 		case <-s.stop:

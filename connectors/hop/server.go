@@ -258,9 +258,9 @@ type received struct {
 }
 
 // session makes the session.
-func (r received) session(w world.World) *Session {
+func (r received) session(id *ca.Identity, w world.World) *Session {
 	r.conn.SetDeadline(time.Time{})
-	return newSession(r.conn, r.in, r.peer, w, r.hello.stream, r.hello.epoch, r.hello.extra)
+	return newSession(id, r.conn, r.in, r.peer, w, r.hello.stream, r.hello.epoch, r.hello.extra)
 }
 
 // serveHop gives the session to the hop that waits for it.
@@ -286,7 +286,7 @@ func (s *Server) serveHop(ctx context.Context, r received, trunks bool, log *slo
 	if err := s.answer(r.conn, welcome{extra: extra}); err != nil {
 		log.Info("hop lost before it began", "err", err) // its reader will see that too
 	}
-	session := r.session(s.cfg.World)
+	session := r.session(s.cfg.Identity, s.cfg.World)
 	session.trunk = extra == onTrunk
 	unwatch()
 	s.hold(p, session)

@@ -68,7 +68,9 @@ type Session struct {
 	world  world.World
 	start  time.Time
 	expiry *time.Timer
-	loops  sync.WaitGroup
+	// unwatch stops waiting for the peer's ban.
+	unwatch func()
+	loops   sync.WaitGroup
 
 	done     chan struct{} // closed when the session has ended, after cause is set
 	failOnce sync.Once
@@ -88,7 +90,9 @@ type Session struct {
 
 func newBuffer(conn io.Reader) *bufio.Reader { return bufio.NewReaderSize(conn, 32<<10) }
 
-func newSession(conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, stream connectors.StreamID, epoch uint32, extra string) *Session {
+// newSession makes the session of a connection to a peer; it ends with the peer's certificate, and when id's authority bans
+// the peer.
+func newSession(id *ca.Identity, conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, stream connectors.StreamID, epoch uint32, extra string) *Session {
 	s := &Session{
 		conn: conn, in: in, peer: peer, world: w, stream: stream, epoch: epoch, extra: extra, start: time.Now(),
 		done: make(chan struct{}), finished: make(chan struct{}), writing: make(chan struct{}, 1),
@@ -98,6 +102,12 @@ func newSession(conn *tls.Conn, in *bufio.Reader, peer ca.Peer, w world.World, s
 	s.expiry = time.AfterFunc(peer.Leaf.NotAfter.Sub(w.Now()), func() {
 		s.fail(fmt.Errorf("the certificate of %s has expired; the path must be made anew", peer.ID))
 	})
+	watched := make(chan struct{})
+	s.unwatch = id.OnBan(peer.ID, func() {
+		<-watched
+		s.fail(fmt.Errorf("%w: %s", ca.ErrBanned, peer.ID))
+	})
+	close(watched)
 	return s
 }
 
@@ -144,6 +154,7 @@ func (s *Session) fail(cause error) {
 		s.cause = cause
 		close(s.done)
 		s.expiry.Stop()
+		s.unwatch()
 		s.conn.NetConn().Close() // not the TLS connection, whose farewell may block
 	})
 }

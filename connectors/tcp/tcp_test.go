@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"encoding/binary"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,4 +86,33 @@ func TestEndsWithTheCertificate(t *testing.T) {
 			t.Errorf("ended after %v: %v", took, err)
 		}
 	})
+}
+
+// A hop with a peer whom the authority bans ends at once, with the reason.
+func TestEndsWithABan(t *testing.T) {
+	processes := connectorstest.Processes(t, "127.0.0.1:0", world.Real(), world.Real(), world.Real())
+	e := ends(processes)
+	h := connectors.Hop{Type: e.Type, Peer: e.Sender}
+	p, err := e.Listen.Listen(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Peer = e.Receiver
+	w, err := e.Dial.Dial(t.Context(), p.Address(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r, err := p.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	receiver := processes[0].Identity
+	if err := receiver.Adopt(ca.State{Roots: receiver.Roots(), Banned: []ca.ID{ca.ID(e.Sender)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(t.Context()); !errors.Is(err, ca.ErrBanned) {
+		t.Errorf("read from a banned peer: %v", err)
+	}
 }

@@ -88,7 +88,7 @@ var wants = map[string]string{"rate": "8000", "width": "40", "limit": "40", "abo
 	"grammar": "map@sha256:0000000000000000000000000000000000000000000000000000000000000000"}
 
 // types finds ground types for an operator by the unifier, as the planner does.
-func types(t *testing.T, s operators.Spec) (in, out connectors.Type) {
+func types(t testing.TB, s operators.Spec) (in, out connectors.Type) {
 	t.Helper()
 	// The want: the output's own media type with what is open in it decided.
 	var params []string
@@ -113,7 +113,7 @@ func types(t *testing.T, s operators.Spec) (in, out connectors.Type) {
 }
 
 // input makes what a type says.
-func input(t *testing.T, typ connectors.Type) []connectors.ADU {
+func input(t testing.TB, typ connectors.Type) []connectors.ADU {
 	t.Helper()
 	doc := func(s string) []connectors.ADU {
 		return []connectors.ADU{{Payload: []byte(s), Mark: connectors.EndOfDocument | connectors.EndOfUtterance}}
@@ -135,7 +135,7 @@ func input(t *testing.T, typ connectors.Type) []connectors.ADU {
 }
 
 // opusPackets are what libopus made of two seconds of a voice, in one channel or two.
-func opusPackets(t *testing.T, typ connectors.Type) (all []connectors.ADU) {
+func opusPackets(t testing.TB, typ connectors.Type) (all []connectors.ADU) {
 	t.Helper()
 	name, each := "hybrid", 20*time.Millisecond
 	if typ.Get("channels") == "2" {
@@ -164,7 +164,7 @@ func opusPackets(t *testing.T, typ connectors.Type) (all []connectors.ADU) {
 }
 
 // sound is an address, spoken, in the encoding of a type.
-func sound(t *testing.T, typ connectors.Type) []connectors.ADU {
+func sound(t testing.TB, typ connectors.Type) []connectors.ADU {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "speech.wav")
 	cmd := exec.Command("flite", "-voice", "rms", "-t", "six fifteen main street", "-o", file)
@@ -217,7 +217,7 @@ func sound(t *testing.T, typ connectors.Type) []connectors.ADU {
 	return all
 }
 
-func picture(t *testing.T, format string) []byte {
+func picture(t testing.TB, format string) []byte {
 	t.Helper()
 	p := stdimage.NewRGBA(stdimage.Rect(0, 0, 80, 20))
 	for i := range p.Pix {

@@ -84,6 +84,10 @@ type Report struct {
 // Passed reports whether nothing speaks against the operator.
 func (r *Report) Passed() bool { return len(r.Against) == 0 }
 
+// OnlySlow reports whether nothing but its latency speaks against the operator: a busy machine does that too, and to try
+// again tells.
+func (r *Report) OnlySlow() bool { return len(r.Against) == 1 && strings.HasPrefix(r.Against[0], Slow) }
+
 // String is the report for a person, a line each.
 func (r *Report) String() string {
 	verdict := "passed"
@@ -160,16 +164,20 @@ func (r *Report) judge(cfg Config, set *Set, spec *operators.Spec, drawn []Sampl
 	}
 }
 
-// time compares the latency with what is declared; what is under 10 ms is not held against anyone.
+// Slow is what Against says of a latency, at its beginning.
+const Slow = "latency "
+
+// time compares the latency with what is declared. What is under 10 ms is not held against anyone, nor is the slowest
+// sample of several: one of them started the operator, and any may have met a busy machine.
 func (r *Report) time(cfg Config, spec *operators.Spec, took []time.Duration) {
 	if len(took) == 0 {
 		return
 	}
 	slices.Sort(took)
 	r.P50, r.P99 = took[len(took)/2], took[(len(took)*99-1)/100]
-	declared := time.Duration(spec.Cost.Latency)
-	if bound := time.Duration(float64(declared) * cfg.Slower); r.P99 > max(bound, 10*time.Millisecond) {
-		r.against("latency %v where %v is declared", r.P99.Round(time.Millisecond), declared)
+	declared, slow := time.Duration(spec.Cost.Latency), took[max(0, min(len(took)-2, (len(took)*99-1)/100))]
+	if bound := time.Duration(float64(declared) * cfg.Slower); slow > max(bound, 10*time.Millisecond) {
+		r.against(Slow+"%v where %v is declared", slow.Round(time.Millisecond), declared)
 	}
 }
 

@@ -240,7 +240,7 @@ func (p *path) makeOperators(ctx context.Context) error {
 func (p *path) env(s *stage) operators.Env {
 	env := operators.Env{
 		World: p.host.cfg.World, Log: s.log, Args: s.spec.Args, Position: p.assignment.Position,
-		Data: p.data,
+		Path: p.assignment.Path, Data: p.data,
 		Note: func(kind, text string) { p.note(s.spec.ID, kind, text) },
 	}
 	if s.spec.In != nil {

@@ -46,8 +46,11 @@ func FromHTML(page string) string {
 		if page = page[i:]; page == "" {
 			break
 		}
-		var mark string
-		if mark, page = tag(page); mark != "" {
+		var t markup
+		if t, page = nextTag(page); t.name == "head" && !t.closing {
+			page = behind(page, "head")
+		}
+		if mark := t.mark(); mark != "" {
 			b.WriteString(mark)
 			space = true
 		}
@@ -62,37 +65,17 @@ func FromHTML(page string) string {
 	return strings.Join(kept, "\n")
 }
 
-// tag cuts the tag that page begins with, with all that must not be read, and says what stands for it in the text.
-func tag(page string) (mark, rest string) {
-	if after, ok := strings.CutPrefix(page, "<!--"); ok {
-		_, rest, _ = strings.Cut(after, "-->")
-		return "", rest
+// mark says what stands for a tag in the text.
+func (t markup) mark() string {
+	switch {
+	case t.name == "li" && !t.closing:
+		return "\n- "
+	case t.name == "td" || t.name == "th":
+		return " "
+	case isBlock(t.name):
+		return "\n"
 	}
-	inside, rest, _ := strings.Cut(page[1:], ">")
-	name := strings.ToLower(strings.TrimPrefix(inside, "/"))
-	if i := strings.IndexAny(name, " \t\r\n/"); i >= 0 {
-		name = name[:i]
-	}
-	switch name {
-	case "script", "style", "head", "template", "noscript":
-		if inside[0] != '/' {
-			if i := strings.Index(strings.ToLower(rest), "</"+name); i >= 0 {
-				_, rest, _ = strings.Cut(rest[i:], ">")
-			} else {
-				rest = ""
-			}
-		}
-	case "li":
-		if inside[0] != '/' {
-			return "\n- ", rest
-		}
-		return "\n", rest
-	case "td", "th":
-		return " ", rest
-	case "p", "div", "br", "h1", "h2", "h3", "h4", "h5", "h6", "tr", "ul", "ol", "table", "section", "article", "pre", "blockquote", "hr":
-		return "\n", rest
-	}
-	return "", rest
+	return ""
 }
 
 func toHTML(s string) string {

@@ -2,15 +2,17 @@ package text
 
 import (
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"strconv"
 	"strings"
-	"text/template"
 	"unicode/utf8"
 
+	"ninja/connectors"
 	"ninja/operators"
 )
 
@@ -46,14 +48,14 @@ func Wrap(s string, width int) string {
 	for line := range strings.SplitSeq(lf(s), "\n") {
 		now, used := "", 0
 		for _, word := range strings.Fields(line) {
-			for n := utf8.RuneCountInString(word); n > width; n = utf8.RuneCountInString(word) {
+			n := utf8.RuneCountInString(word)
+			for ; n > width; n -= width {
 				if now != "" {
 					out, now, used = append(out, now), "", 0
 				}
-				runes := []rune(word)
-				out, word = append(out, string(runes[:width])), string(runes[width:])
+				cut := characters(word, width)
+				out, word = append(out, word[:cut]), word[cut:]
 			}
-			n := utf8.RuneCountInString(word)
 			if now != "" && used+1+n > width {
 				out, now, used = append(out, now), "", 0
 			}
@@ -65,6 +67,15 @@ func Wrap(s string, width int) string {
 		out = append(out, now)
 	}
 	return strings.Join(out, "\n")
+}
+
+// characters is how many bytes the first n characters of a text have.
+func characters(s string, n int) (bytes int) {
+	for ; n > 0 && bytes < len(s); n-- {
+		_, size := utf8.DecodeRuneInString(s[bytes:])
+		bytes += size
+	}
+	return bytes
 }
 
 // Shorten cuts a text to at most limit bytes.
@@ -128,17 +139,74 @@ func Select(doc, name string) (string, error) {
 	}
 }
 
-// newTemplate puts text into the argument "template", a template of text/template in which {{.}} is the text.
+// maxTemplate bounds a template in bytes.
+const maxTemplate = 16 << 10
+
+// newTemplate puts text into the places of the argument "template": {{.}} is the text as it is, {{.line}} in one line,
+// {{.html}}, {{.json}} and {{.vcard}} written as these want it. A template comes from a description: there is nothing in it
+// that computes.
 func newTemplate(ctx context.Context, env operators.Env) (operators.Operator, error) {
-	t, err := template.New("text").Option("missingkey=error").Parse(env.Args["template"])
+	parts, err := parseTemplate(env.Args["template"])
 	if err != nil {
 		return nil, fmt.Errorf("argument template: %w", err)
 	}
 	return one(func(s string) (string, error) {
 		var b strings.Builder
-		if err := t.Execute(&b, s); err != nil {
-			return "", err
+		for _, p := range parts {
+			b.WriteString(p.text)
+			if p.place != nil {
+				b.WriteString(p.place(s))
+			}
+			if b.Len() > connectors.MaxPayload {
+				return "", errTooLong
+			}
 		}
 		return b.String(), nil
 	})(ctx, env)
+}
+
+// templatePart is text, and then a place.
+type templatePart struct {
+	text  string
+	place func(string) string
+}
+
+// places are how a text can be written.
+func places() map[string]func(string) string {
+	return map[string]func(string) string{
+		".": func(s string) string { return s }, ".html": html.EscapeString,
+		".line": func(s string) string { return strings.Join(strings.Fields(s), " ") },
+		".json": func(s string) string {
+			b, err := json.Marshal(s)
+			if err != nil {
+				panic(err) // strings always marshal
+			}
+			return string(b[1 : len(b)-1])
+		},
+		".vcard": strings.NewReplacer(`\`, `\\`, ";", `\;`, ",", `\,`, "\r\n", `\n`, "\n", `\n`, "\r", `\n`).Replace, // RFC 6350, 3.4
+	}
+}
+
+func parseTemplate(t string) (parts []templatePart, err error) {
+	if len(t) > maxTemplate {
+		return nil, fmt.Errorf("%d bytes: at most %d are allowed", len(t), maxTemplate)
+	}
+	known, some := places(), false
+	for t != "" {
+		text, after, found := strings.Cut(t, "{{")
+		if !found {
+			parts = append(parts, templatePart{text: t})
+			break
+		}
+		name, rest, closed := strings.Cut(after, "}}")
+		place, ok := known[name]
+		if !closed || !ok {
+			return nil, fmt.Errorf("{{%.20s: want {{.}}, {{.line}}, {{.html}}, {{.json}} or {{.vcard}}", name)
+		}
+		parts, t, some = append(parts, templatePart{text, place}), rest, true
+	}
+	if !some {
+		return nil, errors.New("there is no place for the text: want {{.}} in it")
+	}
+	return parts, nil
 }

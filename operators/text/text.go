@@ -22,6 +22,7 @@ func Register(r *operators.Registry) {
 	r.Add("answer-to-html", answers((*Answer).page))
 	r.Add("answer-to-json", answers((*Answer).json))
 	r.Add("html-to-text", plain(FromHTML))
+	r.Add("html-to-small", plain(SmallScreen))
 	r.Add("html-to-speech", plain(Speakable))
 	r.Add("text-to-html", plain(toHTML))
 	r.Add("upper-case", plain(strings.ToUpper))
@@ -31,7 +32,7 @@ func Register(r *operators.Registry) {
 	r.Add("to-t140", plain(toT140))
 	r.Add("from-t140", plain(fromT140))
 	r.Add("utf8-to-latin1", plain(toLatin1))
-	r.Add("latin1-to-utf8", plain(fromLatin1))
+	r.Add("latin1-to-utf8", payloads(fromLatin1, func(b []byte) string { return string(b) }))
 	r.Add("numbers-to-words", plain(SpellNumbers))
 	r.Add("markdown-to-html", plain(markdown))
 	r.Add("csv-to-html", one(csvToHTML))
@@ -64,10 +65,14 @@ func pieces(env operators.Env, f transform) operators.Operator {
 func emit(ctx context.Context, env operators.Env, f transform, a connectors.ADU, out connectors.Writer) error {
 	all, err := convert(f, a.Payload)
 	if err != nil {
-		if env.Note != nil {
-			env.Note("fault", err.Error())
-		}
+		note(env, err)
 		return nil
+	}
+	for _, piece := range all {
+		if len(piece) > connectors.MaxPayload {
+			note(env, errTooLong)
+			return nil
+		}
 	}
 	for i, piece := range all {
 		o := connectors.ADU{Payload: []byte(piece), MediaTime: a.MediaTime}
@@ -82,10 +87,17 @@ func emit(ctx context.Context, env operators.Env, f transform, a connectors.ADU,
 }
 
 func convert(f transform, payload []byte) ([]string, error) {
-	if len(payload) > MaxDocument {
-		return nil, fmt.Errorf("a document of %d bytes: at most %d are allowed", len(payload), MaxDocument)
+	if err := notTooLong(payload); err != nil {
+		return nil, err
 	}
-	return f(string(payload))
+	return f(validUTF8(payload))
+}
+
+func notTooLong(payload []byte) error {
+	if len(payload) > MaxDocument {
+		return fmt.Errorf("a document of %d bytes: at most %d are allowed", len(payload), MaxDocument)
+	}
+	return nil
 }
 
 // answers makes the factory of an operator on answer documents.
@@ -111,16 +123,56 @@ func one(f func(string) (string, error)) operators.Factory {
 	}
 }
 
-// plain makes the factory of an operator on strings that keeps the marks of each ADU as they are.
-func plain(f func(string) string) operators.Factory {
-	return func(context.Context, operators.Env) (operators.Operator, error) {
-		return operators.Each(func(a connectors.ADU) (connectors.ADU, error) {
-			if len(a.Payload) > MaxDocument {
-				a.Payload = a.Payload[:MaxDocument]
+// plain makes the factory of an operator on strings that keeps the marks of each ADU as they are. A document that is too
+// long, or becomes so, is dropped after a note.
+func plain(f func(string) string) operators.Factory { return payloads(f, validUTF8) }
+
+// validUTF8 is a payload as text, with a mark for every piece that is none.
+func validUTF8(payload []byte) string { return strings.ToValidUTF8(string(payload), "\ufffd") }
+
+// payloads is plain for payloads that are read as text in a way of their own.
+func payloads(f func(string) string, read func([]byte) string) operators.Factory {
+	return func(_ context.Context, env operators.Env) (operators.Operator, error) {
+		return operators.Func(func(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
+			for {
+				a, err := in.Read(ctx)
+				if err == io.EOF {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				s, err := bounded(f, read, a.Payload)
+				if err != nil {
+					note(env, err)
+					continue
+				}
+				a.Payload = []byte(s)
+				if err := out.Write(ctx, a); err != nil {
+					return err
+				}
 			}
-			a.Payload = []byte(f(string(a.Payload)))
-			return a, nil
 		}), nil
+	}
+}
+
+// errTooLong says why a document that was long enough before is dropped.
+var errTooLong = fmt.Errorf("the document grows beyond %d bytes, which an ADU may have", connectors.MaxPayload)
+
+func bounded(f func(string) string, read func([]byte) string, payload []byte) (string, error) {
+	if err := notTooLong(payload); err != nil {
+		return "", err
+	}
+	s := f(read(payload))
+	if len(s) > connectors.MaxPayload {
+		return "", errTooLong
+	}
+	return s, nil
+}
+
+func note(env operators.Env, err error) {
+	if env.Note != nil {
+		env.Note("fault", err.Error())
 	}
 }
 

@@ -131,10 +131,10 @@ func peak(pid string) int64 {
 	return 0
 }
 
-// limits are the arguments of setpriv that end in the program's own path.
+// limits are the arguments of setpriv that end in the program's own path. A program ends with its node, however that ends.
 func limits(p Program) []string {
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	args := []string{"--no-new-privs", "--", prlimit, "--core=0", "--as=" + number(p.Memory), "--fsize=" + number(p.FileSize),
+	args := []string{"--no-new-privs", "--pdeathsig", "KILL", "--", prlimit, "--core=0", "--as=" + number(p.Memory), "--fsize=" + number(p.FileSize),
 		"--nofile=" + number(p.Files), "--nproc=" + number(p.Processes)}
 	if p.CPU > 0 {
 		args = append(args, "--cpu="+number(uint64((p.CPU+time.Second-1)/time.Second)))

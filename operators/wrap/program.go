@@ -78,7 +78,7 @@ func (p Program) withDefaults() (Program, error) {
 	return p, nil
 }
 
-// makeProgram is the factory of wrapped programs. It starts nothing: the first request does.
+// makeProgram is the factory of wrapped programs. It starts nothing: running the operator does.
 func (w *Wrapper) makeProgram(_ context.Context, env operators.Env) (operators.Operator, error) {
 	if err := checkArgs(env.Args, []string{"key"}); err != nil {
 		return nil, err
@@ -143,6 +143,13 @@ type conversation struct {
 	program Program
 	process *process // nil when none runs
 	out     *bufio.Reader
+}
+
+// warm starts the process before the first request comes. What is wrong with it the first request will say.
+func (c *conversation) warm() {
+	if p, err := c.w.start(c.program); err == nil {
+		c.process, c.out = p, bufio.NewReaderSize(p.out, 64<<10)
+	}
 }
 
 func (c *conversation) ask(ctx context.Context, payload []byte) ([]byte, error) {

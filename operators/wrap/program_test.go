@@ -1,9 +1,15 @@
 package wrap
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +182,39 @@ func running(t *testing.T, what string) (n int) {
 	return n
 }
 
+// A node that is killed leaves no programs behind. The node is this test in a process of its own.
+func TestProgramsEndWithTheirNode(t *testing.T) {
+	if seconds := os.Getenv("NINJA_TEST_NODE"); seconds != "" {
+		r := newRig(t, Config{Programs: map[string]Program{"deaf": shell("exec sleep "+seconds, Lines)}, Timeout: time.Minute})
+		r.run(t, ProgramKey, key("deaf"), "a")
+		return
+	}
+	seconds := fmt.Sprint(100_000 + rand.IntN(1_000_000)) // tells the program from those of other runs
+	node := exec.Command(os.Args[0], "-test.run", "^TestProgramsEndWithTheirNode$")
+	node.Env = append(os.Environ(), "NINJA_TEST_NODE="+seconds)
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until := func(n int) bool {
+		for end := time.Now().Add(20 * time.Second); running(t, "sleep\x00"+seconds) != n; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				return false
+			}
+		}
+		return true
+	}
+	if !until(1) {
+		t.Error("the program does not run")
+	}
+	if err := node.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = node.Wait()
+	if !until(0) {
+		t.Error("the program outlives its node")
+	}
+}
+
 // An operator that was made and never run has started nothing, and closing it is enough.
 func TestMakingStartsNothing(t *testing.T) {
 	folder := t.TempDir()
@@ -232,6 +271,89 @@ func FuzzDescriptionsStartNothing(f *testing.F) {
 			t.Error("something was started or dialled")
 		}
 	})
+}
+
+// Threat 17 at the full count: "fuzzed descriptions start nothing". Descriptions of all three kinds, mutated, and spliced
+// with what has started programs elsewhere, are read and made; nothing is started or dialled, and what is made of them is
+// what the node's list says.
+func TestMutatedDescriptionsStartNothing(t *testing.T) {
+	var seeds [][]byte
+	for _, file := range []string{"program.xml", "http.xml", "grpc.xml"} {
+		b, err := os.ReadFile("testdata/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seeds = append(seeds, b)
+	}
+	nasty := []string{"/bin/sh", "sort", "wrap-program", "wrap-http", `"/><arg name="key" value="sh`, `"/><arg name="key" value="sort"/><arg name="args" value="-o/tmp/x`,
+		"../sort", "sort;reboot", "$(reboot)", "`reboot`", "sort\x00", "&#0;", "&#10;reboot", "file:///bin/sh", "http://127.0.0.1/", "unix:///run/x", "dns:///x", "key", "url",
+		"address", "method", "<arg", "/>", "</operator>", "SORT", "s\u043ert", "passthrough:///127.0.0.1:1"}
+	folder := t.TempDir()
+	r := newRig(t, Config{Folder: folder, Programs: map[string]Program{"sort": {Path: "/usr/bin/sort"}}})
+	rng := rand.New(rand.NewPCG(17, 17))
+	n, read, made := prove(2000), 0, 0
+	for range n {
+		b := bytes.Clone(seeds[rng.IntN(len(seeds))])
+		for range 1 + rng.IntN(4) {
+			at := rng.IntN(len(b) + 1)
+			switch rng.IntN(4) {
+			case 0: // another value for something
+				if values := quoted.FindAllIndex(b, -1); len(values) > 0 {
+					v := values[rng.IntN(len(values))]
+					b = slices.Concat(b[:v[0]+1], []byte(nasty[rng.IntN(len(nasty))]), b[v[1]-1:])
+				}
+			case 1:
+				b = slices.Concat(b[:at], []byte(nasty[rng.IntN(len(nasty))]), b[at:])
+			case 2:
+				if at < len(b) {
+					b[at] = byte(rng.Uint32())
+				}
+			case 3:
+				b = slices.Concat(b[:at], b[min(len(b), at+rng.IntN(20)):])
+			}
+		}
+		var specs []operators.Spec
+		if d, err := operators.ParseDescription(b); err == nil {
+			specs = d.Operators
+		}
+		if s, err := operators.ParseSpec(b); err == nil {
+			specs = append(specs, *s)
+		}
+		read += min(len(specs), 1)
+		for _, s := range specs {
+			args := map[string]string{}
+			for _, a := range s.Args {
+				args[a.Name] = a.Value
+			}
+			op, err := r.make(s.Program, args)
+			if err != nil {
+				continue
+			}
+			made++
+			if d, ok := op.(*wrapped).service.(*documents); ok && (d.program.Path != "/usr/bin/sort" || len(d.program.Args) != 0) {
+				t.Errorf("%s\nwould start %v", b, d.program)
+			}
+			op.(*wrapped).Close()
+		}
+	}
+	left, err := os.ReadDir(folder)
+	if err != nil || len(left) != 0 || r.dials.Load() != 0 {
+		t.Errorf("%d programs were started, %d connections dialled (%v)", len(left), r.dials.Load(), err)
+	}
+	if read < n/20 || made == 0 || made == read {
+		t.Errorf("%d of %d were descriptions, %d were made: the test says little", read, n, made)
+	}
+	t.Logf("PROVE %d mutated descriptions, %d of them readable, %d operators made of them: %d programs started, %d connections", n, read, made, len(left), r.dials.Load())
+}
+
+var quoted = regexp.MustCompile(`"[^"]*"`)
+
+// prove scales a count: NINJA_PROVE=1 with NINJA_PROVE_SCALE runs the full one.
+func prove(n int) int {
+	if scale, err := strconv.Atoi(os.Getenv("NINJA_PROVE_SCALE")); err == nil && scale > 0 && os.Getenv("NINJA_PROVE") != "" {
+		return n * scale
+	}
+	return n
 }
 
 // What a service answers is read within its bounds.

@@ -259,7 +259,7 @@ func TestNoFormPasses(t *testing.T) {
 		t.Errorf("%d forms made %d connections, and as redirects %d, want 0 and one each to the service itself",
 			n, r.dials.Load(), redirecting.dials.Load())
 	}
-	t.Logf("%d forms, as HTTP, gRPC and redirect: %d connections; %d names resolved", n, r.dials.Load(), asked)
+	t.Logf("PROVE %d forms of forbidden addresses, each as HTTP, as gRPC and as a redirect: %d connections to them; %d names resolved", n, r.dials.Load(), asked)
 }
 
 // onlyTo dials what stands for a public address and nothing else.

@@ -144,6 +144,9 @@ type wrapped struct {
 // a note: the next one may be good.
 func (o *wrapped) Run(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
 	defer o.service.close()
+	if w, ok := o.service.(interface{ warm() }); ok {
+		w.warm()
+	}
 	failed := 0
 	for {
 		a, err := in.Read(ctx)

@@ -272,6 +272,40 @@ func TestStreamWhenUnheard(t *testing.T) {
 	})
 }
 
+// Datagrams stop passing while services live, at any moment of the period: the stream takes over before anybody expires.
+func TestDatagramsStopPassing(t *testing.T) {
+	for part := range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			net := newWire()
+			w := net.world()
+			domain := authority(t, w)
+			id := identity(t, domain, ca.KindSDS, "one")
+			server := startServer(t, w, id, nil)
+			defer server.stop()
+			owner := identity(t, domain, ca.KindUnit, "u")
+			stream := &toShelf{shelf: server.shelf, owner: owner.ID(), id: id}
+			a, stop := startAnnouncer(t, w, owner, func(c *Config) { c.Stream = stream })
+			defer stop()
+			publish(t, a, "s", document)
+			time.Sleep(8*testPeriod + time.Duration(part)*3*testPeriod/8)
+			stream.mu.Lock()
+			if stream.sent > 0 {
+				t.Errorf("the stream was used %d times though datagrams pass", stream.sent)
+			}
+			stream.mu.Unlock()
+			net.mu.Lock()
+			net.drop = func(_ []byte, to netip.AddrPort) bool { return to != DefaultServers } // the server is still heard
+			net.mu.Unlock()
+			for range 12 * 16 {
+				time.Sleep(testPeriod / 16)
+				if server.live() != 1 {
+					t.Fatal("the service expired before the stream took over")
+				}
+			}
+		})
+	}
+}
+
 // A service follows the most specific server, and the next one when that is gone.
 func TestMostSpecificServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

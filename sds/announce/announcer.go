@@ -49,6 +49,7 @@ type Announcer struct {
 	sender    *sender
 	directory *directory
 	fixed     ca.ID // who answered at cfg.Server
+	unheard   bool  // the server has not replied for too long, when the sender looked last
 	version   uint64
 	gripes    *gripes
 }
@@ -294,6 +295,11 @@ func (a *Announcer) due(channel, unicast net.PacketConn) (out [][]byte, conn net
 	out, next, err := a.sender.due(now)
 	if err != nil {
 		a.cfg.Log.Error("announcement not made; tried again next period", "error", err)
+	}
+	if unheard := a.sender.unheard(now, a.firstWait()); unheard != a.unheard {
+		if a.unheard = unheard; unheard {
+			poke(a.stream) // at once, or services may expire before its turn
+		}
 	}
 	if server := a.sender.server; server != nil {
 		switch {

@@ -35,6 +35,7 @@ type sender struct {
 	replyTo   netip.AddrPort // where replies are heard; zero: where the datagrams are from
 
 	started   time.Time
+	asked     time.Time // when due was called last
 	server    *heardServer
 	contact   time.Time // when the present epoch's server was chosen
 	heard     time.Time // when it last replied; zero: never
@@ -183,6 +184,7 @@ func (s *sender) due(now time.Time) ([][]byte, time.Time, error) {
 	if s.present == nil {
 		return nil, now.Add(time.Hour), nil
 	}
+	s.asked = now
 	var out [][]byte
 	steps := []func([][]byte, time.Time) ([][]byte, error){s.dueNext, s.dueBlock, s.dueChain, s.dueBodies, s.dueEnds, s.dueRefresh}
 	for _, step := range steps {
@@ -201,6 +203,9 @@ func (s *sender) wake() time.Time {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
+	}
+	if quiet := s.unheardAt().Add(time.Millisecond); quiet.After(s.asked) {
+		earlier(quiet) // the stream has to take over
 	}
 	if s.blocks > 0 {
 		earlier(s.nextAt())

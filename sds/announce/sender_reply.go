@@ -57,11 +57,17 @@ func (s *sender) unheard(now time.Time, first time.Duration) bool {
 	if s.present == nil {
 		return now.Sub(s.started) >= first
 	}
-	since, patience := s.heard, (blockEvery+2)*s.period()
-	if since.IsZero() {
-		since, patience = s.contact, 2*s.period()+maxSettle
+	return now.After(s.unheardAt())
+}
+
+// unheardAt is when the server should have replied: after the hello of every third period, with a quarter of a period to
+// spare. Services live for five periods from their last refresh, which may be a whole one older than the last reply, so the
+// stream still comes in time when datagrams stop passing.
+func (s *sender) unheardAt() time.Time {
+	if s.heard.IsZero() {
+		return s.contact.Add(2*s.period() + maxSettle)
 	}
-	return now.Sub(since) > patience
+	return s.heard.Add(blockEvery*s.period() + s.period()/4)
 }
 
 // forStream is what the stream shall bring: what is too large for datagrams, or everything when all is true.

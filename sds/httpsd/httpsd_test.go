@@ -3,16 +3,20 @@ package httpsd
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"ninja/sds"
 )
@@ -145,4 +149,36 @@ func FuzzGroup(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Threats, row 26: what a description says stays text in the answer, whatever is in it, and nothing in it is a control
+// character.
+func TestHostileTargets(t *testing.T) {
+	n := 2000
+	if os.Getenv("NINJA_PROVE") == "1" {
+		n = 300_000
+	}
+	r := rand.New(rand.NewPCG(26, 27))
+	pieces := []string{"\u009b31m", "\u202e", "\u2028", `","targets":["8.8.8.8:53"]`, "</script>", "\x7f", "\U000e0041", "\ufeff", "𝄞", "é", " ", "x", `\`}
+	for range n {
+		var kind strings.Builder
+		for range 1 + r.IntN(5) {
+			kind.WriteString(pieces[r.IntN(len(pieces))])
+		}
+		var escaped strings.Builder
+		_ = xml.EscapeText(&escaped, []byte(kind.String()))
+		f := &fake{found: []sds.Found{service("s", `<service kind="`+escaped.String()+`"><metrics address="10.0.0.1:9100"/></service>`)}}
+		w := httptest.NewRecorder()
+		handler(t, f).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/targets", nil))
+		for _, c := range w.Body.String() {
+			if !unicode.IsPrint(c) {
+				t.Fatalf("%q", w.Body)
+			}
+		}
+		var groups []group
+		if err := json.Unmarshal(w.Body.Bytes(), &groups); err != nil || len(groups) != 1 || len(groups[0].Targets) != 1 || groups[0].Labels["__meta_ninja_attribute_kind"] != kind.String() {
+			t.Fatalf("%v: %s", err, w.Body)
+		}
+	}
+	t.Logf("PROVE %d hostile descriptions through the page for Prometheus: no control character, no target that is not ours", n)
 }

@@ -33,9 +33,9 @@ type Class struct {
 	names      sorted[string, []string] // paths by their last component
 	owners     sorted[string, set]
 	ids        sorted[string, uint32]
-	docs       [][]*Doc // by slot: chunk, then place in it
-	free       []uint32 // slots below size that hold nothing
-	size       uint32   // slots ever used
+	docs       []*[chunk]*Doc // by slot: chunk, then place in it
+	free       []uint32       // slots below size that hold nothing
+	size       uint32         // slots ever used
 }
 
 // spot is what documents have at one path.
@@ -91,21 +91,26 @@ func (c *Class) Each(f func(*Doc)) {
 
 // Editor makes the next snapshot. It belongs to one goroutine, and a class may have one editor at a time.
 type Editor struct {
-	next  Class
-	fresh map[int]bool // chunks that are the editor's own
+	next   Class
+	fresh  map[int]bool // chunks that are the editor's own
+	drafts drafts
 }
 
 // Edit begins a batch of changes; the class itself stays as it is.
 func (c *Class) Edit() *Editor {
 	e := &Editor{next: *c, fresh: make(map[int]bool)}
 	e.next.generation++
-	e.next.docs = append([][]*Doc(nil), c.docs...)
-	e.next.free = append([]uint32(nil), c.free...)
+	e.drafts.generation = e.next.generation
+	e.next.docs = slices.Clone(c.docs)
+	e.next.free = slices.Clone(c.free)
 	return e
 }
 
 // Done publishes the batch. The editor must not be used again.
-func (e *Editor) Done() *Class { return &e.next }
+func (e *Editor) Done() *Class {
+	e.drafts.finish()
+	return &e.next
+}
 
 // Len is the number of documents so far.
 func (e *Editor) Len() int { return e.next.Len() }
@@ -147,11 +152,12 @@ func (e *Editor) RemoveID(id string) {
 func (e *Editor) put(slot uint32, d *Doc) {
 	n := int(slot / chunk)
 	if n == len(e.next.docs) {
-		e.next.docs = append(e.next.docs, make([]*Doc, chunk))
+		e.next.docs = append(e.next.docs, new([chunk]*Doc))
 		e.fresh[n] = true
 	}
 	if !e.fresh[n] {
-		e.next.docs[n] = append([]*Doc(nil), e.next.docs[n]...)
+		own := *e.next.docs[n]
+		e.next.docs[n] = &own
 		e.fresh[n] = true
 	}
 	e.next.docs[n][slot%chunk] = d
@@ -176,7 +182,7 @@ func (e *Editor) spot(path string) *spot {
 }
 
 func (e *Editor) add(t term, slot uint32) {
-	g := e.next.generation
+	g := &e.drafts
 	switch t.kind {
 	case owner:
 		addTo(&e.next.owners, g, t.text, slot)
@@ -193,26 +199,26 @@ func (e *Editor) add(t term, slot uint32) {
 
 // addTo adds a slot to a key's set. A key that only one document has may be part of it; what stays longer than that
 // document must not.
-func addTo[K cmp.Ordered](in *sorted[K, set], generation uint64, key K, slot uint32) {
-	k, v := in.place(generation, key)
+func addTo[K cmp.Ordered](in *sorted[K, set], d *drafts, key K, slot uint32) {
+	k, v := in.place(d.generation, key)
 	if v.only() && !v.contains(slot) {
 		*k = apart(*k)
 	}
-	v.add(generation, slot)
+	v.add(d, slot)
 }
 
-func removeFrom[K cmp.Ordered](in *sorted[K, set], generation uint64, key K, slot uint32) {
+func removeFrom[K cmp.Ordered](in *sorted[K, set], d *drafts, key K, slot uint32) {
 	if v, ok := in.get(key); !ok || !v.contains(slot) {
 		return // told before: a document may have a term several times
 	}
-	_, v := in.place(generation, key)
-	if v.remove(generation, slot); v.len() == 0 {
-		in.delete(generation, key)
+	_, v := in.place(d.generation, key)
+	if v.remove(d, slot); v.len() == 0 {
+		in.delete(d.generation, key)
 	}
 }
 
 func (e *Editor) remove(t term, slot uint32) {
-	g := e.next.generation
+	g := &e.drafts
 	if t.kind == owner {
 		removeFrom(&e.next.owners, g, t.text, slot)
 		return

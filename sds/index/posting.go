@@ -19,6 +19,9 @@ type posting struct {
 	generation uint64
 	few        []uint32        // sorted; used while many is nil
 	many       *roaring.Bitmap // nil while there are few
+	// twin shares its containers with many, and is what the next generation copies from, container by container as it
+	// changes them. Copying from many itself would write marks into what readers read. Editors' alone.
+	twin *roaring.Bitmap
 }
 
 // Sizes between which a posting changes its form, apart so that it does not do so all the time.
@@ -27,28 +30,45 @@ const (
 	manyLeast = 16
 )
 
-// own makes the posting one that the generation may change.
-func (s *set) own(generation uint64) *posting {
-	if p := s.posting; p.generation != generation {
-		s.posting = &posting{generation: generation, few: slices.Clone(p.few)}
+// drafts are the postings with many slots that one editor has made.
+type drafts struct {
+	generation uint64
+	made       []*posting
+}
+
+// finish prepares them to be published.
+func (d *drafts) finish() {
+	for _, p := range d.made {
 		if p.many != nil {
-			s.posting.many = p.many.Clone()
+			p.twin = p.many.Clone()
+		}
+	}
+	d.made = nil
+}
+
+// own makes the posting one that may be changed.
+func (s *set) own(d *drafts) *posting {
+	if p := s.posting; p.generation != d.generation {
+		s.posting = &posting{generation: d.generation, few: slices.Clone(p.few)}
+		if p.many != nil {
+			s.posting.many = p.twin.Clone()
+			d.made = append(d.made, s.posting)
 		}
 	}
 	return s.posting
 }
 
-func (s *set) add(generation uint64, slot uint32) {
+func (s *set) add(d *drafts, slot uint32) {
 	if s.posting == nil {
 		if s.one == 0 || s.one == slot+1 {
 			s.one = slot + 1
 			return
 		}
 		few := []uint32{min(s.one-1, slot), max(s.one-1, slot)}
-		*s = set{posting: &posting{generation: generation, few: few}}
+		*s = set{posting: &posting{generation: d.generation, few: few}}
 		return
 	}
-	p := s.own(generation)
+	p := s.own(d)
 	if p.many != nil {
 		p.many.Add(slot)
 		return
@@ -58,11 +78,15 @@ func (s *set) add(generation uint64, slot uint32) {
 		return
 	}
 	if p.few = insert(p.few, i, slot); len(p.few) > fewMost {
-		p.many, p.few = roaring.BitmapOf(p.few...), nil
+		few := p.few
+		p.many, p.few = roaring.New(), nil
+		p.many.SetCopyOnWrite(true)
+		p.many.AddMany(few)
+		d.made = append(d.made, p)
 	}
 }
 
-func (s *set) remove(generation uint64, slot uint32) {
+func (s *set) remove(d *drafts, slot uint32) {
 	switch {
 	case !s.contains(slot):
 		return
@@ -70,10 +94,10 @@ func (s *set) remove(generation uint64, slot uint32) {
 		s.one = 0
 		return
 	}
-	p := s.own(generation)
+	p := s.own(d)
 	if p.many != nil {
 		if p.many.Remove(slot); p.many.GetCardinality() < manyLeast {
-			p.few, p.many = p.many.ToArray(), nil
+			p.few, p.many, p.twin = p.many.ToArray(), nil, nil
 		}
 		return
 	}

@@ -1,7 +1,5 @@
 package index
 
-import "ninja/sds/check"
-
 // Kind is what a Fact, or a Need, says of a tag.
 type Kind byte
 
@@ -24,12 +22,7 @@ type Fact struct {
 }
 
 // Facts calls f with what holds of a document; some of it more than once.
-func Facts(by string, d *check.Document, f func(Fact)) {
-	FactsIn(by, Pack(d), f)
-}
-
-// FactsIn is Facts of a packed document.
-func FactsIn(by string, d *Tree, f func(Fact)) {
+func Facts(by string, d *Tree, f func(Fact)) {
 	facts(&Doc{Owner: by, Tree: d}, func(t term) {
 		f(Fact{Tag: tag(t.path), Kind: Kind(t.kind), Text: t.text, Number: t.number})
 	})

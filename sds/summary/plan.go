@@ -73,7 +73,7 @@ type Facts []fact
 // Describe makes the facts of a document and its publisher.
 func Describe(by string, d *index.Tree) Facts {
 	var b builder
-	index.FactsIn(by, d, b.add)
+	index.Facts(by, d, b.add)
 	return b.done()
 }
 

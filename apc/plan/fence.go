@@ -1,0 +1,110 @@
+package plan
+
+import (
+	"context"
+	"math"
+)
+
+// Plans within the bounds are looked for within a fence: they are assumed to cost at most so much times what the best plan
+// of all costs. Only what can be part of a plan so cheap is looked at then, which is little. When no such plan keeps the
+// bounds, the fence is moved.
+const (
+	firstFence = 1.25
+	moreFence  = 1.6
+	overBound  = 1.5 // times the lower bound that was found within the last fence
+	lastFence  = 4.0
+)
+
+// nextFence is where the fence comes to after one within which no plan was found, only a lower bound.
+func nextFence(free, last, bound float64) float64 {
+	next := max(moreFence*last, overBound*bound)
+	if next > lastFence*free {
+		return math.Inf(1)
+	}
+	return next
+}
+
+// assumed is the cost that plans are assumed to be below.
+func (p *problem) assumed() float64 {
+	if p.limit == 0 {
+		return math.Inf(1)
+	}
+	return p.limit
+}
+
+// solveBound is solve for a problem with bounds on resources.
+func (p *problem) solveBound(ctx context.Context) outcome {
+	r := &relaxation{bound: math.Inf(-1), cost: math.Inf(1)}
+	first := r.try(ctx, p, vector{})
+	out := outcome{cost: r.cost, best: r.best, bound: r.bound, examined: r.work}
+	if first == nil && r.none || r.best != nil && !p.proving {
+		out.bound = min(r.bound, r.cost)
+		return out
+	}
+	free := r.bound
+	at := firstFence * free
+	if first == nil || p.proving || free <= 0 {
+		at = math.Inf(1)
+	}
+	for first := first; ; at = nextFence(free, at, out.bound) {
+		p.limit, p.fence = 0, nil
+		mark := p.a.taken
+		if !math.IsInf(at, 1) {
+			p.fenceAt(at)
+		}
+		r.bound, r.none, r.prices = free, false, vector{}
+		inside := p.within(ctx, r, first)
+		p.a.release(mark)
+		out.best, out.cost, out.prices, out.over, out.expanded = inside.best, inside.cost, inside.prices, inside.over, inside.expanded
+		out.bound, out.examined = min(max(out.bound, min(inside.bound, p.assumed())), out.cost), r.work
+		if math.IsInf(at, 1) || out.best != nil && out.cost <= at && out.over || ctx.Err() != nil {
+			break
+		}
+	}
+	p.limit, p.fence = 0, nil
+	return out
+}
+
+// fenceAt works out what can be part of a plan that costs at most limit, its bounds forgotten.
+func (p *problem) fenceAt(limit float64) {
+	q := p.unbound(p.w)
+	s := &search{p: q, upper: limit, factor: math.Inf(1)}
+	s.begin()
+	p.limit, p.fence = limit, &q.bounds.ops[0].dist
+}
+
+// promising is the share of a fence that the lower bound within it may come to for a search to be worth it.
+const promising = 0.8
+
+// within finds the best plan that keeps the bounds and is within the fence.
+func (p *problem) within(ctx context.Context, r *relaxation, first *pricedPlan) outcome {
+	if first != nil {
+		r.relax(ctx, p, first)
+	}
+	total := outcome{cost: r.cost, best: r.best, prices: r.prices}
+	switch {
+	case r.cost > p.assumed() && r.bound > promising*p.assumed() && ctx.Err() == nil: // it is likely to be beyond the fence
+		total.bound = r.bound
+		return total
+	case r.none:
+		total.bound = math.Inf(1)
+		return total
+	case p.proving && ctx.Err() == nil:
+	case total.best != nil && (total.cost-r.bound <= 1e-12*max(1, total.cost) || ctx.Err() != nil):
+		total.bound, total.over = min(total.cost, r.bound), ctx.Err() == nil
+		return total
+	}
+	p.prices, p.order = r.prices, p.w.at(r.prices)
+	p.weighOperators()
+	mark := p.a.taken
+	p.makeBounds()
+	out := p.rounds(ctx, total)
+	p.a.release(mark)
+	p.prices, p.order = vector{}, p.w
+	r.work += out.examined
+	out.bound = max(out.bound, min(out.cost, r.bound)) // when the time ran out
+	if out.best != nil && out.cost < r.cost {
+		r.cost, r.best = out.cost, out.best
+	}
+	return out
+}
