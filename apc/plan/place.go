@@ -1,6 +1,9 @@
 package plan
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // labels are the best ways to place an unfinished chain, by the node of its last step: for each node those that no
 // other is at least as good as in the objective, in every bound resource, and in the use of every tracked node.
@@ -63,6 +66,20 @@ type ride struct {
 	scheme int
 	t      *Transport
 	table  []float64 // see hopTable
+	trunk  bool      // by a trunk that is there
+}
+
+// onTrunks are the ways to carry a hop where a trunk is there.
+func (p *problem) onTrunks(far []ride) (on []ride) {
+	if len(p.c.trunks) == 0 {
+		return nil
+	}
+	for _, r := range far {
+		if t := p.c.onTrunk[r.t]; t != nil {
+			on = append(on, ride{r.scheme, t, p.hopTable(t), true})
+		}
+	}
+	return on
 }
 
 // rides are the ways that two operators and a media type allow, the local ones apart.
@@ -76,9 +93,9 @@ func (p *problem) rides(from, to int, media string) (local, far []ride) {
 		switch {
 		case t == nil:
 		case t.Local:
-			local = append(local, ride{s, t, p.hopTable(t)})
+			local = append(local, ride{s, t, p.hopTable(t), false})
 		default:
-			far = append(far, ride{s, t, p.hopTable(t)})
+			far = append(far, ride{s, t, p.hopTable(t), false})
 		}
 	}
 	return local, far
@@ -148,6 +165,7 @@ func noWorse(a, b []float64) bool {
 func (p *problem) extend(l *labels, from, op int, media string, left *rest) *labels {
 	s := p.stride()
 	local, far := p.rides(from, op, media)
+	trunked := p.onTrunks(far)
 	zones := p.byZone(l, s)
 	arrival := make([]*front, len(p.c.zones))
 	x := make([]float64, s)
@@ -178,6 +196,9 @@ func (p *problem) extend(l *labels, from, op int, media string, left *rest) *lab
 				}
 			}
 		}
+		if len(trunked) > 0 {
+			p.byTrunk(&f, l, trunked, x, op, node, left)
+		}
 		if len(f.val) > 0 {
 			out.nodes, out.off = append(out.nodes, node), append(out.off, int32(len(out.val)/s))
 			out.val = append(out.val, f.val...)
@@ -185,6 +206,28 @@ func (p *problem) extend(l *labels, from, op int, media string, left *rest) *lab
 	}
 	out.off = append(out.off, int32(len(out.val)/s))
 	return out
+}
+
+// byTrunk settles the labels that come to a node by the trunks that it has.
+func (p *problem) byTrunk(f *front, l *labels, trunked []ride, x []float64, op int, node int32, left *rest) {
+	to := p.c.nodeZone[node]
+	for _, from := range p.c.trunks[node] {
+		at, ok := slices.BinarySearch(l.nodes, from)
+		if !ok {
+			continue
+		}
+		zone := p.c.nodeZone[from]
+		for _, r := range trunked {
+			if p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+				continue
+			}
+			for i := l.off[at]; i < l.off[at+1]; i++ {
+				copy(x, l.val[int(i)*f.s:int(i+1)*f.s])
+				p.addHop(x, &r, int(zone), int(to))
+				p.settle(f, x, op, node, left)
+			}
+		}
+	}
 }
 
 // settle adds the step to a label that has arrived and keeps it when the bounds can still be met.
@@ -359,8 +402,8 @@ func (p *problem) before(e *entry, node int32, label []float64, local, far []rid
 		zone := p.c.nodeZone[n]
 		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
 			before := l.val[j*s : (j+1)*s]
-			for k, r := range append(local[:len(local):len(local)], far...) {
-				if k < len(local) && n != node || k >= len(local) && p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+			for k, r := range slices.Concat(local, far, p.onTrunks(far)) {
+				if r.trunk && !slices.Contains(p.c.trunks[node], n) || k < len(local) && n != node || k >= len(local) && p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
 					continue
 				}
 				copy(x, before)

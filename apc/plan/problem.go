@@ -59,7 +59,6 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
 	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), best: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
-	p.byZones = make([][]zoneCost, len(c.ops))
 	if p.w == (Weights{}) {
 		p.w = DefaultWeights()
 	}
@@ -190,6 +189,7 @@ func (p *problem) fits(node int32, v *vector) bool {
 // weighOperators finds the least that each operator can take at any of its places.
 func (p *problem) weighOperators() {
 	n := len(p.c.ops)
+	p.byZones = make([][]zoneCost, n) // these were of other prices
 	p.cands, p.minimum, p.minCost, p.opMask = make([][]int32, n), make([]vector, n), make([]float64, n), make([]uint32, n)
 	for op := range p.c.ops {
 		p.opMask[op] = p.c.opMask[op]

@@ -133,7 +133,7 @@ func (s *search) run(ctx context.Context) (crowded []int32) {
 	for len(s.q) > 0 && s.q[0].least-s.refund < s.upper {
 		if s.examined++; s.examined%32 == 1 && ctx.Err() != nil {
 			if s.best == nil {
-				s.dive()
+				s.dive(maxDive)
 			}
 			return nil
 		}
