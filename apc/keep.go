@@ -94,7 +94,7 @@ func (k *keeper) watch(ctx context.Context) (State, string) {
 		var e *end
 		select {
 		case <-ctx.Done():
-			return Ended, "deleted"
+			return Ended, k.stopped()
 		case <-lapse.C:
 			return Ended, "the capability that it runs under has lapsed (ninjactl path renew renews it)"
 		case r := <-k.p.renewals:
@@ -122,6 +122,14 @@ func (k *keeper) watch(ctx context.Context) (State, string) {
 			return e.state, e.why
 		}
 	}
+}
+
+// stopped is why the keeper was told to end.
+func (k *keeper) stopped() string {
+	if k.c.live.Err() != nil {
+		return "the creator has stopped"
+	}
+	return "deleted"
 }
 
 // check ends a path whose capability was revoked.
@@ -283,7 +291,7 @@ func (k *keeper) repair(ctx context.Context) *end {
 	k.signs, k.due = nil, nil
 	fail := func(err error) *end {
 		if ctx.Err() != nil {
-			return &end{Ended, "deleted"}
+			return &end{Ended, k.stopped()}
 		}
 		if err == nil {
 			return &end{Failed, v.why}

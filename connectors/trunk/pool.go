@@ -64,6 +64,7 @@ type peer struct {
 
 	mu      sync.Mutex
 	streams map[streamKey]*hop.Queue
+	opened  bool // any since the last look
 }
 
 // Lead implements hop.Pump.
@@ -174,7 +175,7 @@ func (p *Pool) Receive(id ca.ID, stream uint64, epoch uint32) (*hop.Queue, error
 		e.mu.Unlock()
 		p.release(id, e)
 	})
-	e.streams[key] = q
+	e.streams[key], e.opened = q, true
 	return q, nil
 }
 
@@ -188,11 +189,13 @@ func (e *peer) deliver(stream uint64, epoch uint32, payload []byte) {
 	}
 }
 
-// used reports whether any hop receives from the peer.
+// used reports whether any hop receives from the peer, or has since the last look.
 func (e *peer) used() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.streams) > 0
+	used := e.opened || len(e.streams) > 0
+	e.opened = false
+	return used
 }
 
 // Serve implements hop.Carrier. A peer from which no hop receives is sent away after a while.
