@@ -140,6 +140,10 @@ roles:
     children:                  # who may join below it; in hierarchies that are not named, servers of its own domain
       - hierarchy: world
         allow: [example.org, "spiffe://example.com/sds/main"]
+    spawn:                     # start another server here to share the load, and take it back; leave it out for never
+      services: 100000         # past so many that it keeps, or
+      queries: 0               # so many a second that it answers; 0 is no limit
+      most: 4
   apc:                         # a path creator
     listen: 127.0.0.1:7706
   proxy:                       # an active proxy: hosts dynamic operators
@@ -185,6 +189,7 @@ roles:
     page: 127.0.0.1:7790       # where the page is served; a page for other machines wants the certificate and the key
     certificate: ""            # PEM files
     key: ""
+    voice: pcmu                # pcmu, or opus: more of the voice, for a little more work
     call: "?map-directions"    # what is asked when the user talks; without it, paths are made by others
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]

@@ -107,6 +107,9 @@ type sdsRole struct {
 	// Parents are where the server joins hierarchies, Children who may join below it.
 	Parents  []parentConfig   `yaml:"parents"`
 	Children []childrenConfig `yaml:"children"`
+	// Spawn is when the server starts another one to share its load; SpawnedBy is the server that started this one.
+	Spawn     *spawnConfig `yaml:"spawn"`
+	SpawnedBy string       `yaml:"spawned-by"`
 }
 
 type proxyRole struct {
@@ -146,6 +149,8 @@ type unitRole struct {
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 	Call        string `yaml:"call"`
+	// Voice is how a browser unit's microphone speaks.
+	Voice string `yaml:"voice" allowed:"pcmu,opus"`
 	// Microphone is the WAV file that the unit says, Speaker the one it writes what it hears to.
 	Microphone string          `yaml:"microphone"`
 	Speaker    string          `yaml:"speaker"`
