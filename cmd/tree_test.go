@@ -60,8 +60,8 @@ type forest struct {
 	parent  map[string]string
 	address map[string]string
 	config  map[string]string
-	relay   *relay.Relay
-	fronts  map[string]string // where a server reaches its parent
+	relays  map[string]*relay.Relay // between a server and its parent
+	fronts  map[string]string       // where a server reaches its parent
 	clients map[string]*tree.Client
 }
 
@@ -109,7 +109,7 @@ func testThirteenServers(t *testing.T) {
 // part cuts m0 off the root, with all below it.
 func (f *forest) part(all string) {
 	inside, outside := f.lampsOf("m0", "l00", "l01", "l02"), f.lampsOf(slices.DeleteFunc(slices.Clone(f.names), func(n string) bool { return n == "m0" || strings.HasPrefix(n, "l0") })...)
-	heal := f.filter(f.fronts["m0"])
+	heal := f.filter("m0")
 	begun := time.Now()
 	f.within(8*treePeriod, "both sides name the other", func() string {
 		a, b := f.find("l01", "lamp"), f.find("l12", "lamp")
@@ -164,11 +164,8 @@ func (f *forest) killed(name, all string) {
 func plantForest(t *testing.T) *forest {
 	f := &forest{
 		system: newSystem(t), parent: map[string]string{}, address: map[string]string{}, config: map[string]string{},
-		fronts: map[string]string{}, clients: map[string]*tree.Client{},
+		fronts: map[string]string{}, relays: map[string]*relay.Relay{}, clients: map[string]*tree.Client{},
 	}
-	slow := relay.Faults{Link: world.Link{Delay: 3 * time.Millisecond, Jitter: 2 * time.Millisecond}}
-	f.relay = relay.New(relay.Config{There: slow, Back: slow})
-	t.Cleanup(func() { f.relay.Close() })
 	f.names = []string{"root"}
 	for i := range 3 {
 		m := fmt.Sprint("m", i)
@@ -195,7 +192,10 @@ func (f *forest) sprout(i int, name string) {
 	if name == "root" {
 		f.config[name] = "roles:\n  ca: {domain: test.ninja}\n  capability: {}\n" + sds
 	} else {
-		front, err := f.relay.Forward("tcp", f.address[f.parent[name]])
+		slow := relay.Faults{Link: world.Link{Delay: 3 * time.Millisecond, Jitter: 2 * time.Millisecond}}
+		f.relays[name] = relay.New(relay.Config{There: slow, Back: slow})
+		f.t.Cleanup(func() { f.relays[name].Close() })
+		front, err := f.relays[name].Forward("tcp", f.address[f.parent[name]])
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -323,14 +323,14 @@ func (f *forest) within(limit time.Duration, what string, complaint func() strin
 	}
 }
 
-// filter has a packet filter drop what goes through an address, or the relay where that is not allowed, and returns what
-// ends it.
-func (f *forest) filter(address string) (heal func()) {
+// filter has a packet filter drop what goes between a server and its parent, or the relay where that is not allowed, and
+// returns what ends it.
+func (f *forest) filter(name string) (heal func()) {
 	if os.Getenv(insideTree) == "" {
-		f.relay.Cut()
-		return f.relay.Heal
+		f.relays[name].Cut()
+		return f.relays[name].Heal
 	}
-	_, port, err := net.SplitHostPort(address)
+	_, port, err := net.SplitHostPort(f.fronts[name])
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -344,4 +344,71 @@ func (f *forest) filter(address string) (heal func()) {
 	nft("add rule inet parted in tcp dport " + port + " drop")
 	nft("add rule inet parted in tcp sport " + port + " drop")
 	return func() { nft("delete table inet parted") }
+}
+
+// A daemon past its limit starts another one, which services of its kinds move to by themselves; nobody who asks with a
+// scope misses anything meanwhile, and the other one is started again when it is killed.
+func TestALoadedDaemonSpawns(t *testing.T) {
+	s := newSystem(t)
+	const each = 6
+	s.run("server", fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {name: main, channel: '%s:%d', period: 1s, spawn: {services: %d}}\n", s.group, s.port+1, each+2))
+	f := &forest{system: s, names: []string{"server"}, clients: map[string]*tree.Client{}, address: map[string]string{}}
+	f.address["server"] = f.ready("server")["sds"]
+	s.user("server/admin", "ann")
+	s.must("bob", "ninjactl", "join", s.must("server/admin", "ninjactl", "token", "--for", "base/bob"), "--group", fmt.Sprintf("%s:%d", s.group, s.port), "--via", "127.0.0.1")
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	t.Cleanup(func() { cancel(); all.Wait() })
+	for _, who := range []string{"ann", "bob"} {
+		h, err := home.Open(ctx, filepath.Join(s.dir, who))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rights, err := h.Rights(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := tree.Dial(sds.ClientConfig{Identity: h.Identity, World: h.World, Address: f.address["server"], Capability: rights.Capability})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		f.clients["server"] = client
+		s.announcing(ctx, &all, h, client.Client, func(a *announce.Announcer) {
+			for i := range each {
+				name := fmt.Sprintf("%s-%d", who, i)
+				if _, err := rights.Grant(ctx, fmt.Sprintf("%s#%s", h.Identity.ID(), name), "everyone", 1); err != nil {
+					t.Fatal(err)
+				}
+				if err := a.Publish(name, []byte(fmt.Sprintf(`<service kind="lamp" name="%s"/>`, name))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	count := func() int { return len(strings.Fields(f.find("server", "lamp").names)) }
+	s.eventually("all is found", func() bool { return count() == 2*each })
+	asked, wrong := 0, 0
+	links := func() string { return s.must("ann", "ninjactl", "sds", "links", "--server", f.address["server"]) }
+	watchful := func(what string, holds func() bool) {
+		s.eventually(what, func() bool {
+			for range 5 {
+				if asked++; count() != 2*each {
+					wrong++
+				}
+			}
+			return holds()
+		})
+	}
+	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1\talive") })
+	time.Sleep(7 * time.Second) // what was handed over is no longer refreshed at the first: it expires there
+	watchful("the first keeps a part only", func() bool {
+		n := 0
+		_, err := fmt.Sscan(s.must("ann", "sdsquery", "--server", f.address["server"], "--count", "kind=lamp"), &n)
+		return err == nil && n == each
+	})
+	t.Logf("PROVE a daemon spawned another one: %d queries, %d failed or incomplete", asked, wrong)
+	if wrong > 0 {
+		t.Errorf("%d of %d queries failed or were incomplete during the spawn", wrong, asked)
+	}
 }

@@ -20,6 +20,8 @@ type sdsCommand struct {
 	Tree    sdsTree    `cmd:"" help:"Walk the hierarchies from a server and show every server that is reached, and those that are not."`
 	Links   sdsLinks   `cmd:"" help:"Show a server's parents and children and how they fare."`
 	Summary sdsSummary `cmd:"" help:"Show what a server's children have told of what they have, and what it costs."`
+	// Simulate needs no server.
+	Simulate sdsSimulate `cmd:"" help:"Simulate a hierarchy of many servers with churn and faults: what its links would carry, and where queries would go."`
 }
 
 // sdsServer is the server that is asked.

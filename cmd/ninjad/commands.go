@@ -140,6 +140,10 @@ roles:
     children:                  # who may join below it; in hierarchies that are not named, servers of its own domain
       - hierarchy: world
         allow: [example.org, "spiffe://example.com/sds/main"]
+    spawn:                     # start another server here to share the load, and take it back; leave it out for never
+      services: 100000         # past so many that it keeps, or
+      queries: 0               # so many a second that it answers; 0 is no limit
+      most: 4
   apc:                         # a path creator
     listen: 127.0.0.1:7706
   proxy:                       # an active proxy: hosts dynamic operators

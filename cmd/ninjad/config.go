@@ -107,6 +107,9 @@ type sdsRole struct {
 	// Parents are where the server joins hierarchies, Children who may join below it.
 	Parents  []parentConfig   `yaml:"parents"`
 	Children []childrenConfig `yaml:"children"`
+	// Spawn is when the server starts another one to share its load; SpawnedBy is the server that started this one.
+	Spawn     *spawnConfig `yaml:"spawn"`
+	SpawnedBy string       `yaml:"spawned-by"`
 }
 
 type proxyRole struct {

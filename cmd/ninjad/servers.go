@@ -126,7 +126,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	}
 	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
-	if err := n.joinHierarchies(role, server, manager); err != nil {
+	if err := n.joinHierarchies(role, server, authority, manager); err != nil {
 		return err
 	}
 	d.keep(n.log, "store", server.Run)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -45,6 +46,14 @@ func (r *sdsRole) checkHierarchies() error {
 			}
 		}
 	}
+	if s := r.Spawn; s != nil && s.Services <= 0 && s.Queries <= 0 {
+		return errors.New("roles.sds.spawn: say past how many services or queries a second the server spawns another one")
+	}
+	if r.SpawnedBy != "" {
+		if _, err := ca.ParseID(r.SpawnedBy); err != nil {
+			return fmt.Errorf("roles.sds.spawned-by: %w", err)
+		}
+	}
 	for _, c := range r.Children {
 		if err := tree.CheckName(c.Hierarchy); err != nil {
 			return fmt.Errorf("roles.sds.children: %w", err)
@@ -71,10 +80,10 @@ func (r *sdsRole) accepts(self ca.ID) func(string, ca.Peer) error {
 }
 
 // joinHierarchies makes the SDS server a part of its hierarchies.
-func (n *node) joinHierarchies(role sdsRole, server *sds.Server, manager string) error {
+func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, manager string) error {
 	var secret atomic.Pointer[[]byte]
 	cfg := tree.Config{
-		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log,
+		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
 		Secret: func() []byte {
 			if s := secret.Load(); s != nil {
 				return *s
@@ -90,6 +99,10 @@ func (n *node) joinHierarchies(role sdsRole, server *sds.Server, manager string)
 		return err
 	}
 	t.Register(n.server)
+	if s := role.Spawn; s != nil {
+		grow := tree.Growth{Spawner: &supervisor{n.d, role, authority, manager}, Services: s.Services, Queries: s.Queries, Most: s.Most}
+		n.d.keep(n.log, "growth", func(ctx context.Context) error { return t.Grow(ctx, grow) })
+	}
 	n.d.keep(n.log, "hierarchies", t.Run)
 	n.d.keep(n.log, "routing secret", func(ctx context.Context) error {
 		wait := time.Second

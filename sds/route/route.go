@@ -20,7 +20,7 @@ type Scope int
 
 // The scopes.
 const (
-	Local  Scope = iota // the server that was asked
+	Local  Scope = iota // the server that was asked, and those that it started to share its load
 	Domain              // the servers of its domain
 	All                 // wherever its hierarchies lead
 )
@@ -59,6 +59,7 @@ type Branch struct {
 	Age       time.Duration  // since its summary was last told or confirmed; of a parent since it was last heard
 	Stale     bool           // too old to rule anything out by
 	Barred    bool           // flagged, and its allowance is used up
+	Spawned   bool           // a child that this server started to share its load: it answers for it, in every scope
 	Table     *summary.Table // of a child
 }
 
@@ -156,15 +157,15 @@ func Complete(outcomes []Outcome) bool {
 // Decide says what to do with a question at the server self.
 func Decide(self ca.ID, branches []Branch, a Arrival) Decision {
 	d := Decision{Search: !a.Seen}
-	if a.Scope == Local {
-		return d
-	}
 	fanout := a.Fanout
 	if fanout <= 0 || fanout > FanoutMost {
 		fanout = FanoutMost
 	}
 	left := a.Left - max(marginLeast, a.Left/marginPart)
 	for i, b := range branches {
+		if a.Scope == Local && (!b.Spawned || b.Up) {
+			continue
+		}
 		if a.Hierarchy != "" && b.Hierarchy != a.Hierarchy || b.ID == a.From && a.From != "" || b.Up && a.FromUp {
 			continue
 		}

@@ -167,6 +167,9 @@ func (t *Table) Bytes() int {
 	return int(t.bits.Cap()) / 8
 }
 
+// Check is the checksum of its terms.
+func (t *Table) Check() Check { return t.check }
+
 // Plan is the plan that the child told by.
 func (t *Table) Plan() Plan { return t.plan }
 

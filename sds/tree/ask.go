@@ -315,13 +315,15 @@ func (q *inquiry) forward(ctx context.Context, s route.Step, nb *neighbour, last
 	defer cancel()
 	begun := time.Now()
 	hits, err := q.relay(ctx, nb, q.onwardAsk(s, nb), last)
-	if !nb.up && (err == nil || hits > 0) {
-		nb.account.note(hits > 0, nb.table.AnswersFor(q.routed))
+	became := statusOf(ctx, err)
+	if !nb.up && became != route.Unreachable && became != route.Unneeded {
+		// Who lets others wait owes an answer whatever its summary says.
+		nb.account.note(hits > 0, err != nil || nb.table.AnswersFor(q.routed))
 	}
 	if err == nil {
 		return nil
 	}
-	o := q.outcome(nb, statusOf(ctx, err))
+	o := q.outcome(nb, became)
 	o.Took = time.Since(begun)
 	if o.Status == route.Failed {
 		o.Detail = status.Convert(err).Message()
@@ -333,6 +335,9 @@ func (q *inquiry) forward(ctx context.Context, s route.Step, nb *neighbour, last
 var errLinkLost = errors.New("the link broke")
 
 func statusOf(ctx context.Context, err error) route.Status {
+	if err == nil {
+		return route.Searched
+	}
 	switch code := status.Code(err); {
 	case errors.Is(err, errLinkLost) || code == codes.Unavailable:
 		return route.Unreachable

@@ -42,7 +42,7 @@ type plant struct {
 	stop    func()
 }
 
-const testPeriod = 100 * time.Millisecond
+const testPeriod = 400 * time.Millisecond
 
 func newWood(t testing.TB) *wood {
 	t.Helper()

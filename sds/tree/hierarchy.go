@@ -33,7 +33,8 @@ type hierarchy struct {
 	demand   summary.Demand // of the subtree
 	useless  float64        // the worst share below that was told
 	sequence uint64
-	whole    bool // the parent is to be sent all
+	whole    bool          // the parent is to be sent all
+	sent     summary.Check // of what it was sent last
 	wishes   chan *summary.Question
 }
 
@@ -86,7 +87,7 @@ func (a *account) barred() bool {
 // branch is the neighbour as it is routed by.
 func (nb *neighbour) branch(now time.Time) route.Branch {
 	age := now.Sub(time.Unix(0, nb.heard.Load()))
-	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Table: nb.table}
+	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Table: nb.table, Spawned: nb.spawned}
 	if !nb.up {
 		b.Stale = age > deadAfter*nb.period
 	}
@@ -296,7 +297,7 @@ func (h *hierarchy) sendSummary(s *stream) {
 	} else {
 		m.Added, m.Removed = h.content.terms.Delta()
 	}
-	h.whole, h.content.replanned = false, false
+	h.whole, h.content.replanned, h.sent = false, false, m.Check
 	b := m.Encode()
 	signature := h.cfg.Identity.Sign(summaryContext, signed(h.name, b))
 	for len(b) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,11 @@ func (h *hierarchy) climb(ctx context.Context) {
 		if joined {
 			wait, i = backoffLeast, i-1 // to the same one first
 		}
-		h.cfg.Log.Info("without parent", "hierarchy", h.name, "address", address, "error", err)
+		level := slog.LevelDebug
+		if joined || i == 0 {
+			level = slog.LevelInfo // once, not at every try
+		}
+		h.cfg.Log.Log(ctx, level, "without parent", "hierarchy", h.name, "address", address, "error", err)
 		if h.backoff(ctx, &wait) != nil {
 			return
 		}
@@ -83,7 +88,7 @@ func (h *hierarchy) join(ctx context.Context, address string) (joined bool, err 
 	if err != nil {
 		return false, err
 	}
-	return true, h.serveParent(newStream(ctx, peer, raw, asksAtOnce), address, line)
+	return true, h.serveParent(newStream(ctx, peer, raw, asksAtOnce), address, line, w)
 }
 
 // failure is why a stream could not be written to: its reading side knows.
@@ -114,7 +119,7 @@ func (h *hierarchy) lineFrom(parent ca.ID, told []string) ([]ca.ID, error) {
 }
 
 // serveParent serves the link until it breaks.
-func (h *hierarchy) serveParent(s *stream, address string, line []ca.ID) error {
+func (h *hierarchy) serveParent(s *stream, address string, line []ca.ID, w *treepb.Welcome) error {
 	h.parts.Go(s.sending)
 	nb := &neighbour{
 		id: s.peer.ID, hierarchy: h.name, up: true, address: address, period: h.cfg.Period, stream: s,
@@ -123,7 +128,8 @@ func (h *hierarchy) serveParent(s *stream, address string, line []ca.ID) error {
 	nb.hear()
 	nb.heard.Store(nb.beaten.Load())
 	h.wait(s.ctx, func() {
-		h.up, h.line, h.whole = nb, line, true
+		h.up, h.line = nb, line
+		h.whole = h.sequence == 0 || w.GetSequence() != h.sequence || w.GetCheck() != uint64(h.sent)
 		h.publish()
 	})
 	silent := h.watchdog(s, nb)
@@ -274,14 +280,14 @@ func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
 	nb.hear()
 	nb.heard.Store(nb.beaten.Load())
 	var refused error
-	var line []string
-	if !h.wait(s.ctx, func() { line, refused = h.welcome(nb) }) {
+	var welcome *treepb.Welcome
+	if !h.wait(s.ctx, func() { welcome, refused = h.welcome(nb) }) {
 		return errClosed
 	}
 	if refused != nil {
 		return s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: &treepb.Welcome{Refused: refused.Error()}}})
 	}
-	if err := s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: &treepb.Welcome{Line: line, PeriodMs: uint32(h.cfg.Period.Milliseconds())}}}); err != nil {
+	if err := s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: welcome}}); err != nil {
 		h.wait(h.rootCtx, func() { h.lost(nb, err) })
 		return err
 	}
@@ -300,7 +306,7 @@ func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
 }
 
 // welcome takes a child in, in the place of its earlier link if it has one.
-func (h *hierarchy) welcome(nb *neighbour) (line []string, err error) {
+func (h *hierarchy) welcome(nb *neighbour) (*treepb.Welcome, error) {
 	if route.Cycle(nb.id, h.self, h.line) {
 		return nil, fmt.Errorf("this server stands below %s in the hierarchy %s: it cannot be the parent too", nb.id, h.name)
 	}
@@ -319,11 +325,15 @@ func (h *hierarchy) welcome(nb *neighbour) (line []string, err error) {
 	}
 	c.neighbour, c.parts = nb, nil
 	h.children[nb.id] = c
+	w := &treepb.Welcome{PeriodMs: uint32(h.cfg.Period.Milliseconds())}
 	for _, id := range h.line {
-		line = append(line, string(id))
+		w.Line = append(w.Line, string(id))
+	}
+	if c.table.Known() {
+		w.Sequence, w.Check = c.table.Sequence(), uint64(c.table.Check())
 	}
 	h.publish()
-	return line, nil
+	return w, nil
 }
 
 // lost notes that the link of a child is down. What it told is kept: it may be back soon.

@@ -74,7 +74,6 @@ type Node struct {
 
 	mu          sync.Mutex
 	hierarchies map[string]*hierarchy
-	takers      []func(context.Context, []*treepb.Service) []string
 }
 
 // Bounds.

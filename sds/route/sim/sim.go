@@ -265,7 +265,7 @@ func (r *run) churned(n *node) int {
 // send puts what has changed on the way to the parent.
 func (r *run) send(n *node) {
 	if n.cut {
-		n.whole, n.queue = true, nil // what was on the way is lost with the link
+		n.whole, n.queue = n.whole || len(n.queue) > 0, nil // what was on the way is lost with the link
 		return
 	}
 	m := &summary.Message{Services: uint64(n.behind()), Plan: n.common()}
@@ -292,7 +292,7 @@ func (r *run) send(n *node) {
 
 // deliver hands the parent what is due, which passes it on in what it tells itself.
 func (r *run) deliver(n *node) {
-	for len(n.queue) > 0 && n.queue[0].due <= r.period && !n.cut {
+	for len(n.queue) > 0 && n.queue[0].due <= r.period { // what was due came before a link went down
 		letter := n.queue[0]
 		n.queue = n.queue[1:]
 		m, err := summary.Decode(letter.bytes)

@@ -291,8 +291,10 @@ func (x *Hello) GetSpawnedBy() string {
 // Welcome answers it, and follows whenever the line changes.
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"` // why the child may not join; then nothing follows
-	Line          []string               `protobuf:"bytes,2,rep,name=line,proto3" json:"line,omitempty"`       // the parent's ancestors in this hierarchy, the nearest first
+	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"`    // why the child may not join; then nothing follows
+	Line          []string               `protobuf:"bytes,2,rep,name=line,proto3" json:"line,omitempty"`          // the parent's ancestors in this hierarchy, the nearest first
+	Sequence      uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"` // of the child's last summary that the parent has, and
+	Check         uint64                 `protobuf:"fixed64,5,opt,name=check,proto3" json:"check,omitempty"`      // the checksum of its terms: if both are the child's own, changes are enough
 	PeriodMs      uint32                 `protobuf:"varint,3,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -340,6 +342,20 @@ func (x *Welcome) GetLine() []string {
 		return x.Line
 	}
 	return nil
+}
+
+func (x *Welcome) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Welcome) GetCheck() uint64 {
+	if x != nil {
+		return x.Check
+	}
+	return 0
 }
 
 func (x *Welcome) GetPeriodMs() uint32 {
@@ -1868,6 +1884,50 @@ func (x *Service) GetLifetimeMs() uint64 {
 	return 0
 }
 
+type GiveBackRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GiveBackRequest) Reset() {
+	*x = GiveBackRequest{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GiveBackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GiveBackRequest) ProtoMessage() {}
+
+func (x *GiveBackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GiveBackRequest.ProtoReflect.Descriptor instead.
+func (*GiveBackRequest) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GiveBackRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type HandOverResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Refused       []string               `protobuf:"bytes,1,rep,name=refused,proto3" json:"refused,omitempty"`
@@ -1877,7 +1937,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1949,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +1962,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -1934,10 +1994,12 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\thierarchy\x18\x01 \x01(\tR\thierarchy\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
-	"spawned_by\x18\x03 \x01(\tR\tspawnedBy\"T\n" +
+	"spawned_by\x18\x03 \x01(\tR\tspawnedBy\"\x86\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\arefused\x18\x01 \x01(\tR\arefused\x12\x12\n" +
-	"\x04line\x18\x02 \x03(\tR\x04line\x12\x1b\n" +
+	"\x04line\x18\x02 \x03(\tR\x04line\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05check\x18\x05 \x01(\x06R\x05check\x12\x1b\n" +
 	"\tperiod_ms\x18\x03 \x01(\rR\bperiodMs\"L\n" +
 	"\x04Plan\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
@@ -2070,14 +2132,17 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n" +
 	"\x04body\x18\x02 \x01(\v2\x12.ninja.sds.v1.BodyR\x04body\x12\x1f\n" +
 	"\vlifetime_ms\x18\x03 \x01(\x04R\n" +
-	"lifetimeMs\",\n" +
+	"lifetimeMs\"+\n" +
+	"\x0fGiveBackRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\",\n" +
 	"\x10HandOverResponse\x12\x18\n" +
-	"\arefused\x18\x01 \x03(\tR\arefused2\xaa\x02\n" +
+	"\arefused\x18\x01 \x03(\tR\arefused2\x80\x03\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
 	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
-	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponseB\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
+	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12T\n" +
+	"\bGiveBack\x12\".ninja.sds.tree.v1.GiveBackRequest\x1a\".ninja.sds.tree.v1.HandOverRequest0\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
 var (
 	file_sds_tree_treepb_tree_proto_rawDescOnce sync.Once
@@ -2091,7 +2156,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Hello)(nil),            // 1: ninja.sds.tree.v1.Hello
@@ -2115,9 +2180,10 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Link)(nil),             // 19: ninja.sds.tree.v1.Link
 	(*HandOverRequest)(nil),  // 20: ninja.sds.tree.v1.HandOverRequest
 	(*Service)(nil),          // 21: ninja.sds.tree.v1.Service
-	(*HandOverResponse)(nil), // 22: ninja.sds.tree.v1.HandOverResponse
-	(*sdspb.Found)(nil),      // 23: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 24: ninja.sds.v1.Body
+	(*GiveBackRequest)(nil),  // 22: ninja.sds.tree.v1.GiveBackRequest
+	(*HandOverResponse)(nil), // 23: ninja.sds.tree.v1.HandOverResponse
+	(*sdspb.Found)(nil),      // 24: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 25: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	1,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2134,22 +2200,24 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	15, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
 	13, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
 	14, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	23, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	24, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
 	16, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
 	19, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	3,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
 	21, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	24, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	25, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
 	0,  // 20: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
 	0,  // 21: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
 	17, // 22: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
 	20, // 23: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	0,  // 24: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 25: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	18, // 26: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	22, // 27: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
+	22, // 24: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
+	0,  // 25: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 26: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	18, // 27: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	23, // 28: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	20, // 29: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -2177,7 +2245,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Tree_Session_FullMethodName  = "/ninja.sds.tree.v1.Tree/Session"
 	Tree_Links_FullMethodName    = "/ninja.sds.tree.v1.Tree/Links"
 	Tree_HandOver_FullMethodName = "/ninja.sds.tree.v1.Tree/HandOver"
+	Tree_GiveBack_FullMethodName = "/ninja.sds.tree.v1.Tree/GiveBack"
 )
 
 // TreeClient is the client API for Tree service.
@@ -41,6 +42,8 @@ type TreeClient interface {
 	Links(ctx context.Context, in *LinksRequest, opts ...grpc.CallOption) (*LinksResponse, error)
 	// HandOver takes services over from the server that spawned this one. Only that server may.
 	HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error)
+	// GiveBack hands all services back to it.
+	GiveBack(ctx context.Context, in *GiveBackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HandOverRequest], error)
 }
 
 type treeClient struct {
@@ -97,6 +100,25 @@ func (c *treeClient) HandOver(ctx context.Context, in *HandOverRequest, opts ...
 	return out, nil
 }
 
+func (c *treeClient) GiveBack(ctx context.Context, in *GiveBackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HandOverRequest], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Tree_ServiceDesc.Streams[2], Tree_GiveBack_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GiveBackRequest, HandOverRequest]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tree_GiveBackClient = grpc.ServerStreamingClient[HandOverRequest]
+
 // TreeServer is the server API for Tree service.
 // All implementations must embed UnimplementedTreeServer
 // for forward compatibility.
@@ -110,6 +132,8 @@ type TreeServer interface {
 	Links(context.Context, *LinksRequest) (*LinksResponse, error)
 	// HandOver takes services over from the server that spawned this one. Only that server may.
 	HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error)
+	// GiveBack hands all services back to it.
+	GiveBack(*GiveBackRequest, grpc.ServerStreamingServer[HandOverRequest]) error
 	mustEmbedUnimplementedTreeServer()
 }
 
@@ -131,6 +155,9 @@ func (UnimplementedTreeServer) Links(context.Context, *LinksRequest) (*LinksResp
 }
 func (UnimplementedTreeServer) HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HandOver not implemented")
+}
+func (UnimplementedTreeServer) GiveBack(*GiveBackRequest, grpc.ServerStreamingServer[HandOverRequest]) error {
+	return status.Error(codes.Unimplemented, "method GiveBack not implemented")
 }
 func (UnimplementedTreeServer) mustEmbedUnimplementedTreeServer() {}
 func (UnimplementedTreeServer) testEmbeddedByValue()              {}
@@ -203,6 +230,17 @@ func _Tree_HandOver_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Tree_GiveBack_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GiveBackRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TreeServer).GiveBack(m, &grpc.GenericServerStream[GiveBackRequest, HandOverRequest]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tree_GiveBackServer = grpc.ServerStreamingServer[HandOverRequest]
+
 // Tree_ServiceDesc is the grpc.ServiceDesc for Tree service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -231,6 +269,11 @@ var Tree_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Tree_Session_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "GiveBack",
+			Handler:       _Tree_GiveBack_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "sds/tree/treepb/tree.proto",

@@ -1,0 +1,164 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"ninja/ca"
+	"ninja/sds/announce"
+	"ninja/sds/sdspb"
+	"ninja/sds/tree/treepb"
+)
+
+// handSize is how many bytes of services go in one message.
+const handSize = 1 << 20
+
+// handOver gives a child the services that it shall answer for. They stay here too until nobody refreshes them, so that
+// at every moment one of both has them; who is found twice is told once.
+func (n *Node) handOver(ctx context.Context, s *sapling) error {
+	bodies := n.cfg.Local.Bodies(func(owner ca.ID, _ int) bool { return slices.Contains(s.seed.Kinds, owner.Kind()) })
+	conn, err := n.dialSpawned(s)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client := treepb.NewTreeClient(conn)
+	return inParts(bodies, func(m *treepb.HandOverRequest) error {
+		res, err := client.HandOver(ctx, m, grpc.WaitForReady(true))
+		if err == nil && len(res.GetRefused()) > 0 {
+			n.cfg.Log.Warn("some services were not taken over", "name", s.seed.Name, "services", len(res.GetRefused()), "first", res.GetRefused()[0])
+		}
+		return err
+	})
+}
+
+// takeBack has a child hand back all that it has, and ends it.
+func (n *Node) takeBack(ctx context.Context, s *sapling) bool {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if err := n.receive(ctx, s); err != nil {
+		n.cfg.Log.Error("could not take back from a spawned server", "name", s.seed.Name, "error", err)
+		return false
+	}
+	s.spawned.Stop()
+	n.cfg.Log.Info("took back a spawned server", "name", s.seed.Name)
+	return true
+}
+
+func (n *Node) receive(ctx context.Context, s *sapling) error {
+	conn, err := n.dialSpawned(s)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stream, err := treepb.NewTreeClient(conn).GiveBack(ctx, &treepb.GiveBackRequest{Version: 1}, grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if refused := n.takeOver(m); len(refused) > 0 {
+			n.cfg.Log.Warn("some services were not taken back", "name", s.seed.Name, "services", len(refused), "first", refused[0])
+		}
+	}
+}
+
+// dialSpawned connects to a child, which must be the one that was started.
+func (n *Node) dialSpawned(s *sapling) (*grpc.ClientConn, error) {
+	id, err := ca.MakeID(n.self.Domain(), ca.KindSDS, s.seed.Name)
+	if err != nil {
+		return nil, err
+	}
+	return grpc.NewClient("passthrough:///"+s.spawned.Address(),
+		grpc.WithTransportCredentials(ca.ClientCredentials(n.cfg.Identity, ca.Is(id))),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return n.cfg.World.Net.Dial(ctx, "tcp", address)
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMost), grpc.MaxCallSendMsgSize(messageMost)))
+}
+
+// inParts calls f with the bodies in messages of a bounded size.
+func inParts(bodies []announce.Body, f func(*treepb.HandOverRequest) error) error {
+	m, size := &treepb.HandOverRequest{Version: 1}, 0
+	for _, b := range bodies {
+		if size += len(b.Description) + 2048; size > handSize && len(m.Services) > 0 {
+			if err := f(m); err != nil {
+				return err
+			}
+			m, size = &treepb.HandOverRequest{Version: 1}, len(b.Description)+2048
+		}
+		m.Services = append(m.Services, &treepb.Service{
+			Owner: string(b.Owner), LifetimeMs: uint64(b.Lifetime.Milliseconds()),
+			Body: &sdspb.Body{Name: b.Name, Version: b.Version, Description: b.Description, Signature: b.Signature, Chain: b.Chain, Numbers: b.Numbers},
+		})
+	}
+	if len(m.Services) == 0 {
+		return nil
+	}
+	return f(m)
+}
+
+// takeOver puts services in as if their owners had announced them: their signatures are checked like those.
+func (n *Node) takeOver(m *treepb.HandOverRequest) (refused []string) {
+	for _, s := range m.GetServices() {
+		b := s.GetBody()
+		body := announce.Body{
+			Owner: ca.ID(s.GetOwner()), Name: b.GetName(), Version: b.GetVersion(), Description: b.GetDescription(), Signature: b.GetSignature(),
+			Chain: b.GetChain(), Numbers: b.GetNumbers(), Lifetime: time.Duration(min(s.GetLifetimeMs(), uint64(time.Hour/time.Millisecond))) * time.Millisecond,
+		}
+		err := announce.CheckNumbers(body.Numbers)
+		if err == nil {
+			_, err = body.Verify(n.cfg.Identity)
+		}
+		if err == nil {
+			err = n.cfg.Local.Put(body)
+		}
+		if err != nil {
+			refused = append(refused, fmt.Sprintf("%s#%s: %v", s.GetOwner(), b.GetName(), err))
+		}
+	}
+	return refused
+}
+
+// fromSpawner refuses all but the server that started this one.
+func (n *Node) fromSpawner(ctx context.Context) error {
+	peer, err := ca.PeerFromContext(ctx)
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	if n.cfg.Spawned == "" || peer.ID != n.cfg.Spawned {
+		return status.Errorf(codes.PermissionDenied, "%s did not start this server", peer.ID)
+	}
+	return nil
+}
+
+// HandOver implements the RPC.
+func (n *Node) HandOver(ctx context.Context, m *treepb.HandOverRequest) (*treepb.HandOverResponse, error) {
+	if err := n.fromSpawner(ctx); err != nil {
+		return nil, err
+	}
+	return &treepb.HandOverResponse{Refused: n.takeOver(m)}, nil
+}
+
+// GiveBack implements the RPC.
+func (n *Node) GiveBack(_ *treepb.GiveBackRequest, stream treepb.Tree_GiveBackServer) error {
+	if err := n.fromSpawner(stream.Context()); err != nil {
+		return err
+	}
+	return inParts(n.cfg.Local.Bodies(func(ca.ID, int) bool { return true }), stream.Send)
+}
