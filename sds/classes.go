@@ -69,7 +69,7 @@ func (s *store) known(c *class) *class {
 	if e := s.editors[c.key]; e != nil {
 		return e.class
 	}
-	if d, ok := s.snapshot.Load().classes.Get(door{who: c.who[0], key: c.key}); ok {
+	if d, ok := s.snapshot.Load().find(c); ok {
 		return d.class
 	}
 	return c

@@ -140,12 +140,12 @@ func (s *Server) Look(ctx context.Context, a Asker, q *Question) ([]Hit, error) 
 
 // HiddenGrants are those that open services which not everyone may find, in order. They are not for others' eyes.
 func (s *Server) HiddenGrants() (out []capability.Who) {
-	s.store.snapshot.Load().classes.Scan(func(d door) bool {
-		if d.who != capability.Everyone && (len(out) == 0 || out[len(out)-1] != d.who) {
+	s.store.snapshot.Load().doors.each(func(d doorway) {
+		if d.who != capability.Everyone {
 			out = append(out, d.who)
 		}
-		return true
 	})
+	slices.Sort(out)
 	return out
 }
 

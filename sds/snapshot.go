@@ -2,9 +2,6 @@ package sds
 
 import (
 	"slices"
-	"strings"
-
-	"github.com/tidwall/btree"
 
 	"ninja/capability"
 	"ninja/sds/index"
@@ -33,32 +30,23 @@ func (s *stamps) on(c *index.Class) *index.Class {
 
 // snapshot is everything that queries read. It is immutable.
 type snapshot struct {
-	classes *btree.BTreeG[door]
-	views   map[string]*view
+	doors doors
+	views map[string]*view
 }
 
-// door lists a class under one of those who may see it.
-type door struct {
-	who   capability.Who
-	key   string
-	class *class
-	index *index.Class
-}
+func emptySnapshot() *snapshot { return &snapshot{doors: newDoors()} }
 
-func doorLess(a, b door) bool {
-	if c := strings.Compare(string(a.who), string(b.who)); c != 0 {
-		return c < 0
+// find is the class of this key, with its documents.
+func (s *snapshot) find(c *class) (d door, ok bool) {
+	if all := s.doors.of(c.who[0]); all != nil {
+		return all.Get(door{key: c.key})
 	}
-	return a.key < b.key
-}
-
-func emptySnapshot() *snapshot {
-	return &snapshot{classes: btree.NewBTreeGOptions(doorLess, btree.Options{NoLocks: true})}
+	return door{}, false
 }
 
 // class is the documents of a class.
 func (s *snapshot) class(c *class) *index.Class {
-	if d, ok := s.classes.Get(door{who: c.who[0], key: c.key}); ok {
+	if d, ok := s.find(c); ok {
 		return d.index
 	}
 	return &index.Class{}
@@ -66,28 +54,24 @@ func (s *snapshot) class(c *class) *index.Class {
 
 // with is the snapshot after a batch.
 func (s *snapshot) with(editors map[string]*editing, stamp *stamps) *snapshot {
-	next := &snapshot{s.classes.Copy(), s.views}
+	next := s.doors.edit()
 	for key, e := range editors {
-		done := stamp.on(e.Done())
+		d := door{key, e.class, stamp.on(e.Done())}
 		for _, w := range e.who {
-			if done.Len() == 0 {
-				next.classes.Delete(door{who: w, key: key})
-				continue
-			}
-			next.classes.Set(door{w, key, e.class, done})
+			next.set(w, d)
 		}
 	}
-	return next
+	return &snapshot{next.next, s.views}
 }
 
 // open calls f with every class that one of the grants opens, once each, until f says false.
 func (s *snapshot) open(grants []capability.Who, f func(*index.Class) bool) {
 	for i, g := range grants {
-		more := true
-		s.classes.Ascend(door{who: g}, func(d door) bool {
-			if d.who != g {
-				return false
-			}
+		all, more := s.doors.of(g), true
+		if all == nil {
+			continue
+		}
+		all.Scan(func(d door) bool {
 			if !slices.ContainsFunc(grants[:i], func(w capability.Who) bool { return slices.Contains(d.class.who, w) }) {
 				more = f(d.index)
 			}

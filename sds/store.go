@@ -371,7 +371,7 @@ func (s *store) publish() {
 		s.stats.services.Store(int64(len(s.services)))
 	}
 	if len(s.changes) > 0 || s.viewed {
-		next = &snapshot{next.classes, s.views.follow(s.changes, next.views, s.viewed)}
+		next = &snapshot{next.doors, s.views.follow(s.changes, next.views, s.viewed)}
 		s.snapshot.Store(next)
 		s.viewed = false
 	}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds/announce"
 	"ninja/sds/check"
@@ -97,7 +100,7 @@ func TestSoftState(t *testing.T) {
 			t.Errorf("%d services, want 1", n)
 		}
 		time.Sleep(time.Hour)
-		if n := count(); n != 0 || len(s.expiry) != 0 || len(s.owned) != 0 || s.snapshot.Load().classes.Len() != 0 {
+		if n := count(); n != 0 || len(s.expiry) != 0 || len(s.owned) != 0 || doorways(s.snapshot.Load()) != 0 {
 			t.Errorf("left behind: %d services, %d deadlines, %d owners", n, len(s.expiry), len(s.owned))
 		}
 	})
@@ -143,4 +146,56 @@ func TestStoppedStoreRefuses(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// doorways is how many there are through whom something may be seen.
+func doorways(s *snapshot) (n int) {
+	s.doors.each(func(doorway) { n++ })
+	return n
+}
+
+// TestDoors: what each may see, over many generations, as a map would say it; older generations stay as they are.
+func TestDoors(t *testing.T) {
+	const seed = 9
+	random := rand.New(rand.NewPCG(seed, seed))
+	full := new(index.Class)
+	e := full.Edit()
+	e.Add(&index.Doc{Tree: parsed(t, "<a/>")})
+	full = e.Done()
+	type snapshot struct {
+		doors doors
+		model map[string]bool
+	}
+	now := snapshot{newDoors(), map[string]bool{}}
+	var all []snapshot
+	for range 100 {
+		all = append(all, now)
+		next, model := now.doors.edit(), maps.Clone(now.model)
+		for range random.IntN(60) {
+			who, key := fmt.Sprint("w", random.IntN(300)), fmt.Sprint("k", random.IntN(4))
+			c := full
+			if random.IntN(3) == 0 {
+				c = new(index.Class)
+			}
+			next.set(capability.Who(who), door{key: key, index: c})
+			if delete(model, who+key); c == full {
+				model[who+key] = true
+			}
+		}
+		now = snapshot{next.next, model}
+	}
+	for i, s := range all {
+		n := 0
+		s.doors.each(func(w doorway) {
+			w.classes.Scan(func(d door) bool {
+				if n++; !s.model[string(w.who)+d.key] || s.doors.of(w.who) != w.classes {
+					t.Errorf("generation %d: %s%s is there", i, w.who, d.key)
+				}
+				return true
+			})
+		})
+		if n != len(s.model) {
+			t.Errorf("generation %d: %d doors, want %d", i, n, len(s.model))
+		}
+	}
 }

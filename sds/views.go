@@ -56,32 +56,43 @@ func viewKey(grants []capability.Who) string {
 
 // many reports whether the grants open more classes than are opened one by one.
 func (s *snapshot) many(grants []capability.Who) bool {
-	n := 0
-	for _, g := range grants {
-		s.classes.Ascend(door{who: g}, func(d door) bool {
-			if d.who == g {
-				n++
-			}
-			return d.who == g && n <= viewLeast
-		})
-	}
-	return n > viewLeast
+	var few [viewLeast]*index.Class
+	return s.few(grants, &few) > viewLeast
+}
+
+// few are the classes that the grants open, and how many; of more than fit it counts one more.
+func (s *snapshot) few(grants []capability.Who, into *[viewLeast]*index.Class) (n int) {
+	s.open(grants, func(c *index.Class) bool {
+		if n < len(into) {
+			into[n] = c
+		}
+		n++
+		return n <= viewLeast
+	})
+	return n
 }
 
 // look calls f with what the grants open, until f says false: the view when there is one, else the classes, and a view
 // is wished for when they are many.
 func (st *store) look(grants []capability.Who, f func(*index.Class) bool) {
 	s := st.snapshot.Load()
-	if s.many(grants) {
-		if v := s.views[viewKey(grants)]; v != nil {
-			v.used.Store(time.Now().Unix())
-			f(v.index)
-			return
+	var few [viewLeast]*index.Class
+	if n := s.few(grants, &few); n <= viewLeast {
+		for _, c := range few[:n] {
+			if !f(c) {
+				return
+			}
 		}
-		select {
-		case st.views.wanted <- grants:
-		default: // one is being wished for: the next question wishes again
-		}
+		return
+	}
+	if v := s.views[viewKey(grants)]; v != nil {
+		v.used.Store(time.Now().Unix())
+		f(v.index)
+		return
+	}
+	select {
+	case st.views.wanted <- grants:
+	default: // one is being wished for: the next question wishes again
 	}
 	s.open(grants, f)
 }

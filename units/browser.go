@@ -28,6 +28,8 @@ type BrowserConfig struct {
 	// At is the address that the page's connection reaches this process at; the unspecified one offers all of the
 	// machine's.
 	At netip.Addr
+	// Opus has the microphone speak audio/opus instead of audio/PCMU: the whole voice, for whoever can decode it.
+	Opus bool
 	// Call makes the path of a call and waits for its end: of ctx, of the call, or its failure, which is told to the user.
 	// It tells of what happens on the way (kinds are those of the path's notes). nil leaves it to others to make the path.
 	Call func(ctx context.Context, tell func(kind, text string)) error
@@ -83,13 +85,23 @@ func NewBrowser(cfg BrowserConfig) (*Browser, error) {
 	return b, nil
 }
 
+// wideType is a voice as a browser encodes it.
+const wideType = "audio/opus;channels=1"
+
+func (b *Browser) voice() string {
+	if b.cfg.Opus {
+		return wideType
+	}
+	return phoneType
+}
+
 // Description is what the unit publishes: what it can speak and show, at the node where it can be reached.
 func (b *Browser) Description(node operators.Node) operators.Description {
 	cost := operators.Cost{CPU: 0.02, Latency: operators.Latency(packetTime), Memory: 4 << 20, Quality: 1}
 	return operators.Description{
 		Kind: "browser", Name: b.cfg.Name, Summary: "browser " + b.cfg.Name, Node: &node, Position: b.cfg.Position,
 		Operators: []operators.Spec{
-			{Name: "microphone", Program: "browser/microphone", Out: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp"}},
+			{Name: "microphone", Program: "browser/microphone", Out: operators.MustPattern(b.voice()), Cost: cost, Transports: []string{"rtp"}},
 			{Name: "speaker", Program: "browser/speaker", In: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp"}},
 		},
 	}
@@ -131,7 +143,7 @@ func (b *Browser) Run(ctx context.Context) error {
 func (b *Browser) connect(ctx context.Context, offer string) (answer string, err error) {
 	p := &page{}
 	p.peer, answer, err = webrtc.Answer(ctx, webrtc.PeerConfig{
-		World: b.cfg.World, At: b.cfg.At, Heard: b.heard, Said: func(m []byte) { b.said(p, m) },
+		World: b.cfg.World, At: b.cfg.At, Opus: b.cfg.Opus, Heard: b.heard, Said: func(m []byte) { b.said(p, m) },
 	}, offer)
 	if err != nil {
 		return "", err

@@ -3,6 +3,8 @@
 //
 // Phone is a telephone: it says PCMU at 8 kHz in packets of 20 ms and plays the same. This one has files in place of a
 // microphone and a loudspeaker, so that a conversation can be repeated and heard again.
+//
+// Browser is a page in a web browser: it speaks and hears by WebRTC, and shows what was understood.
 package units
 
 import (

@@ -46,6 +46,13 @@ func randomInstance(r *rand.Rand) (Parts, Request) {
 	for range r.IntN(3) {
 		p.Links = append(p.Links, Link{From: pick(r, regions...), To: pick(r, regions...), Latency: time.Duration(r.IntN(30)) * time.Millisecond, Price: pick(r, 0, 0, 0.5)})
 	}
+	if r.IntN(2) == 0 {
+		p.Transports[1].Trunk = &TrunkCost{Latency: 500 * time.Microsecond, CPU: pick(r, 0, 0.02)}
+		p.Transports[3].Trunk = &TrunkCost{Latency: time.Millisecond, CPU: 0.05}
+		for range 1 + r.IntN(3) {
+			p.Trunks = append(p.Trunks, Trunk{pick(r, p.Nodes...).ID, pick(r, p.Nodes...).ID})
+		}
+	}
 	p.Data = []Data{{Ref: "s@x", Size: 1 << 20, Nodes: []ca.ID{p.Nodes[0].ID}}}
 	add := func(name, in, out string, most int) {
 		o := op(name, in, out, time.Duration(r.IntN(20))*time.Millisecond, pick(r, 0, 0.25, 0.5, 1), int64(r.IntN(3)))
@@ -342,9 +349,16 @@ func (b *brute) hops(i int, media string) (out []vector) {
 			v[0] += b.lat[k]
 			v[3] += b.price[k]
 			out = append(out, v)
+			if t.Trunk != nil && b.trunk(from.ID, to.ID) {
+				out = append(out, vector{t.Trunk.Latency.Seconds() + b.lat[k], t.Trunk.CPU, 0, b.price[k]})
+			}
 		}
 	}
 	return out
+}
+
+func (b *brute) trunk(x, y ca.ID) bool {
+	return x != y && slices.ContainsFunc(b.p.Trunks, func(t Trunk) bool { return t.From == x && t.To == y || t.From == y && t.To == x })
 }
 
 func (b *brute) allowed(n *Node) bool {

@@ -198,6 +198,12 @@ func (c *Catalogue) Reprice(r Request, p *Plan) float64 {
 			if t == nil {
 				return math.Inf(1)
 			}
+			if on := c.onTrunk[t]; on != nil && slices.Contains(c.trunks[int32(node)], int32(last)) {
+				a, b := q.hopVector(t, 0, 0), q.hopVector(on, 0, 0)
+				if q.w.of(b) < q.w.of(a) {
+					t = on
+				}
+			}
 			v := q.hopVector(t, int(c.nodeZone[last]), int(c.nodeZone[node]))
 			cost, used = cost+q.w.of(v), used.add(v)
 		}

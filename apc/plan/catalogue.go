@@ -69,7 +69,18 @@ type Transport struct {
 	Latency time.Duration
 	// CPU is the share of a core that both ends take together.
 	CPU float64
+	// Trunk is what a hop takes in their place between two nodes that a trunk joins already (Parts.Trunks); nil: the same.
+	Trunk *TrunkCost `json:",omitempty"`
 }
+
+// TrunkCost is what a hop takes on a trunk that is there.
+type TrunkCost struct {
+	Latency time.Duration
+	CPU     float64
+}
+
+// Trunk is a sealed trunk that running paths keep between two nodes, for both ways.
+type Trunk struct{ From, To ca.ID }
 
 // Transports are the costs that a catalogue has when its parts name none: memory within a node; SRTP for audio and
 // video; framed TLS for all else, and, dearly because one lost packet holds up the rest, for audio too.
@@ -97,6 +108,9 @@ type Parts struct {
 	Nodes     []Node
 	Links     []Link
 	Data      []Data
+	// Trunks are those that run already; nodes that are not there are passed over. What a new path's own second hop between
+	// two nodes would save is not counted.
+	Trunks []Trunk `json:",omitempty"`
 	// Transports are those of hops; nil is Transports().
 	Transports []Transport
 	// Link is assumed between regions that no link joins, and within regions without one; zero is 20 ms and 1 ms.
@@ -115,6 +129,9 @@ type Catalogue struct {
 	linkLat    [][]float64 // seconds, closed under shortest paths
 	linkPrice  [][]float64
 	transports []Transport
+	onTrunk    map[*Transport]*Transport // what it is on a trunk, where that differs
+	trunks     map[int32][]int32         // by node: the nodes to which it has a trunk
+	trunkZones map[[2]int32]bool
 	schemes    []string // bit i of a transport mask
 	local      uint32   // schemes that are local
 	nodeZone   []int32
@@ -197,6 +214,7 @@ func NewCatalogue(p Parts) (*Catalogue, error) {
 	if err := c.addOperators(p.Operators); err != nil {
 		return nil, err
 	}
+	c.addTrunks(p.Trunks)
 	c.holders, c.dataSize = make(map[string]map[int32]bool), make(map[string]int64)
 	for _, d := range p.Data {
 		if d.Size < 0 {

@@ -79,24 +79,26 @@ func (r Request) keeping(set []ask) Request {
 }
 
 // causes finds a smallest set of what a request asks that cannot hold together: one thing if one alone is impossible,
-// else two, else a set from which nothing can be taken away. nil when the endpoints alone are too much, or when the time
-// does not allow to tell.
-func (p *problem) causes(ctx context.Context) []Cause {
+// else two, else a set from which nothing can be taken away; and a request without one of these that has a plan. nil when
+// the endpoints alone are too much, or when the time does not allow to tell.
+func (p *problem) causes(ctx context.Context) (out []Cause, without *Request) {
 	r, all := p.req, p.req.asks()
 	impossible := func(set []ask) bool { return !p.feasible(ctx, r.keeping(set)) && ctx.Err() == nil }
 	if impossible(nil) || ctx.Err() != nil {
-		return nil
+		return nil, nil
 	}
 	set := p.smallestSet(all, impossible)
 	if ctx.Err() != nil {
-		return nil
+		return nil, nil
 	}
-	var out []Cause
 	for i, a := range set {
 		others := r.keeping(slices.Delete(slices.Clone(set), i, i+1))
 		out = append(out, p.cause(ctx, a, others))
+		if less := r.keeping(slices.DeleteFunc(slices.Clone(all), func(b ask) bool { return a == b })); without == nil && a.kind != CauseSteps && p.feasible(ctx, less) {
+			without = &less
+		}
 	}
-	return out
+	return out, without
 }
 
 func (p *problem) smallestSet(all []ask, impossible func([]ask) bool) []ask {

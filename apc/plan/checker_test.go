@@ -121,6 +121,11 @@ func free(limit, left float64) float64 {
 }
 
 func (k *checker) interchangeable(m, n *Node) bool {
+	for _, x := range k.nodes {
+		if k.trunk(m.ID, x.ID) || k.trunk(n.ID, x.ID) {
+			return false
+		}
+	}
 	for _, o := range k.ops {
 		at := func(x *Node) int { return slices.IndexFunc(o.Places, func(p Place) bool { return p.Node == x.ID }) }
 		i, j := at(m), at(n)
@@ -433,6 +438,11 @@ func (k *checker) hop(m int, from, to *Node) float64 {
 			v[3] += k.brute.price[[2]string{from.Region, to.Region}]
 		}
 		least = min(least, k.metric(m, v, 0))
+		if t.Trunk != nil && !t.Local && k.trunk(from.ID, to.ID) {
+			v[0] += (t.Trunk.Latency - t.Latency).Seconds()
+			v[1] = t.Trunk.CPU
+			least = min(least, k.metric(m, v, 0))
+		}
 	}
 	return least
 }

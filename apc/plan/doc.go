@@ -24,27 +24,48 @@
 // # The search
 //
 // A* over chains of operators. What is left to the end is bounded from below by Dijkstra's algorithm run backwards over
-// abstract types (media type and meaning, parameters dropped) and progress through the required partial order, for the
-// objective and each bound resource apart; and by the least hops that still lead through the nodes of what is required.
+// abstract types and progress through the required partial order, for the objective and each bound resource apart; and by
+// the least hops that still lead through the nodes of what is required. An abstract type is a media type, which parameters
+// there are, which of them nothing has limited yet, and a meaning (the parameter about), other values dropped. That a
+// parameter is still free matters: a chain may not lose it undecided, and bounds that do not know it are far too low.
+//
+// The bounds are worked out from both ends (forward.go): once the way back from the end and the way on from the source
+// have met, states are left out through which no plan comes to less than is known, or assumed, to be possible. What is
+// assumed (a tenth over the first lower bound, then more) is only ever assumed: when no plan is found below it, the next
+// assumption is tried, so that the last one is the proof.
+//
 // A chain's own part is exact: its open type (operators.Open) and its best placements, kept by node. Two chains with the
 // same open type and progress have the same future; labels that another is at least as good as are dropped. The first
 // complete chain that leaves the queue is the best: nothing left in it can be cheaper.
 //
 // Bounds that the best plan of all would break are hard to search under. So they get prices, and the search goes by what
 // plans cost with the prices added and what the bounds allow refunded, which is never more than they cost (lagrange.go).
+// All of that happens within a fence (fence.go): the states that a plan of some cost can come to, its bounds forgotten.
+//
+// A time budget ends a search between two chains. What has been found by then is the plan, with its gap; a budget is
+// overrun by at most what it takes to have any plan at all, which is bounded.
 //
 // # The proof
 //
 // Prove gives a plan with a Proof that can be checked without this package's search, one operator and one hop at a time;
 // the tests do that. Plans on one catalogue do not wait for each other: each has its own automaton of open types.
 //
-// # What it does not do
+// # Endpoints, changes, moves
 //
-// Trunks between proxies are not part of a hop's cost: a second stream over a trunk that is there anyway would be cheaper
-// than the first, and then what a hop costs would depend on the rest of the path. The sum would no longer be additive: a
-// chain's best beginning would not be the best beginning, and both the dominance of labels and the lower bounds, which
-// every proof stands on, would be wrong. What trunks save stays out of the plan, on the safe side. (Between the paths that
-// run already and a new one it would be additive: a link that has a trunk can be given a lower Price.)
+// A request's end may be an address outside the catalogue (Endpoint). A catalogue is a snapshot; With makes the next one
+// at the cost of the change, but for what goes away. Move says whether a running path should go over to a better plan, and
+// which of its stages go on.
+//
+// # Trunks
+//
+// A hop between two nodes that a trunk of running paths joins already may have its own price (Parts.Trunks,
+// Transport.Trunk): that is additive, since what it costs does not depend on the rest of the path. What does depend on it
+// is left out: a new trunk that a path opens by one hop and uses again by a later one between the same two nodes. That
+// would make a chain's best beginning not the best beginning, unless labels also knew which pairs of nodes they have
+// joined; such a path leaves a node and comes back to it from the same other node, which co-location mostly rules out, so
+// that what is lost is rare and on the safe side.
+//
+// # What it does not do
 //
 // External data that a type names by reference is not priced; Operator.Data is. Which data an operator gets by its type
 // is often decided by what comes behind it (a recogniser's grammar by the service that it speaks to), when it has a place

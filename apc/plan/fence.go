@@ -45,8 +45,11 @@ func (p *problem) solveBound(ctx context.Context) outcome {
 	at := firstFence * free
 	if first == nil || p.proving || free <= 0 {
 		at = math.Inf(1)
+	} else if some := p.incumbent(free, quickDive, 1.3, 2); some != nil {
+		r.cut(p, some)
+		at = min(at, r.cost)
 	}
-	for first := first; ; at = nextFence(free, at, out.bound) {
+	for ; ; at = min(nextFence(free, at, out.bound), max(at*(1+1e-9), r.cost)) {
 		p.limit, p.fence = 0, nil
 		mark := p.a.taken
 		if !math.IsInf(at, 1) {
@@ -62,11 +65,46 @@ func (p *problem) solveBound(ctx context.Context) outcome {
 		}
 	}
 	p.limit, p.fence = 0, nil
+	if out.best == nil && ctx.Err() != nil && free > 0 {
+		if some := p.incumbent(free, maxDive, lastFence); some != nil {
+			r.cut(p, some)
+			out.best, out.cost = r.best, r.cost
+		}
+	}
 	return out
 }
 
+// incumbent is a plan that keeps the bounds, if one is soon found: by going on where least is left to do, within fences that
+// are wider and wider, and at prices at which all that a bound allows costs as much as the best plan of all.
+func (p *problem) incumbent(free float64, most int, fences ...float64) (some *placed) {
+	for _, d := range p.dims {
+		p.prices[d] = free / max(p.lim[d], 1e-6)
+	}
+	p.order = p.w.at(p.prices)
+	defer func() { p.prices, p.order = vector{}, p.w }()
+	for _, wide := range fences {
+		mark := p.a.taken
+		p.fenceAt(wide * free)
+		p.weighOperators()
+		p.makeBounds()
+		s := &search{p: p, seen: make(map[frontKey]*frontier), upper: p.limit, factor: math.Inf(1), assumed: true, refund: p.refund(p.prices)}
+		s.begin()
+		s.dive(most)
+		p.a.release(mark)
+		p.limit, p.fence = 0, nil
+		if s.best != nil {
+			return s.best
+		}
+	}
+	return nil
+}
+
+// quickDive bounds the chains that are taken for an incumbent, within each fence.
+const quickDive = 96
+
 // fenceAt works out what can be part of a plan that costs at most limit, its bounds forgotten.
 func (p *problem) fenceAt(limit float64) {
+	p.limit, p.fence = 0, nil
 	q := p.unbound(p.w)
 	s := &search{p: q, upper: limit, factor: math.Inf(1)}
 	s.begin()

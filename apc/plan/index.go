@@ -12,17 +12,24 @@ import (
 )
 
 func (c *Catalogue) addTransports() error {
-	for _, t := range c.transports {
+	c.transports, c.onTrunk = slices.Clone(c.transports), make(map[*Transport]*Transport)
+	for i, t := range c.transports {
+		if k := t.Trunk; k != nil && !t.Local {
+			if k.Latency < 0 || !proper(k.CPU) {
+				return fmt.Errorf("transport %q: want costs on a trunk that are finite and not negative", t.Scheme)
+			}
+			c.onTrunk[&c.transports[i]] = &Transport{Scheme: t.Scheme, Media: t.Media, Latency: k.Latency, CPU: k.CPU}
+		}
 		if t.Scheme == "" || t.Latency < 0 || !proper(t.CPU) {
 			return fmt.Errorf("transport %q: want a scheme, and costs that are finite and not negative", t.Scheme)
 		}
-		i := slices.Index(c.schemes, t.Scheme)
-		if i < 0 {
-			i = len(c.schemes)
+		s := slices.Index(c.schemes, t.Scheme)
+		if s < 0 {
+			s = len(c.schemes)
 			c.schemes = append(c.schemes, t.Scheme)
 		}
 		if t.Local {
-			c.local |= 1 << i
+			c.local |= 1 << s
 		}
 	}
 	if len(c.schemes) > 32 {
@@ -65,6 +72,25 @@ func (c *Catalogue) addNodes(nodes []Node, links []Link) error {
 	}
 	c.closeLinks(links)
 	return nil
+}
+
+// addTrunks notes which nodes trunks join, each once and both ways.
+func (c *Catalogue) addTrunks(trunks []Trunk) {
+	c.trunks, c.trunkZones = make(map[int32][]int32), make(map[[2]int32]bool)
+	add := func(a, b int32) {
+		if !slices.Contains(c.trunks[a], b) {
+			c.trunks[a] = append(c.trunks[a], b)
+			c.trunkZones[[2]int32{c.nodeZone[a], c.nodeZone[b]}] = true
+		}
+	}
+	for _, t := range trunks {
+		a, ok := c.byID.get(t.From)
+		b, also := c.byID.get(t.To)
+		if ok && also && a != b {
+			add(int32(a), int32(b))
+			add(int32(b), int32(a))
+		}
+	}
 }
 
 func (n *Node) check() error {

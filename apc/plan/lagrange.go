@@ -59,7 +59,6 @@ func (p *problem) unbound(w Weights) *problem {
 	q := *p
 	q.dims, q.w, q.order, q.prices, q.proving, q.limit = nil, w, w, vector{}, false, 0
 	q.hops = make(map[*Transport][]float64)
-	q.byZones = make([][]zoneCost, len(p.c.ops))
 	q.weighOperators()
 	q.makeBounds()
 	return &q
@@ -101,7 +100,7 @@ func (r *relaxation) relax(ctx context.Context, p *problem, first *pricedPlan) {
 	}
 	for range maxPrices {
 		prices, top := r.dual(p, caps)
-		if ctx.Err() != nil || top-r.bound <= 1e-3*max(1, math.Abs(top)) || !math.IsInf(r.cost, 1) && r.cost-r.bound <= 1e-9*max(1, r.cost) {
+		if ctx.Err() != nil || top-r.bound <= 1e-3*max(1, math.Abs(top)) || !math.IsInf(r.cost, 1) && r.cost-r.bound <= 5e-3*r.cost {
 			break
 		}
 		x := r.try(ctx, p, prices)

@@ -109,6 +109,10 @@ func (p *problem) cheapestHops(metric int) [][]float64 {
 				}
 				v := p.hopVector(t, i, j)
 				m[i][j] = min(m[i][j], p.ofMetric(&v, metric))
+				if on := p.c.onTrunk[t]; on != nil && p.c.trunkZones[[2]int32{int32(i), int32(j)}] {
+					v := p.hopVector(on, i, j)
+					m[i][j] = min(m[i][j], p.ofMetric(&v, metric))
+				}
 			}
 		}
 	}

@@ -1,6 +1,9 @@
 package plan
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // labels are the best ways to place an unfinished chain, by the node of its last step: for each node those that no
 // other is at least as good as in the objective, in every bound resource, and in the use of every tracked node.
@@ -63,6 +66,20 @@ type ride struct {
 	scheme int
 	t      *Transport
 	table  []float64 // see hopTable
+	trunk  bool      // by a trunk that is there
+}
+
+// onTrunks are the ways to carry a hop where a trunk is there.
+func (p *problem) onTrunks(far []ride) (on []ride) {
+	if len(p.c.trunks) == 0 {
+		return nil
+	}
+	for _, r := range far {
+		if t := p.c.onTrunk[r.t]; t != nil {
+			on = append(on, ride{r.scheme, t, p.hopTable(t), true})
+		}
+	}
+	return on
 }
 
 // rides are the ways that two operators and a media type allow, the local ones apart.
@@ -76,9 +93,9 @@ func (p *problem) rides(from, to int, media string) (local, far []ride) {
 		switch {
 		case t == nil:
 		case t.Local:
-			local = append(local, ride{s, t, p.hopTable(t)})
+			local = append(local, ride{s, t, p.hopTable(t), false})
 		default:
-			far = append(far, ride{s, t, p.hopTable(t)})
+			far = append(far, ride{s, t, p.hopTable(t), false})
 		}
 	}
 	return local, far
@@ -148,6 +165,7 @@ func noWorse(a, b []float64) bool {
 func (p *problem) extend(l *labels, from, op int, media string, left *rest) *labels {
 	s := p.stride()
 	local, far := p.rides(from, op, media)
+	trunked := p.onTrunks(far)
 	zones := p.byZone(l, s)
 	arrival := make([]*front, len(p.c.zones))
 	x := make([]float64, s)
@@ -178,6 +196,9 @@ func (p *problem) extend(l *labels, from, op int, media string, left *rest) *lab
 				}
 			}
 		}
+		if len(trunked) > 0 {
+			p.byTrunk(&f, l, trunked, x, op, node, left)
+		}
 		if len(f.val) > 0 {
 			out.nodes, out.off = append(out.nodes, node), append(out.off, int32(len(out.val)/s))
 			out.val = append(out.val, f.val...)
@@ -185,6 +206,28 @@ func (p *problem) extend(l *labels, from, op int, media string, left *rest) *lab
 	}
 	out.off = append(out.off, int32(len(out.val)/s))
 	return out
+}
+
+// byTrunk settles the labels that come to a node by the trunks that it has.
+func (p *problem) byTrunk(f *front, l *labels, trunked []ride, x []float64, op int, node int32, left *rest) {
+	to := p.c.nodeZone[node]
+	for _, from := range p.c.trunks[node] {
+		at, ok := slices.BinarySearch(l.nodes, from)
+		if !ok {
+			continue
+		}
+		zone := p.c.nodeZone[from]
+		for _, r := range trunked {
+			if p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
+				continue
+			}
+			for i := l.off[at]; i < l.off[at+1]; i++ {
+				copy(x, l.val[int(i)*f.s:int(i+1)*f.s])
+				p.addHop(x, &r, int(zone), int(to))
+				p.settle(f, x, op, node, left)
+			}
+		}
+	}
 }
 
 // settle adds the step to a label that has arrived and keeps it when the bounds can still be met.
@@ -320,70 +363,4 @@ func (l *labels) best(s int) (node int32, label []float64, ok bool) {
 		}
 	}
 	return node, label, ok
-}
-
-// placed is a chain with a node for each step and a ride for each hop.
-type placed struct {
-	ops   []int32
-	nodes []int32
-	rides []ride
-	reqs  []int
-	media []string
-}
-
-// trace finds the way to a label back through the chain that made it: the sums are made again in the same order.
-func (p *problem) trace(e *entry, node int32, label []float64) placed {
-	s := p.stride()
-	n := int(e.length)
-	out := placed{ops: make([]int32, n), nodes: make([]int32, n), rides: make([]ride, n-1), reqs: make([]int, n), media: make([]string, n-1)}
-	x := make([]float64, s)
-	for i := n - 1; ; i-- {
-		out.ops[i], out.nodes[i], out.reqs[i] = e.op, node, int(e.req)
-		if i == 0 {
-			return out
-		}
-		out.media[i-1] = p.a.opens[e.parent.open].o.Media()
-		local, far := p.rides(int(e.parent.op), int(e.op), out.media[i-1])
-		before, beforeLabel, by := p.before(e, node, label, local, far, x)
-		out.rides[i-1] = by
-		e, node, label = e.parent, before, beforeLabel
-	}
-}
-
-// before is the label that another one was made of: the one from which the sums come out the same, or nearest where a
-// processor rounds one expression differently in two places.
-func (p *problem) before(e *entry, node int32, label []float64, local, far []ride, x []float64) (at int32, from []float64, by ride) {
-	s, l := p.stride(), e.parent.labels
-	to, least := p.c.nodeZone[node], math.Inf(1)
-	for i, n := range l.nodes {
-		zone := p.c.nodeZone[n]
-		for j := int(l.off[i]); j < int(l.off[i+1]); j++ {
-			before := l.val[j*s : (j+1)*s]
-			for k, r := range append(local[:len(local):len(local)], far...) {
-				if k < len(local) && n != node || k >= len(local) && p.c.zones[zone].mask&p.c.zones[to].mask&(1<<r.scheme) == 0 {
-					continue
-				}
-				copy(x, before)
-				p.addHop(x, &r, int(zone), int(to))
-				if !p.take(x, int(e.op), node) {
-					continue
-				}
-				if d := apart(x, label); d < least {
-					least, at, from, by = d, n, before, r
-				}
-				if least == 0 {
-					return at, from, by
-				}
-			}
-		}
-	}
-	return at, from, by
-}
-
-// apart is how far two labels are from each other.
-func apart(a, b []float64) (d float64) {
-	for i := range a {
-		d = max(d, math.Abs(a[i]-b[i])/max(1, math.Abs(b[i])))
-	}
-	return d
 }

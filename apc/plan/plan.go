@@ -59,7 +59,7 @@ func (p *problem) result(o *outcome) (*Plan, error) {
 			s.Out = types[i]
 			v := p.hopVector(b.rides[i].t, int(p.c.nodeZone[b.nodes[i]]), int(p.c.nodeZone[b.nodes[i+1]]))
 			sum = sum.add(v)
-			out.Hops = append(out.Hops, hop(types[i], b.rides[i].t.Scheme, p.w.of(v), v))
+			out.Hops = append(out.Hops, hop(types[i], &b.rides[i], p.w.of(v), v))
 		}
 		out.Steps = append(out.Steps, s)
 	}
@@ -67,8 +67,8 @@ func (p *problem) result(o *outcome) (*Plan, error) {
 	return out, nil
 }
 
-func hop(t connectors.Type, scheme string, cost float64, v vector) Hop {
-	return Hop{Type: t, Transport: scheme, Cost: cost, Latency: seconds(v[resLatency]), CPU: v[resCPU], Price: v[resPrice]}
+func hop(t connectors.Type, r *ride, cost float64, v vector) Hop {
+	return Hop{Type: t, Transport: r.t.Scheme, Trunk: r.trunk, Cost: cost, Latency: seconds(v[resLatency]), CPU: v[resCPU], Price: v[resPrice]}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(math.Round(s * 1e9)) }

@@ -59,7 +59,6 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
 	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), best: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
-	p.byZones = make([][]zoneCost, len(c.ops))
 	if p.w == (Weights{}) {
 		p.w = DefaultWeights()
 	}
@@ -190,6 +189,7 @@ func (p *problem) fits(node int32, v *vector) bool {
 // weighOperators finds the least that each operator can take at any of its places.
 func (p *problem) weighOperators() {
 	n := len(p.c.ops)
+	p.byZones = make([][]zoneCost, n) // these were of other prices
 	p.cands, p.minimum, p.minCost, p.opMask = make([][]int32, n), make([]vector, n), make([]float64, n), make([]uint32, n)
 	for op := range p.c.ops {
 		p.opMask[op] = p.c.opMask[op]
@@ -338,64 +338,6 @@ func (p *problem) idlest(places []int32) []int32 {
 	}
 	p.idle[&places[0]] = list
 	return list
-}
-
-// rivals are the operators of a signature that a plan may need: of those that are alike but for their costs, the ones
-// that no other is as cheap as in everything.
-func (p *problem) rivals(sig int32) []int32 {
-	if r := p.rival[sig]; r != nil {
-		return r
-	}
-	all := p.t.opsOf[sig]
-	if len(all) == 1 {
-		return all
-	}
-	type kind struct {
-		places *int32
-		rides  uint32
-	}
-	kinds := make(map[kind][]int32)
-	out := make([]int32, 0, 4)
-	for _, op := range all {
-		if math.IsInf(p.minCost[op], 1) {
-			continue
-		}
-		if p.meets[op] != 0 || p.c.override[op] != nil || len(p.c.ops[op].Data) > 0 || int(op) == p.to {
-			out = append(out, op)
-			continue
-		}
-		k := kind{&p.c.places[op][0], p.opMask[op]}
-		if len(kinds[k]) < maxRivals {
-			kinds[k] = p.cheaper(kinds[k], op)
-		} else {
-			out = append(out, op)
-		}
-	}
-	for _, set := range kinds {
-		out = append(out, set...)
-	}
-	slices.Sort(out)
-	p.rival[sig] = out
-	return out
-}
-
-// maxRivals bounds the work of comparing operators that are alike.
-const maxRivals = 64
-
-func (p *problem) cheaper(set []int32, op int32) []int32 {
-	v := p.c.base[op]
-	for _, o := range set {
-		if w := p.c.base[o]; noWorse(w[:], v[:]) {
-			return set
-		}
-	}
-	kept := set[:0]
-	for _, o := range set {
-		if w := p.c.base[o]; !noWorse(v[:], w[:]) {
-			kept = append(kept, o)
-		}
-	}
-	return append(kept, op)
 }
 
 // available are the requirements that a step with an operator may be there for, at some progress.

@@ -40,7 +40,7 @@ type Refusal struct {
 	// Missing is the conversion with which types would meet.
 	Missing *Conversion `json:"missing,omitempty"`
 	// Nearest is a request like this one that has a plan: one bound is wider, the requirements come in any order, there
-	// are more steps, or one requirement is left out. nil when none of these alone would help.
+	// are more steps, or one of the causes is left out. nil when none of these alone would help.
 	Nearest *Request `json:"nearest,omitempty"`
 }
 
@@ -93,7 +93,10 @@ type Shortfall struct {
 func (p *problem) refuse(ctx context.Context) error {
 	err := p.reason(ctx)
 	if no, ok := err.(*Refusal); ok {
-		no.Causes = p.causes(ctx)
+		var without *Request
+		if no.Causes, without = p.causes(ctx); no.Nearest == nil {
+			no.Nearest = without
+		}
 	}
 	return err
 }

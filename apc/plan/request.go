@@ -220,6 +220,7 @@ type Hop struct {
 	Type connectors.Type `json:"type"`
 	// Transport is the scheme.
 	Transport string        `json:"transport"`
+	Trunk     bool          `json:"trunk,omitempty"` // over a trunk that is there already
 	Cost      float64       `json:"cost"`
 	Latency   time.Duration `json:"latency"`
 	CPU       float64       `json:"cpu"`

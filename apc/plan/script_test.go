@@ -181,9 +181,23 @@ func (w *scriptWorld) request(verb, text string) string {
 					text += fmt.Sprintf(" %s after %v", q.Label, q.After)
 				}
 			}
+		} else if no.Nearest != nil && no.Reason == NoPlace {
+			text += "\nnearest: by way of"
+			for _, q := range no.Nearest.Include {
+				text += " " + q.Label
+			}
 		} else if no.Nearest != nil {
 			b := no.Nearest.Bounds
 			text += fmt.Sprintf("\nnearest: latency %v, cpu %g, memory %s, price %g, quality %g, domains %v", b.Latency, round(b.CPU), bytesText(b.Memory), round(b.Price), round(b.Quality), b.Domains)
+		}
+		for _, c := range no.Causes {
+			text += strings.TrimRight(fmt.Sprintf("\ncause: %s %s", c.Kind, c.Name), " ")
+			if c.Asked != "" {
+				text += ", asked " + c.Asked
+			}
+			if c.Needed != "" {
+				text += ", needed " + c.Needed
+			}
 		}
 		return text
 	} else if err != nil {

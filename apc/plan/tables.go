@@ -29,7 +29,7 @@ type tables struct {
 	over     [][]int32          // by shape: those in which at least as much is free
 	class    []int32            // by node: nodes that run the same operators and that hops cannot tell apart
 	classes  int32
-	special  []bool // by node: some operator has a cost of its own or data there
+	special  []bool // by node: some operator has a cost of its own or data there, or it has a trunk
 	amends   bool   // lists may be shared with tables that these were made of
 }
 
@@ -221,6 +221,9 @@ func subset(a, b []string) bool {
 // classify numbers the classes of nodes.
 func (t *tables) classify(c *Catalogue) {
 	t.special = make([]bool, len(c.nodes))
+	for n := range c.trunks {
+		t.special[n] = true // it has what no other node of its class has
+	}
 	member := make([]uint64, len(c.nodes)) // a hash of the place lists that a node is in
 	seen := make(map[*int32]bool)
 	lists := uint64(0)

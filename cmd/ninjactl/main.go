@@ -29,6 +29,8 @@ type commands struct {
 	SDS       sdsCommand       `cmd:"" name:"sds" help:"Show the hierarchies of SDS servers."`
 	Base      baseCommand      `cmd:"" help:"Start, list and stop services on a base node (the administrator only)."`
 
+	Consent consentCommand `cmd:"" help:"On another host: consent, for programs there, to being sent media by paths."`
+
 	Completion completionCommand `cmd:"" help:"Print a script that completes for your shell."`
 }
 

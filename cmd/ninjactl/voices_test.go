@@ -53,7 +53,7 @@ func TestVoicesAreChosen(t *testing.T) {
 	}{
 		{"says-en", "hears", "speak-rms", plan.Bounds{Price: 0.01, Quality: 0.9}},
 		{"says-en", "hears", "speak-paid", plan.Bounds{Quality: 0.95}},
-		{"says-en", "hears", "speak-espeak", plan.Bounds{CPU: 0.02, Price: 0.01, Latency: 100 * time.Millisecond}},
+		{"says-en", "hears", "speak-kal16", plan.Bounds{CPU: 0.02, Price: 0.01, Latency: 100 * time.Millisecond}},
 		{"says-en", "hears-awb", "speak-awb", plan.Bounds{}},
 		{"says-en", "hears-espeak", "speak-espeak", plan.Bounds{}},
 		{"says-de", "hears", "speak-espeak-german", plan.Bounds{}},

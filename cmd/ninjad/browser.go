@@ -55,7 +55,7 @@ func (d *daemon) startBrowser(ctx context.Context, role unitRole) error {
 	}
 	link := scheme + "://" + l.Addr().String() + "/#"
 	cfg := units.BrowserConfig{
-		Name: role.Name, World: d.world, At: netip.MustParseAddrPort(l.Addr().String()).Addr(), Position: role.Position.position(), Log: n.log,
+		Name: role.Name, World: d.world, Opus: role.Voice == "opus", At: netip.MustParseAddrPort(l.Addr().String()).Addr(), Position: role.Position.position(), Log: n.log,
 		Link: func(key string) { d.tellLink(link + key) },
 	}
 	if role.Call != "" {

@@ -189,6 +189,7 @@ roles:
     page: 127.0.0.1:7790       # where the page is served; a page for other machines wants the certificate and the key
     certificate: ""            # PEM files
     key: ""
+    voice: pcmu                # pcmu, or opus: more of the voice, for a little more work
     call: "?map-directions"    # what is asked when the user talks; without it, paths are made by others
     position: {lat: 39.16, lon: -75.52}
     acl: ["spiffe://example.org/user/ann: find, use, listen-from, send-to"]

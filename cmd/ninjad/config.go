@@ -149,6 +149,8 @@ type unitRole struct {
 	Certificate string `yaml:"certificate"`
 	Key         string `yaml:"key"`
 	Call        string `yaml:"call"`
+	// Voice is how a browser unit's microphone speaks.
+	Voice string `yaml:"voice" allowed:"pcmu,opus"`
 	// Microphone is the WAV file that the unit says, Speaker the one it writes what it hears to.
 	Microphone string          `yaml:"microphone"`
 	Speaker    string          `yaml:"speaker"`

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"ninja/ca"
 	"ninja/operators"
 	"ninja/operators/golden"
@@ -171,6 +173,17 @@ func (d *daemon) guests(n *node, element operators.Node, own []operators.Spec, r
 	})
 	if err != nil {
 		return nil, err
+	}
+	for _, state := range []string{"published", "withdrawn"} {
+		d.health.gauge("ninja_guests", "Operators of others at this proxy.", prometheus.Labels{"state": state}, func() float64 {
+			count := 0
+			for _, x := range guests.List() {
+				if x.State == state {
+					count++
+				}
+			}
+			return float64(count)
+		})
 	}
 	guests.Register(n.server, func(author ca.ID) bool {
 		return author.Domain() == n.id.ID().Domain() && (slices.Contains(role.Publishers, "everyone") || slices.Contains(role.Publishers, string(author)))

@@ -22,6 +22,7 @@ import (
 	"ninja/connectors/tcp"
 	"ninja/connectors/trunk"
 	"ninja/connectors/udp"
+	"ninja/connectors/webrtc"
 	"ninja/internal/world"
 	"ninja/operators"
 	"ninja/operators/host"
@@ -192,6 +193,7 @@ func (n *node) carry() error {
 				Hops: n.hops, Identity: n.id, World: n.d.world,
 				Playout: playout, PlayoutMost: mostPlayout, AtExit: true, Conceal: rtp.Repeat,
 			}),
+			webrtc.New(webrtc.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 		},
 		Fetch: func(ctx context.Context, ref string, from host.DataSource) ([]byte, error) {
 			r, ok := operators.ParseRef(ref)

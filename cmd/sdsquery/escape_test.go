@@ -72,7 +72,7 @@ func description(r *rand.Rand) []byte {
 // are services.
 func TestDescriptionsThroughEveryOutput(t *testing.T) {
 	r := rand.New(rand.NewPCG(26, 26))
-	n := times(1000, 1_000_000)
+	n := times(300, 1_000_000)
 	const together = 4
 	for range n / together {
 		var found []sds.Found

@@ -297,7 +297,7 @@ func testStamp(t *testing.T, e Ends) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if has := got.Stamp != nil; has != (n == 1 && !e.Unstamped) {
+		if has := got.Stamp != nil; has != (n == 1 && e.Stamped) {
 			t.Fatalf("ADU %d has a stamp: %v", n, has)
 		}
 		if got.Stamp == nil {

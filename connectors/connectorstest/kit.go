@@ -27,8 +27,8 @@ type Ends struct {
 	Other connectors.Type
 	// Media is for transports that keep to the media's time and let a slow receiver lose rather than wait.
 	Media bool
-	// Unstamped is for transports that do not carry stamps.
-	Unstamped bool
+	// Stamped is for transports that carry stamps.
+	Stamped bool
 }
 
 // patience bounds every wait of the kit: far more than any needs.

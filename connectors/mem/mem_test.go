@@ -18,7 +18,7 @@ func TestConformance(t *testing.T) {
 		transport := New()
 		return connectorstest.Ends{
 			Listen: transport, Dial: transport,
-			Type: connectors.MustType("application/octet-stream"),
+			Type: connectors.MustType("application/octet-stream"), Stamped: true,
 			ADU: func(n int) connectors.ADU {
 				return connectors.ADU{
 					Payload: binary.BigEndian.AppendUint32(nil, uint32(n)), MediaTime: time.Duration(n) * time.Millisecond,

@@ -52,6 +52,7 @@ type Packet struct {
 	Time      int64
 	Talkspurt bool
 	Mark      connectors.Mark
+	Stamp     *connectors.Stamp
 	Payload   []byte
 }
 
@@ -65,7 +66,7 @@ func NewBuffer(f Format, reorder time.Duration) *Buffer {
 
 // Put takes a packet, whose payload the buffer keeps.
 func (b *Buffer) Put(p Packet, now time.Time) {
-	b.b.put(packet{position: p.Position, time: p.Time, talkspurt: p.Talkspurt, mark: p.Mark, payload: p.Payload}, now)
+	b.b.put(packet{position: p.Position, time: p.Time, talkspurt: p.Talkspurt, mark: p.Mark, stamp: p.Stamp, payload: p.Payload}, now)
 }
 
 // Mark takes a mark that was said beside the packets.

@@ -1,6 +1,7 @@
 package rtp
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/pion/rtcp"
 
 	"ninja/connectors"
+	"ninja/connectors/connectorstest"
 	"ninja/internal/world"
 )
 
@@ -40,10 +42,18 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// The sending end knows what is lost and how uneven the link is while it sends.
+// The sending end knows what is lost and how uneven the link is while it sends, by a socket of its own and on a trunk.
 func TestSenderLearns(t *testing.T) {
+	t.Run("own socket", func(t *testing.T) { senderLearns(t, connectorstest.Processes) })
+	t.Run("trunk", func(t *testing.T) { senderLearns(t, connectorstest.Trunked) })
+}
+
+func senderLearns(t *testing.T, processes func(testing.TB, string, ...world.World) []connectorstest.Process) {
 	synctest.Test(t, func(t *testing.T) {
-		_, w, r := network(t, world.Link{Delay: 20 * ms, Jitter: 30 * ms, Loss: 0.1}, Config{})
+		_, w, r := networkOf(t, processes, world.Link{Delay: 20 * ms, Jitter: 30 * ms, Loss: 0.1}, Config{})
+		if on := r.(*reader).session.Trunked(); on != strings.Contains(t.Name(), "trunk") {
+			t.Fatalf("on a trunk: %v", on)
+		}
 		defer r.Close()
 		result := make(chan error, 1)
 		go func() { result <- talk(t.Context(), w, 500) }()

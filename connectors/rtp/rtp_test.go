@@ -93,7 +93,7 @@ func ends(p []connectorstest.Process, cfg Config) connectorstest.Ends {
 	return connectorstest.Ends{
 		Listen: transport(p[0]), Dial: transport(p[1]), Stranger: transport(p[2]),
 		Receiver: string(p[0].Identity.ID()), Sender: string(p[1].Identity.ID()),
-		Type: connectors.MustType(l16), Media: true,
+		Type: connectors.MustType(l16), Media: true, Stamped: true,
 		ADU: func(n int) connectors.ADU { // 2 ms each
 			b := make([]byte, 64)
 			binary.BigEndian.PutUint32(b, uint32(n))

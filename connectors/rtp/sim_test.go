@@ -18,11 +18,18 @@ const seed = 20261121
 // network is a pair of hosts that are joined by a link like usual, and a hop between them.
 func network(t *testing.T, usual world.Link, cfg Config) (*world.Sim, connectors.Writer, connectors.Reader) {
 	t.Helper()
+	return networkOf(t, connectorstest.Processes, usual, cfg)
+}
+
+// networkOf is network whose hosts are made so.
+func networkOf(t *testing.T, make func(testing.TB, string, ...world.World) []connectorstest.Process, usual world.Link,
+	cfg Config) (*world.Sim, connectors.Writer, connectors.Reader) {
+	t.Helper()
 	sim := world.NewSim(seed, usual)
-	p := connectorstest.Processes(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"))
+	p := make(t, ":7700", sim.Host("10.0.0.1"), sim.Host("10.0.0.2"))
 	cfg.Hops, cfg.Identity, cfg.World = p[0].Hops, p[0].Identity, p[0].World
 	in := New(cfg)
-	out := New(Config{Identity: p[1].Identity, World: p[1].World})
+	out := New(Config{Hops: p[1].Hops, Identity: p[1].Identity, World: p[1].World})
 	h := connectors.Hop{Path: "path", Name: "tts->speaker", Type: connectors.MustType("audio/PCMU;rate=8000"), Peer: string(p[1].Identity.ID())}
 	pending, err := in.Listen(t.Context(), h)
 	if err != nil {

@@ -32,7 +32,7 @@ func ends(p []connectorstest.Process) connectorstest.Ends {
 	return connectorstest.Ends{
 		Listen: transport(p[0]), Dial: transport(p[1]), Stranger: transport(p[2]),
 		Receiver: string(p[0].Identity.ID()), Sender: string(p[1].Identity.ID()),
-		Type: connectors.MustType("application/octet-stream"),
+		Type: connectors.MustType("application/octet-stream"), Stamped: true,
 		ADU: func(n int) connectors.ADU {
 			return connectors.ADU{
 				Payload: binary.BigEndian.AppendUint32(nil, uint32(n)), MediaTime: time.Duration(n) * time.Millisecond,

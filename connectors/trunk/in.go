@@ -101,7 +101,7 @@ func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, 
 			return err
 		}
 		switch {
-		case i.raw != nil && i.busy():
+		case i.raw != nil && i.busy() && i.crowded():
 			i.raw.Control(func(fd uintptr) {
 				for range maxReads {
 					if !i.readRaw(fd) {
@@ -111,7 +111,7 @@ func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, 
 			})
 			timer.Reset(pollEvery)
 			<-timer.C
-		case i.raw != nil && direct != nil && direct():
+		case i.raw != nil && direct != nil && !i.busy() && direct():
 			<-i.called
 		default:
 			i.turn.wake(time.Time{})
@@ -161,6 +161,13 @@ func (i *In) busy() bool {
 	many := i.rate.expects(time.Now())
 	i.many.Store(many)
 	return many
+}
+
+// crowded reports whether so many come that polling is cheaper than being woken for each batch.
+func (i *In) crowded() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.rate.level >= crowd*float64(memory/patience)
 }
 
 // read waits for datagrams and delivers them.

@@ -24,6 +24,8 @@ const (
 	// A payload waits where company is expected: where company payloads came in a millisecond lately, over about memory.
 	memory  = 4 * time.Millisecond
 	company = 3
+	// crowd is how many in a millisecond make the receiving end poll.
+	crowd = 16
 	// linger bounds Close.
 	linger = 2 * time.Second
 )

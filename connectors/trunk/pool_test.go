@@ -182,7 +182,7 @@ func TestNoTrunk(t *testing.T) {
 	})
 }
 
-// A peer from which no hop receives keeps no trunk here, and never more than two.
+// A peer from which no hop receives keeps no trunk here, and never more than the two newest.
 func TestUnwanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := world.NewSim(1, world.Link{Delay: time.Millisecond})
@@ -213,6 +213,11 @@ func TestUnwanted(t *testing.T) {
 		}
 		if n := alive(); n != maxServed {
 			t.Errorf("%d trunks of one peer", n)
+		}
+		select {
+		case <-outs[3].Done():
+			t.Error("the newest had to give way")
+		default:
 		}
 		time.Sleep(3 * idleReceiver)
 		if n := alive(); n != 0 {

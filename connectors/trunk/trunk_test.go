@@ -35,8 +35,7 @@ type process struct {
 
 // receiving is a Carrier that only receives, and hands over what it is given.
 type receiving struct {
-	in   chan *In
-	done chan struct{}
+	in chan *In
 }
 
 func (receiving) Receive(ca.ID, uint64, uint32) (*hop.Queue, error) { return nil, errors.New("none") }
@@ -170,7 +169,7 @@ func TestCarry(t *testing.T) {
 			t.Errorf("one by one %v: %d of %d came, %d sent, %d opened, %d strange", oneByOne, len(got), 5*n, packets, arrived, strange)
 		}
 	}
-	if calls[true] > 5*n || calls[false] > calls[true]/3 {
+	if calls[true] > 5*n || calls[false] >= calls[true] { // how many less, BenchmarkTrunk says and TestPatience
 		t.Errorf("%d calls with the kernel's help, %d without", calls[false], calls[true])
 	}
 }

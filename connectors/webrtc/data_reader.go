@@ -92,7 +92,7 @@ func (r *dataReader) open() error {
 // receive reads the channel until it ends.
 func (r *dataReader) receive(raw datachannel.ReadWriteCloser) {
 	buffer := make([]byte, maxMessage)
-	var a assembler
+	a := assembler{link: r.session.Link}
 	for {
 		n, err := raw.Read(buffer)
 		if err == nil && n == 1 && buffer[0] == flagEnd {

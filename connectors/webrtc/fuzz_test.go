@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"time"
 
 	"ninja/connectors"
 )
@@ -28,8 +29,10 @@ func FuzzParams(f *testing.F) {
 func FuzzMessages(f *testing.F) {
 	f.Add([]byte("\x03\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02hello"), 5)
 	f.Add([]byte("\x01"), 40_000)
+	f.Add([]byte("\x0b\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x09hello"), 7)
 	f.Fuzz(func(t *testing.T, raw []byte, size int) {
-		var a assembler
+		none := func() time.Duration { return 0 }
+		a := assembler{link: none}
 		for len(raw) > 0 {
 			n := min(len(raw), 1+int(raw[0])%32)
 			if adu, _, err := a.add(raw[:n]); err == nil && len(adu.Payload) > connectors.MaxPayload {
@@ -38,7 +41,7 @@ func FuzzMessages(f *testing.F) {
 			raw = raw[n:]
 		}
 		want := connectors.ADU{Payload: bytes.Repeat([]byte{7}, max(size, 0)%connectors.MaxPayload), Mark: connectors.EndOfDocument, Seq: 3, MediaTime: 4}
-		var b assembler
+		b := assembler{link: none}
 		var got connectors.ADU
 		err := fragments(make([]byte, maxMessage), want, func(m []byte) (err error) {
 			got, _, err = b.add(m)

@@ -23,8 +23,9 @@ const (
 	// MaxOffer is the greatest session description, MaxMessage the greatest message of its data channel, in bytes.
 	MaxOffer   = 64 << 10
 	MaxMessage = 4 << 10
-	// telephone is the kind of sound that flows both ways.
+	// telephone is the kind of sound that flows to the browser, and from it when nothing else is said.
 	telephone = "audio/PCMU;channels=1;rate=8000"
+	wide      = "audio/opus;channels=1"
 	// packetTime is how long a packet towards a browser lasts.
 	packetTime = 20 * time.Millisecond
 )
@@ -35,6 +36,8 @@ type PeerConfig struct {
 	World world.World
 	// At is the address that the browser reaches this process at; the unspecified address offers all of the machine's.
 	At netip.Addr
+	// Opus has the browser send its voice as audio/opus;channels=1 instead of audio/PCMU;channels=1;rate=8000.
+	Opus bool
 	// Heard takes what the browser's microphone hears, in order, 20 ms at a time; it must not block. Media times count
 	// from the first.
 	Heard func(connectors.ADU)
@@ -42,7 +45,7 @@ type PeerConfig struct {
 	Said func([]byte)
 }
 
-// Peer is the end of a connection whose other end is a browser's RTCPeerConnection: one track of PCMU each way and one
+// Peer is the end of a connection whose other end is a browser's RTCPeerConnection: a track of sound each way and one
 // reliable data channel that the browser opens. It is not a hop: there is no identity at the other end. Who may connect
 // is decided by whoever hands Answer the offer.
 type Peer struct {
@@ -89,8 +92,8 @@ func newPeer(cfg PeerConfig) (*Peer, error) {
 		return nil, err
 	}
 	media := new(pion.MediaEngine)
-	for _, c := range codecs() {
-		if c.MimeType == pion.MimeTypePCMU {
+	for _, c := range codecs() { // a browser sends by the first that is answered
+		if c.MimeType == pion.MimeTypePCMU || c.MimeType == pion.MimeTypeOpus && cfg.Opus {
 			if err := media.RegisterCodec(c, pion.RTPCodecTypeAudio); err != nil {
 				return nil, err
 			}
@@ -101,6 +104,9 @@ func newPeer(cfg PeerConfig) (*Peer, error) {
 		return nil, err
 	}
 	s := engine(cfg.At, nil)
+	// ICE lite (RFC 8445, 2.5): this end only answers checks, so that no page can have it send any to addresses that the
+	// page names.
+	s.SetLite(true)
 	s.SetSCTPMaxMessageSize(MaxMessage)
 	api := pion.NewAPI(pion.WithMediaEngine(media), pion.WithInterceptorRegistry(reports), pion.WithSettingEngine(s))
 	conn, err := api.NewPeerConnection(pion.Configuration{})
@@ -178,14 +184,22 @@ func (p *Peer) take(c *pion.DataChannel) {
 
 // hear reads the browser's microphone until the connection ends, on pion's goroutine.
 func (p *Peer) hear(t *pion.TrackRemote) {
-	buffer := rtp.NewBuffer(p.format, 40*time.Millisecond)
+	typ, pt := telephone, uint8(ptPCMU)
+	if p.cfg.Opus {
+		typ, pt = wide, ptOpus
+	}
+	f, err := rtp.FormatOf(connectors.MustType(typ))
+	if err != nil {
+		return
+	}
+	buffer := rtp.NewBuffer(f, 40*time.Millisecond)
 	var place *placer
 	for {
 		packet, _, err := t.ReadRTP()
 		if err != nil {
 			return
 		}
-		if packet.PayloadType != ptPCMU {
+		if packet.PayloadType != pt {
 			continue
 		}
 		if place == nil {

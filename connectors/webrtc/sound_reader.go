@@ -2,6 +2,7 @@ package webrtc
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,9 @@ func (r *soundReader) receive(t *pion.TrackRemote, remote params) {
 			q.Mark = connectors.Mark(m[0])
 		}
 		now := time.Now()
+		if age := p.GetExtension(stampID); len(age) == 8 {
+			q.Stamp = connectors.Received(time.Duration(binary.BigEndian.Uint64(age)), r.session.Link(), now)
+		}
 		r.jitter.Store(int64(jitter.Sample(now, r.flow.format.Span(media))))
 		r.change(func() { r.buffer.Put(q, now) })
 	}

@@ -2,6 +2,7 @@ package webrtc
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 const (
 	// markID is the header extension of one byte (RFC 8285) that says what ends with a packet, as on rtp.
 	markID = 1
+	// stampID is the one that says how old a packet is, in ns.
+	stampID = 2
 	// maxPacket is the greatest payload of a packet in bytes.
 	maxPacket = 1100
 )
@@ -111,7 +114,8 @@ func (w *soundWriter) Write(ctx context.Context, a connectors.ADU) error {
 	flushes := w.flushes
 	w.mu.Unlock()
 	for rest := a.Payload; ; {
-		p := rtp.Packet{Time: at, Talkspurt: pause, Payload: rest[:min(len(rest), maxPacket/size*size)]}
+		p := rtp.Packet{Time: at, Talkspurt: pause, Payload: rest[:min(len(rest), maxPacket/size*size)], Stamp: a.Stamp}
+		a.Stamp = nil
 		rest, pause = rest[len(p.Payload):], false
 		if len(rest) == 0 {
 			p.Mark = a.Mark
@@ -209,6 +213,12 @@ func (w *soundWriter) trySend(p *rtp.Packet, flushes uint64) (time.Duration, err
 	if p.Mark != 0 {
 		if err := packet.SetExtension(markID, []byte{byte(p.Mark)}); err != nil {
 			return 0, fmt.Errorf("mark packet %d: %w", p.Position, err)
+		}
+	}
+	if p.Stamp != nil {
+		age := binary.BigEndian.AppendUint64(nil, uint64(p.Stamp.Now(time.Now())))
+		if err := packet.SetExtension(stampID, age); err != nil {
+			return 0, fmt.Errorf("stamp packet %d: %w", p.Position, err)
 		}
 	}
 	// A packet that the network refuses is a packet lost; when the peer is gone the session says so.

@@ -154,7 +154,7 @@ func FuzzGroup(f *testing.F) {
 // Threats, row 26: what a description says stays text in the answer, whatever is in it, and nothing in it is a control
 // character.
 func TestHostileTargets(t *testing.T) {
-	n := 2000
+	n := 500
 	if os.Getenv("NINJA_PROVE") == "1" {
 		n = 300_000
 	}

@@ -356,7 +356,7 @@ func TestRules(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{"", "x", "192.0.2.7", "192.0.2.7:0", "192.0.2.7:5-6", "192.0.2.7:9-8", "192.0.2.7/24:5004", "192.0.2.7:5004 cname=x", "192.0.2.7:5004 consent=1",
+	for _, s := range []string{"", "x", "192.0.2.7:0", "192.0.2.7:9-8", "192.0.2.7/24:5004", "192.0.2.7:5004 cname=x", "192.0.2.7:5004 consent=1",
 		"192.0.2.7:5004 key=0123456789abcdef", "192.0.2.7:5004 rtcp=yes", "host:5004"} {
 		if r, err := ParseRule(s); err == nil || strings.Contains(err.Error(), "0123456789abcdef") {
 			t.Errorf("%q: %v %v", s, r, err)
@@ -413,6 +413,18 @@ func FuzzRule(f *testing.F) {
 		}
 		if at, _, err := ParseRemote(s); err == nil && (at.Addr().IsMulticast() || at.Port() == 0) {
 			t.Errorf("%q reads as %v", s, at)
+		}
+	})
+}
+
+// What is refused of an a=crypto line is not repeated.
+func FuzzCrypto(f *testing.F) {
+	f.Add("AES_CM_128_HMAC_SHA1_80 inline:" + base64.StdEncoding.EncodeToString(make([]byte, 30)))
+	f.Add("AEAD_AES_256_GCM inline:" + base64.StdEncoding.EncodeToString(make([]byte, 44)))
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := parseCrypto(s)
+		if (c == nil) == (err == nil) || err != nil && len(s) > 60 && strings.Contains(err.Error(), s) {
+			t.Errorf("%q: %v %v", s, c, err)
 		}
 	})
 }

@@ -207,39 +207,44 @@ func (r *reader) decide() (a connectors.ADU, until time.Time, err error, ready b
 	default:
 	}
 	now := time.Now()
-	if end := r.left.Add(reorder); !r.left.IsZero() && !now.Before(end) {
+	if !r.left.IsZero() && !now.Before(r.left.Add(reorder)) {
 		r.buffer.Finish(r.source.position+1, now)
 		r.left = time.Time{}
-	} else if !r.left.IsZero() {
-		defer func() {
-			if !ready && (until.IsZero() || end.Before(until)) {
-				until = end
-			}
-		}()
 	}
 	for {
 		var v rtp.Verdict
 		a, v, until = r.buffer.Take(now)
 		switch {
-		case v == rtp.Deliver && len(a.Payload) == 0: // a knock, or a keep-alive
-			continue
-		case v == rtp.Deliver:
+		case v == rtp.Ended:
+			return a, until, io.EOF, true
+		case v != rtp.Deliver:
+			until, err = r.patience(now, until)
+			return a, until, err, err != nil
+		case len(a.Payload) > 0: // else a knock, or a keep-alive
 			r.adus.Add(1)
 			r.bytes.Add(uint64(len(a.Payload)))
 			return a, until, nil, true
-		case v == rtp.Ended:
-			return a, until, io.EOF, true
-		}
-		break
-	}
-	if r.source.kept >= probation {
-		if end := r.source.heard.Add(r.s.call.Silence); !now.Before(end) {
-			return a, until, fmt.Errorf("nothing was heard from %s for %v", r.source.from, r.s.call.Silence), true
-		} else if until.IsZero() {
-			until = end
 		}
 	}
-	return a, until, nil, false
+}
+
+// patience says until when to wait for a packet, given when the buffer wants to be asked again; a source that has been
+// silent for too long is an error.
+func (r *reader) patience(now, until time.Time) (time.Time, error) {
+	if r.source.kept < probation {
+		return until, nil
+	}
+	end := r.source.heard.Add(r.s.call.Silence)
+	if !now.Before(end) {
+		return until, fmt.Errorf("nothing was heard from %s for %v", r.source.from, r.s.call.Silence)
+	}
+	if !r.left.IsZero() {
+		end = r.left.Add(reorder)
+	}
+	if until.IsZero() || end.Before(until) {
+		until = end
+	}
+	return until, nil
 }
 
 // Signal implements connectors.Reader. A flush drops what is held; the program cannot be told of it.
