@@ -10,6 +10,22 @@ import (
 // packets, the sender's pace, and the receiver's order. All of it is pure: the time is handed in, and each value belongs
 // to one goroutine.
 
+// Format is how a type stands in RTP packets.
+type Format struct{ f format }
+
+// FormatOf is the format of a type, or says why rtp does not carry it.
+func FormatOf(t connectors.Type) (Format, error) {
+	f, err := formatOf(t)
+	return Format{f}, err
+}
+
+// PayloadType is the static payload type of RFC 3551 where there is one, else a dynamic one that another program may
+// have agreed on differently. For text/t140 it is that of the redundancy (RFC 2198).
+func (f Format) PayloadType() uint8 { return f.f.payloadType }
+
+// ClockRate is the RTP clock in samples a second.
+func (f Format) ClockRate() int { return f.f.rate }
+
 // Sample is the bytes of one sample of all channels; 1 where a packet is a whole.
 func (f Format) Sample() int { return f.f.sample }
 

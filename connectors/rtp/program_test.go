@@ -10,47 +10,13 @@ import (
 	"ninja/connectors"
 )
 
-// This file is for those who speak RTP with programs that are not ours (WebRTC, SIP telephones): formats, packets and the
-// playout buffer of this package, where somebody else chooses payload types, SSRC and first numbers, and encrypts.
-
-// Format is how a type stands in RTP packets.
-type Format struct {
-	f   format
-	typ connectors.Type
-}
-
-// FormatOf is the format of a type, or says why rtp does not carry it.
-func FormatOf(t connectors.Type) (Format, error) {
-	f, err := formatOf(t)
-	return Format{f, t}, err
-}
-
-// Type is what the format is of.
-func (f Format) Type() connectors.Type { return f.typ }
-
-// PayloadType is the static payload type of RFC 3551 where there is one, else a dynamic one that another program may
-// have agreed on differently. For text/t140 it is that of the redundancy (RFC 2198); see TextPayloadType.
-func (f Format) PayloadType() uint8 { return f.f.payloadType }
-
-// TextPayloadType is the payload type inside the redundancy of text/t140, zero for everything else.
-func (f Format) TextPayloadType() uint8 {
-	if f.f.text {
-		return ptT140
-	}
-	return 0
-}
-
-// ClockRate is the RTP clock in samples a second.
-func (f Format) ClockRate() int { return f.f.rate }
-
-// Duration is how long a payload lasts; for audio/opus its first bytes say so (RFC 6716, 3.1).
-func (f Format) Duration(payload []byte) time.Duration { return f.f.span(f.f.length(payload)) }
+// This file stands for another program's ends in tests: what packs and unpacks RTP with numbers that it chose itself.
 
 // PackerConfig says with which numbers a Packer begins.
 type PackerConfig struct {
 	Format Format
 	// PayloadType is what was agreed on; use Format.PayloadType where nothing was. TextPayloadType is that inside the
-	// redundancy of text/t140; 0 is Format.TextPayloadType.
+	// redundancy of text/t140.
 	PayloadType, TextPayloadType uint8
 	SSRC, Timestamp              uint32
 	Sequence                     uint16
@@ -68,7 +34,7 @@ type Packer struct {
 // NewPacker makes a Packer.
 func NewPacker(cfg PackerConfig) *Packer {
 	if cfg.TextPayloadType == 0 {
-		cfg.TextPayloadType = cfg.Format.TextPayloadType()
+		cfg.TextPayloadType = ptT140
 	}
 	return &Packer{cfg: cfg, pacer: pacer{format: cfg.Format.f}, text: redundancy{payloadType: cfg.TextPayloadType}}
 }
@@ -79,7 +45,7 @@ func NewPacker(cfg PackerConfig) *Packer {
 func (p *Packer) Pack(now time.Time, a connectors.ADU, send func(packet *rtp.Packet, wait time.Duration) error) error {
 	f := p.cfg.Format.f
 	if len(a.Payload)%f.sample != 0 || f.opus && len(a.Payload) > maxPayload {
-		return fmt.Errorf("ADU of %d bytes is no whole payload of %s", len(a.Payload), p.cfg.Format.typ)
+		return fmt.Errorf("ADU of %d bytes is no whole payload", len(a.Payload))
 	}
 	at, pause := p.pacer.place(now, a.MediaTime)
 	for rest := a.Payload; len(rest) > 0; pause = false {
@@ -125,7 +91,8 @@ func (p *Packer) Flush() { p.pacer.flush() }
 // UnpackerConfig says how an Unpacker orders and plays out; zero values are those of Config.
 type UnpackerConfig struct {
 	Format Format
-	// PayloadType is what was agreed on, TextPayloadType that inside the redundancy of text/t140 (0: Format's).
+	Type   connectors.Type // what Conceal is told
+	// PayloadType is what was agreed on, TextPayloadType that inside the redundancy of text/t140 (0: the usual one).
 	PayloadType, TextPayloadType uint8
 	Reorder                      time.Duration
 	Playout, PlayoutMost         time.Duration
@@ -155,7 +122,7 @@ func NewUnpacker(cfg UnpackerConfig) *Unpacker {
 		cfg.Reorder = defaultReorder
 	}
 	if cfg.TextPayloadType == 0 {
-		cfg.TextPayloadType = cfg.Format.TextPayloadType()
+		cfg.TextPayloadType = ptT140
 	}
 	u := &Unpacker{cfg: cfg}
 	u.buffer = buffer{
@@ -163,7 +130,7 @@ func NewUnpacker(cfg UnpackerConfig) *Unpacker {
 		playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost},
 	}
 	if cfg.Conceal != nil {
-		u.buffer.conceal = func(last []byte, n, run int) []byte { return cfg.Conceal(cfg.Format.typ, last, n, run) }
+		u.buffer.conceal = func(last []byte, n, run int) []byte { return cfg.Conceal(cfg.Type, last, n, run) }
 	}
 	return u
 }
