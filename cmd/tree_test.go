@@ -389,7 +389,9 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 	count := func() int { return len(strings.Fields(f.find("server", "lamp").names)) }
 	s.eventually("all is found", func() bool { return count() == 2*each })
 	asked, wrong := 0, 0
-	links := func() string { return s.must("ann", "ninjactl", "sds", "links", "--server", f.address["server"]) }
+	links := func() string {
+		return strings.Join(strings.Fields(s.must("ann", "ninjactl", "sds", "links", "--server", f.address["server"])), " ")
+	}
 	watchful := func(what string, holds func() bool) {
 		s.eventually(what, func() bool {
 			for range 5 {
@@ -400,7 +402,7 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 			return holds()
 		})
 	}
-	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1\talive") })
+	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1 alive") })
 	time.Sleep(7 * time.Second) // what was handed over is no longer refreshed at the first: it expires there
 	watchful("the first keeps a part only", func() bool {
 		n := 0

@@ -33,10 +33,12 @@ const (
 	lyingLeast = 20
 	// termsEach is how many terms one service can make at most of a set: more is a set that was made up.
 	termsEach = 20_000
-	// Allowance is how many queries a flagged child is sent in a period: enough to see that it has mended its ways.
-	Allowance = 10
+	// Allowance is how many queries a flagged child is sent in a period: enough to see that it has mended its ways, too few
+	// to be felt by the others.
+	Allowance = 2
 	fading    = 0.5
-	staleSpan = 3 // periods
+	memory    = 0.9 // of what was owed: also who is asked but twice in a period is found out
+	staleSpan = 3   // periods
 )
 
 // Note counts a query that was forwarded and what came of it; owed says whether the summary answers for it.
@@ -91,7 +93,7 @@ func (l *Ledger) Period(t *Table, age, period time.Duration) Flag {
 		l.Flag = ""
 	}
 	l.forwards, l.useless = l.forwards*fading, l.useless*fading
-	l.owed, l.broken = l.owed*fading, l.broken*fading
+	l.owed, l.broken = l.owed*memory, l.broken*memory
 	return l.Flag
 }
 

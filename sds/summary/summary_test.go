@@ -345,7 +345,7 @@ func TestLiarsAreFlagged(t *testing.T) {
 	if sent > lyingLeast+5*Allowance {
 		t.Errorf("%d queries went to a liar", sent)
 	}
-	for range 8 { // it has mended its ways
+	for range 12 { // it has mended its ways
 		l.Period(&Table{known: true}, 0, time.Second)
 		for range Allowance {
 			if l.Admit() {

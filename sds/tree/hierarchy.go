@@ -23,7 +23,6 @@ type hierarchy struct {
 	parent   *Parent // nil: the server is the root here
 	commands chan func()
 	view     atomic.Pointer[[]*neighbour]
-	moved    changes // told when the view or a summary has changed: standing questions are placed anew
 
 	children map[ca.ID]*child
 	up       *neighbour // the parent that was found last; nil is none yet
@@ -174,7 +173,6 @@ func (h *hierarchy) publish() {
 		out = append(out, h.up)
 	}
 	h.view.Store(&out)
-	h.moved.tell()
 }
 
 // period judges the children, sends the parent what has changed, and all a beat.
@@ -363,31 +361,6 @@ func planFrom(m *treepb.Plan) (summary.Plan, error) {
 		p.Triples = append(p.Triples, summary.Key(k))
 	}
 	return p, p.Check()
-}
-
-// changes wakes those who wait for the next one.
-type changes struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-// next is closed at the next change.
-func (c *changes) next() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ch == nil {
-		c.ch = make(chan struct{})
-	}
-	return c.ch
-}
-
-func (c *changes) tell() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ch != nil {
-		close(c.ch)
-		c.ch = nil
-	}
 }
 
 // backoff waits before another try, longer each time.
