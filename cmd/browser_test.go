@@ -117,7 +117,7 @@ func sample(t *testing.T, extract string) directions.Sample {
 	return drawn[0]
 }
 
-// spoken is a WAV file as Chromium wants it: three seconds of silence, the words, six seconds of silence, the words again.
+// spoken is a WAV file as Chromium wants it: six seconds of silence, the words, six seconds of silence, the words again.
 func spoken(t *testing.T, dir, words string) string {
 	raw, wide := filepath.Join(dir, "said.wav"), filepath.Join(dir, "said48.wav")
 	run(t, "flite", "-voice", "rms", "-t", words, "-o", raw)
@@ -133,7 +133,7 @@ func spoken(t *testing.T, dir, words string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := make([]int16, 3*48000)
+	out := make([]int16, 6*48000) // the path is made meanwhile
 	said := r.Process(nil, samples)
 	said = r.Flush(said, int64(len(samples)), int64(len(said)))
 	out = append(append(out, said...), make([]int16, 6*48000)...)

@@ -52,6 +52,10 @@ func floorOf(i int) int { return i%4 + i/40%12*4 }
 func (w *town) fill(b *testing.B, owner *ca.Identity, n int) {
 	b.Helper()
 	body := announce.Sign(owner, "x", 1, nil)
+	st := w.server.store
+	if err := st.do(func() { st.cfg.MaxPerOwner = max(st.cfg.MaxPerOwner, n) }); err != nil { // all are one owner's
+		b.Fatal(err)
+	}
 	var all sync.WaitGroup
 	for part := range 64 { // together, so that they are batched
 		all.Go(func() {
@@ -76,7 +80,9 @@ func (w *town) fill(b *testing.B, owner *ca.Identity, n int) {
 			}
 		})
 	}
-	all.Wait()
+	if all.Wait(); b.Failed() {
+		b.FailNow()
+	}
 }
 
 // BenchmarkServiceBytes is what a server keeps of a service beside the description's own bytes: tree, index, record and

@@ -15,13 +15,17 @@ const (
 	lastFence  = 4.0
 )
 
-// nextFence is where the fence comes to after one within which no plan was found, only a lower bound.
-func nextFence(free, last, bound float64) float64 {
+// nextFence is where the fence comes to after one within which no plan was found, only a lower bound; a plan of cost known
+// is beyond it.
+func nextFence(free, last, bound, known float64) float64 {
 	next := max(moreFence*last, overBound*bound)
 	if next > lastFence*free {
-		return math.Inf(1)
+		next = math.Inf(1)
 	}
-	return next
+	if known > last {
+		return min(next, known)
+	}
+	return math.Inf(1)
 }
 
 // assumed is the cost that plans are assumed to be below.
@@ -49,7 +53,7 @@ func (p *problem) solveBound(ctx context.Context) outcome {
 		r.cut(p, some)
 		at = min(at, r.cost)
 	}
-	for ; ; at = min(nextFence(free, at, out.bound), max(at*(1+1e-9), r.cost)) {
+	for ; ; at = nextFence(free, at, out.bound, r.cost) {
 		p.limit, p.fence = 0, nil
 		mark := p.a.taken
 		if !math.IsInf(at, 1) {

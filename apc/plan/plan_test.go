@@ -179,6 +179,37 @@ func TestLearning(t *testing.T) {
 	}
 }
 
+// A budget that is over at once still leaves a plan within bounds that bind, or says that it is over.
+func TestBudgetUnderBounds(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c, err := NewCatalogue(bigWorld(1000, 100, 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, dims := range [][]int{{resLatency}, {resCPU, resMemory}} {
+		q := narrowed(c, demoRequest(), dims)
+		best, err := c.Plan(context.Background(), q)
+		if err != nil || !best.Proven() {
+			t.Fatal(err)
+		}
+		got, err := c.Plan(ctx, q)
+		switch {
+		case errors.Is(err, ErrBudget):
+		case err != nil:
+			t.Error(err)
+		case got.Cost < best.Cost-1e-9 || got.Bound > best.Cost+1e-9 || math.IsInf(c.Reprice(q, got), 1):
+			t.Errorf("cost %v, bound %v, the best is %v", got.Cost, got.Bound, best.Cost)
+		default:
+			found++
+		}
+	}
+	if found == 0 {
+		t.Error("no plan was found once the time was over")
+	}
+}
+
 func FuzzParseForm(f *testing.F) {
 	for _, s := range []string{
 		"phone:lobby ! ?map-directions ! phone:lobby latency<500ms cpu<2 quality>0.5", "a ! b & ?c ! d ! e memory<1.5G price<3 steps<4",

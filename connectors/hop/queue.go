@@ -76,20 +76,25 @@ func (q *Queue) Wake() {
 	}
 }
 
-// next waits for a datagram until the deadline. The buffer is not used: what was put is given.
+// next waits for a datagram until the deadline. The buffer is not used: what was put is given. What has come by then is
+// given though the deadline has passed: it may stand in the trunk's socket because nobody read it.
 func (q *Queue) next([]byte) ([]byte, netip.AddrPort, error) {
-	for {
+	for expired := false; ; {
 		d, deadline, err := q.pop()
 		if d != nil || err != nil {
 			return d, netip.AddrPort{}, err
 		}
-		if !deadline.IsZero() && !time.Now().Before(deadline) {
+		if expired {
 			return nil, netip.AddrPort{}, os.ErrDeadlineExceeded
 		}
-		if !q.pump.Lead(q) {
-			q.wait(deadline)
-			q.pump.Leave(q)
+		expired = !deadline.IsZero() && !time.Now().Before(deadline)
+		if q.pump.Lead(q) {
+			continue
 		}
+		if !expired {
+			q.wait(deadline)
+		}
+		q.pump.Leave(q)
 	}
 }
 

@@ -37,6 +37,7 @@ type In struct {
 	rate     rate
 	message  *message
 	readOnce func(fd uintptr) bool // reads what is there and reports whether anything was
+	tryRead  func(fd uintptr)      // is readOnce without the report
 }
 
 func newIn(s *hop.Session, conn net.PacketConn) (*In, error) {
@@ -57,7 +58,7 @@ func newIn(s *hop.Session, conn net.PacketConn) (*In, error) {
 		coalesce(kernel) // where the kernel cannot, datagrams come one by one
 		i.message = newMessage()
 	}
-	i.readOnce = i.readRaw
+	i.readOnce, i.tryRead = i.readRaw, func(fd uintptr) { i.readRaw(fd) }
 	s.Begin(hop.Handler{
 		End:   func(uint64) { i.endOnce.Do(func() { close(i.ended) }); i.call() },
 		Ended: i.call,

@@ -77,7 +77,10 @@ func (l *line) run() {
 	pause := redialAtFirst
 	for first := true; ; first = false {
 		out, err := l.dial(ctx)
-		if first {
+		if err == nil {
+			l.out.Store(out)
+		}
+		if first { // after the trunk is there: what is written from now on must not be lost
 			if l.err = err; err != nil {
 				l.forget()
 			}
@@ -88,7 +91,6 @@ func (l *line) run() {
 			return
 		case err == nil:
 			pause = redialAtFirst
-			l.out.Store(out)
 			lost := l.hold(ctx, out)
 			l.out.Store(nil)
 			out.Close()

@@ -52,6 +52,9 @@ func (t *turn) lead(q *hop.Queue) bool {
 			return true
 		}
 		err := t.in.raw.Read(t.in.readOnce)
+		if errors.Is(err, os.ErrDeadlineExceeded) { // which does not look at what is there
+			t.in.raw.Control(t.in.tryRead)
+		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || err == nil && t.in.busy() {
 			t.set(false) // the trunk has ended, or is not for readers any more
 			t.in.call()
