@@ -47,6 +47,9 @@ func (r *sdsRole) checkHierarchies() error {
 			return fmt.Errorf("roles.sds.parents: the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
+		if _, err := ca.MakeID(p.Domain, ca.KindSDS, "parent"); p.Domain != "" && err != nil {
+			return fmt.Errorf("roles.sds.parents: domain %q: want one such as example.org", p.Domain)
+		}
 		for _, a := range p.Addresses {
 			if _, _, err := net.SplitHostPort(a); err != nil {
 				return fmt.Errorf("roles.sds.parents: address %q: want HOST:PORT", a)
