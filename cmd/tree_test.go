@@ -346,8 +346,8 @@ func (f *forest) filter(name string) (heal func()) {
 	return func() { nft("delete table inet parted") }
 }
 
-// A daemon past its limit starts another one, which services of its kinds move to by themselves; nobody who asks with a
-// scope misses anything meanwhile, and the other one is started again when it is killed.
+// A daemon past its limit starts another one, which services of its kinds move to by themselves; nobody who asks, plainly
+// or with a scope, misses anything meanwhile, nor while the other one is killed and started again.
 func TestALoadedDaemonSpawns(t *testing.T) {
 	s := newSystem(t)
 	const each = 6
@@ -392,6 +392,9 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 	links := func() string {
 		return strings.Join(strings.Fields(s.must("ann", "ninjactl", "sds", "links", "--server", f.address["server"])), " ")
 	}
+	plain := func() string {
+		return s.must("ann", "sdsquery", "--server", f.address["server"], "--count", "kind=lamp")
+	}
 	watchful := func(what string, holds func() bool) {
 		s.eventually(what, func() bool {
 			for range 5 {
@@ -399,18 +402,40 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 					wrong++
 				}
 			}
+			if asked++; strings.TrimSpace(plain()) != fmt.Sprint(2*each) {
+				wrong++
+			}
 			return holds()
 		})
 	}
+	spawned := func() (out []string) { // process ids
+		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, file := range lines {
+			line, err := os.ReadFile(file)
+			if err == nil && strings.Contains(string(line), s.dir) && strings.Contains(string(line), filepath.Join("spawned", "main-1", "ninjad.yaml")) {
+				out = append(out, filepath.Base(filepath.Dir(file)))
+			}
+		}
+		return out
+	}
 	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1 alive") })
-	// What was handed over is no longer refreshed at the first: it expires there.
-	watchful("the first keeps a part only", func() bool {
-		n := 0
-		_, err := fmt.Sscan(s.must("ann", "sdsquery", "--server", f.address["server"], "--count", "kind=lamp"), &n)
-		return err == nil && n == each
+	moved := time.Now() // longer than any service that was heard at the first lives there
+	watchful("services move", func() bool { return time.Since(moved) > 8*time.Second })
+	before := spawned()
+	if len(before) != 1 {
+		t.Fatalf("spawned processes: %v", before)
+	}
+	if out, err := exec.Command("kill", "-9", before[0]).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	watchful("it is started again", func() bool {
+		now := spawned()
+		return len(now) == 1 && now[0] != before[0] && strings.Contains(links(), "sds/main-1 alive")
 	})
-	t.Logf("PROVE a daemon spawned another one: %d queries, %d failed or incomplete", asked, wrong)
+	again := time.Now()
+	watchful("services find it again", func() bool { return time.Since(again) > 12*time.Second })
+	t.Logf("PROVE a daemon spawned another one, which was killed: %d queries, %d failed or incomplete", asked, wrong)
 	if wrong > 0 {
-		t.Errorf("%d of %d queries failed or were incomplete during the spawn", wrong, asked)
+		t.Errorf("%d of %d queries failed or were incomplete", wrong, asked)
 	}
 }

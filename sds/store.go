@@ -67,6 +67,8 @@ type entry struct {
 	slot    uint32
 	gone    bool
 	expires time.Duration // since the store began, by the monotonic clock: a jump of the wall clock expires nothing
+	own     time.Duration // when it would by what was heard here alone
+	teller  string        // the server that told of it last; "" is none
 }
 
 // change is one service that a batch changed. A nil record is one that was not there, or is no more.
@@ -93,6 +95,8 @@ type store struct {
 	views    *views
 	stamps   *stamps
 	viewed   bool // a view came or went in this batch
+	feeds    []*Feed
+	teller   string // who tells what is being applied; "" is the owner of the service
 	builders sync.WaitGroup
 
 	commands chan command
@@ -241,8 +245,10 @@ func (s *store) applyPut(b announce.Body, tree *index.Tree, now time.Time) error
 		if len(b.Numbers) == 0 {
 			live.numbers = old.live.Load().numbers
 		}
-		s.watches.tellNumbers(id, old.record, old.class, old.live.Swap(live).numbers, live.numbers)
+		was, before := old.live.Swap(live), old.expires
+		s.watches.tellNumbers(id, old.record, old.class, was.numbers, live.numbers)
 		old.expires = s.due(now, b.Lifetime)
+		s.heard(old, before, was.chain != live.chain)
 		return nil
 	}
 	s.records++
@@ -260,7 +266,9 @@ func (s *store) applyPut(b announce.Body, tree *index.Tree, now time.Time) error
 		s.services[r.ID] = e
 		heap.Push(&s.expiry, deadline{s.due(now, b.Lifetime), e})
 	}
+	before := e.expires
 	e.record, e.class, e.expires = r, next, s.due(now, b.Lifetime)
+	s.heard(e, before, true)
 	e.slot = s.editor(next).Add(&r.Doc)
 	delete(s.gone, id)
 	s.changes = append(s.changes, c)
@@ -281,40 +289,45 @@ func lifetime(asked, standard time.Duration) time.Duration {
 }
 
 func (s *store) refresh(owner ca.ID, life time.Duration, pairs []announce.Pair) (unknown []string) {
-	err := s.do(func() {
-		now := time.Now()
-		for _, p := range pairs {
-			e := s.services[string(owner)+"#"+p.Name]
-			if e == nil || e.version != p.Version {
-				unknown = append(unknown, p.Name)
-				continue
-			}
-			old := e.live.Load()
-			e.live.Store(&liveness{numbers: p.Numbers, chain: old.chain, heard: now})
-			s.watches.tellNumbers(string(owner)+"#"+p.Name, e.record, e.class, old.numbers, p.Numbers)
-			e.expires = s.due(now, life)
-		}
-	})
-	if err != nil {
+	if s.do(func() { unknown = s.applyRefresh(owner, life, pairs, time.Now()) }) != nil {
 		return nil // nothing is known to be unknown: the owner refreshes again next period
 	}
 	return unknown
 }
 
+func (s *store) applyRefresh(owner ca.ID, life time.Duration, pairs []announce.Pair, now time.Time) (unknown []string) {
+	for _, p := range pairs {
+		e := s.services[string(owner)+"#"+p.Name]
+		if e == nil || e.version != p.Version {
+			unknown = append(unknown, p.Name)
+			continue
+		}
+		old, before := e.live.Load(), e.expires
+		e.live.Store(&liveness{numbers: p.Numbers, chain: old.chain, heard: now})
+		s.watches.tellNumbers(string(owner)+"#"+p.Name, e.record, e.class, old.numbers, p.Numbers)
+		e.expires = s.due(now, life)
+		s.heard(e, before, false)
+	}
+	return unknown
+}
+
 func (s *store) withdraw(owner ca.ID, name string, version uint64) {
-	_ = s.do(func() {
-		id := string(owner) + "#" + name
-		e := s.services[id]
-		if e != nil && e.version > version {
-			return
-		}
-		if len(s.gone) < tombstonesMost {
-			s.gone[id] = tombstone{version, time.Now().Add(tombstoneLife)}
-		}
-		if e != nil {
-			s.remove(id, e)
-		}
-	})
+	_ = s.do(func() { s.applyWithdraw(owner, name, version) })
+}
+
+func (s *store) applyWithdraw(owner ca.ID, name string, version uint64) {
+	id := string(owner) + "#" + name
+	e := s.services[id]
+	if e != nil && e.version > version {
+		return
+	}
+	if len(s.gone) < tombstonesMost {
+		s.gone[id] = tombstone{version, time.Now().Add(tombstoneLife)}
+	}
+	s.ended(Withdrawn{owner, name, version})
+	if e != nil {
+		s.remove(id, e)
+	}
 }
 
 func (s *store) remove(id string, e *entry) {

@@ -126,12 +126,16 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	}
 	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
-	if err := n.joinHierarchies(role, server, authority, manager); err != nil {
+	filled, err := n.joinHierarchies(role, server, authority, manager)
+	if err != nil {
 		return err
 	}
 	d.keep(n.log, "store", server.Run)
 	d.keep(n.log, "announcements", receiver.Run)
-	d.keep(n.log, "server announcements", announcer.Run)
+	d.keep(n.log, "server announcements", func(ctx context.Context) error {
+		filled(ctx) // who is drawn here finds what is found elsewhere in the family
+		return announcer.Run(ctx)
+	})
 	n.serve()
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds"
+	"ninja/sds/announce"
 	"ninja/sds/tree"
 	"ninja/sds/tree/treepb"
 )
@@ -129,7 +130,8 @@ func linksAlone() []grpc.ServerOption {
 }
 
 // joinHierarchies makes the SDS server a part of its hierarchies.
-func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, manager string) error {
+// What it returns waits until the server has what its family has, when another one spawned it.
+func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
 	var secret atomic.Pointer[[]byte]
 	cfg := tree.Config{
 		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
@@ -145,11 +147,11 @@ func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, mana
 	}
 	t, err := tree.New(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.Register(n.server)
 	if s := role.Spawn; s != nil {
-		grow := tree.Growth{Spawner: &supervisor{n.d, role, authority, manager}, Services: s.Services, Queries: s.Queries, Most: s.Most}
+		grow := tree.Growth{Spawner: &supervisor{n.d, role, authority, manager}, Services: s.Services, Queries: s.Queries, Most: s.Most, Settle: announce.LifetimePeriods * role.Period}
 		n.d.keep(n.log, "growth", func(ctx context.Context) error { return t.Grow(ctx, grow) })
 	}
 	n.d.keep(n.log, "hierarchies", t.Run)
@@ -168,5 +170,20 @@ func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, mana
 			wait = min(2*wait, time.Minute)
 		}
 	})
-	return nil
+	return func(ctx context.Context) {
+		if role.SpawnedBy == "" {
+			return
+		}
+		late := time.NewTimer(fillTime)
+		defer late.Stop()
+		select {
+		case <-t.Filled():
+		case <-late.C:
+			n.log.Warn("the server that spawned this one has not told what it has: announcing without", "spawner", role.SpawnedBy)
+		case <-ctx.Done():
+		}
+	}, nil
 }
+
+// fillTime is how long a spawned server waits for its part before it announces itself.
+const fillTime = 20 * time.Second

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"ninja/ca"
@@ -45,12 +46,16 @@ type Growth struct {
 	Spawner Spawner
 	// Hierarchy is the one that children join; "" is "local".
 	Hierarchy string
-	// Services is how many a server keeps at most before it spawns, Queries how many it answers in a second; 0 is no
-	// limit. When all that it and a child have is less than half of the limits, the child is taken back.
+	// Services is how many announce themselves to a server at most before it spawns, Queries how many it answers in a
+	// second; 0 is no limit. When what announces itself to it and to a child is less than half of the limits, the child is
+	// taken back.
 	Services int
 	Queries  float64
 	// Most is how many children it spawns; 0 is 4.
 	Most int
+	// Settle is how long services take to move between servers, and no other child is spawned meanwhile; for twice as long
+	// what an absent child told is kept. 0 is 30 s.
+	Settle time.Duration
 }
 
 // Spans of the decision, in periods: a peak is not a load.
@@ -62,7 +67,11 @@ const (
 // sapling is a child that was spawned.
 type sapling struct {
 	seed    Seed
+	id      ca.ID
 	spawned Spawned
+	end     func() // of the copying; it waits
+	whole   sync.Once
+	copied  chan struct{} // closed when it has told all that it has
 }
 
 // pressure is the pure part: when to grow and shrink.
@@ -93,6 +102,9 @@ func btoi(b bool) int {
 	return 0
 }
 
+// covers reports whether the child is to answer for the services of an owner.
+func (s Seed) covers(owner ca.ID) bool { return slices.Contains(s.Kinds, owner.Kind()) }
+
 // split chooses the kinds of principals to hand over: those that come nearest to half of the services; none when all are
 // of one kind.
 func split(kinds map[string]int) (out []string) {
@@ -120,17 +132,19 @@ func (n *Node) Grow(ctx context.Context, g Growth) error {
 	if g.Spawner == nil || g.Services <= 0 && g.Queries <= 0 {
 		return errors.New("tree: growth wants a spawner and a limit")
 	}
-	g.Hierarchy, g.Most = cmp.Or(g.Hierarchy, "local"), cmp.Or(g.Most, 4)
+	g.Hierarchy, g.Most, g.Settle = cmp.Or(g.Hierarchy, "local"), cmp.Or(g.Most, 4), cmp.Or(g.Settle, 30*time.Second)
 	p := pressure{Growth: g}
 	var saplings []*sapling
 	defer func() {
 		for _, s := range saplings {
 			s.spawned.Stop()
+			s.end()
 		}
 	}()
 	tick := time.NewTicker(n.cfg.Period)
 	defer tick.Stop()
 	last := n.cfg.Local.Queries()
+	var grown time.Time
 	for {
 		select {
 		case <-tick.C:
@@ -141,11 +155,16 @@ func (n *Node) Grow(ctx context.Context, g Growth) error {
 		rate := float64(now-last) / n.cfg.Period.Seconds()
 		last = now
 		n.revive(ctx, g, saplings)
-		grow, shrink := p.step(n.cfg.Local.Load(), rate, n.cfg.Local.Load()+n.behind(g.Hierarchy, saplings))
+		var youngest ca.ID
+		if len(saplings) > 0 {
+			youngest = saplings[len(saplings)-1].id
+		}
+		here, there := n.cfg.Local.Announced(youngest)
+		grow, shrink := p.step(here, rate, here+there)
 		switch {
-		case grow && len(saplings) < g.Most:
+		case grow && len(saplings) < g.Most && time.Since(grown) > g.Settle:
 			if s := n.sprout(ctx, g, len(saplings)); s != nil {
-				saplings = append(saplings, s)
+				saplings, grown = append(saplings, s), time.Now()
 			}
 		case shrink && len(saplings) > 0:
 			if n.takeBack(ctx, saplings[len(saplings)-1]) {
@@ -153,20 +172,6 @@ func (n *Node) Grow(ctx context.Context, g Growth) error {
 			}
 		}
 	}
-}
-
-// behind is how many services that everyone may find the youngest child has.
-func (n *Node) behind(hierarchy string, saplings []*sapling) int {
-	if len(saplings) == 0 {
-		return 0
-	}
-	who, _ := n.neighbours(hierarchy)
-	for _, nb := range who {
-		if nb.spawned && nb.id.Name() == saplings[len(saplings)-1].seed.Name && nb.table.Known() {
-			return int(nb.table.Services())
-		}
-	}
-	return 0
 }
 
 // startTime bounds the start of a child and a handing over.
@@ -182,6 +187,15 @@ func (n *Node) sprout(ctx context.Context, g Growth, i int) *sapling {
 		n.cfg.Log.Warn("too much load, and all of one kind: give another server a part of the networks", "services", n.cfg.Local.Load())
 		return nil
 	}
+	id, err := ca.MakeID(n.self.Domain(), ca.KindSDS, seed.Name)
+	if err != nil {
+		n.cfg.Log.Error("could not spawn a server", "name", seed.Name, "error", err)
+		return nil
+	}
+	n.mu.Lock()
+	delete(n.copied, id) // one of that name, taken back before, left nothing that is not here
+	n.mu.Unlock()
+	life := ctx
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	spawned, err := g.Spawner.Spawn(ctx, seed)
@@ -189,11 +203,13 @@ func (n *Node) sprout(ctx context.Context, g Growth, i int) *sapling {
 		n.cfg.Log.Error("could not spawn a server", "name", seed.Name, "error", err)
 		return nil
 	}
-	s := &sapling{seed, spawned}
+	s := &sapling{seed: seed, id: id, spawned: spawned, copied: make(chan struct{})}
+	n.tend(life, g, s)
 	if err := n.handOver(ctx, s); err != nil {
 		// It refills by listening, as after a crash; what it lacks is still here.
 		n.cfg.Log.Error("could not hand over to a spawned server", "name", seed.Name, "error", err)
 	}
+	s.await(ctx)
 	n.cfg.Log.Info("spawned a server", "name", seed.Name, "kinds", seed.Kinds, "address", spawned.Address())
 	return s
 }
@@ -214,6 +230,17 @@ func (n *Node) revive(ctx context.Context, g Growth, saplings []*sapling) {
 			n.cfg.Log.Error("could not start it again", "name", s.seed.Name, "error", err)
 			continue
 		}
+		s.end()
 		s.spawned = spawned
+		n.tend(ctx, g, s)
 	}
+}
+
+// tend has a child and this server be kept alike while the child runs.
+func (n *Node) tend(ctx context.Context, g Growth, s *sapling) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	spawned := s.spawned
+	all.Go(func() { n.share(ctx, s, spawned, 2*g.Settle) })
+	s.end = func() { cancel(); all.Wait() }
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,23 +20,27 @@ import (
 // handSize is how many bytes of services go in one message.
 const handSize = 1 << 20
 
-// handOver gives a child the services that it shall answer for. They stay here too until nobody refreshes them, so that
-// at every moment one of both has them; who is found twice is told once.
+// handOver gives a child the services that it shall answer for, as if they had been announced to it. They stay here too,
+// as copies, so that at every moment both have them.
 func (n *Node) handOver(ctx context.Context, s *sapling) error {
-	bodies := n.cfg.Local.Bodies(func(owner ca.ID, _ int) bool { return slices.Contains(s.seed.Kinds, owner.Kind()) })
-	conn, err := n.dialSpawned(s)
+	bodies := n.cfg.Local.Bodies(func(owner ca.ID, _ int) bool { return s.seed.covers(owner) })
+	conn, err := n.dialSpawned(s.id, s.spawned.Address())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	client := treepb.NewTreeClient(conn)
-	return inParts(bodies, func(m *treepb.HandOverRequest) error {
+	err = inParts(bodies, func(m *treepb.HandOverRequest) error {
 		res, err := client.HandOver(ctx, m, grpc.WaitForReady(true))
 		if err == nil && len(res.GetRefused()) > 0 {
 			n.cfg.Log.Warn("some services were not taken over", "name", s.seed.Name, "services", len(res.GetRefused()), "first", res.GetRefused()[0])
 		}
 		return err
 	})
+	if err == nil {
+		n.cfg.Local.Moved(s.id, s.seed.covers)
+	}
+	return err
 }
 
 // takeBack has a child hand back all that it has, and ends it.
@@ -50,12 +52,13 @@ func (n *Node) takeBack(ctx context.Context, s *sapling) bool {
 		return false
 	}
 	s.spawned.Stop()
+	s.end()
 	n.cfg.Log.Info("took back a spawned server", "name", s.seed.Name)
 	return true
 }
 
 func (n *Node) receive(ctx context.Context, s *sapling) error {
-	conn, err := n.dialSpawned(s)
+	conn, err := n.dialSpawned(s.id, s.spawned.Address())
 	if err != nil {
 		return err
 	}
@@ -79,12 +82,8 @@ func (n *Node) receive(ctx context.Context, s *sapling) error {
 }
 
 // dialSpawned connects to a child, which must be the one that was started.
-func (n *Node) dialSpawned(s *sapling) (*grpc.ClientConn, error) {
-	id, err := ca.MakeID(n.self.Domain(), ca.KindSDS, s.seed.Name)
-	if err != nil {
-		return nil, err
-	}
-	return grpc.NewClient("passthrough:///"+s.spawned.Address(),
+func (n *Node) dialSpawned(id ca.ID, address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(ca.ClientCredentials(n.cfg.Identity, ca.Is(id))),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return n.cfg.World.Net.Dial(ctx, "tcp", address)
@@ -116,20 +115,12 @@ func inParts(bodies []announce.Body, f func(*treepb.HandOverRequest) error) erro
 // takeOver puts services in as if their owners had announced them: their signatures are checked like those.
 func (n *Node) takeOver(m *treepb.HandOverRequest) (refused []string) {
 	for _, s := range m.GetServices() {
-		b := s.GetBody()
-		body := announce.Body{
-			Owner: ca.ID(s.GetOwner()), Name: b.GetName(), Version: b.GetVersion(), Description: b.GetDescription(), Signature: b.GetSignature(),
-			Chain: b.GetChain(), Numbers: b.GetNumbers(), Lifetime: time.Duration(min(s.GetLifetimeMs(), uint64(time.Hour/time.Millisecond))) * time.Millisecond,
-		}
-		err := announce.CheckNumbers(body.Numbers)
-		if err == nil {
-			_, err = body.Verify(n.cfg.Identity)
-		}
+		body, err := n.body(s)
 		if err == nil {
 			err = n.cfg.Local.Put(body)
 		}
 		if err != nil {
-			refused = append(refused, fmt.Sprintf("%s#%s: %v", s.GetOwner(), b.GetName(), err))
+			refused = append(refused, fmt.Sprintf("%s#%s: %v", body.Owner, body.Name, err))
 		}
 	}
 	return refused

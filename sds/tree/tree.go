@@ -74,8 +74,12 @@ type Node struct {
 	end      context.CancelFunc
 	parts    sync.WaitGroup
 
+	whole  sync.Once
+	filled chan struct{} // closed when the spawner has told all
+
 	mu          sync.Mutex
 	hierarchies map[string]*hierarchy
+	copied      map[ca.ID]bool // spawned servers all of whose services are here too
 }
 
 // Bounds.
@@ -102,7 +106,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Secret == nil {
 		cfg.Secret = func() []byte { return nil }
 	}
-	n := &Node{cfg: cfg, self: cfg.Identity.ID(), seen: newSeen(), known: newQuestions(), hierarchies: make(map[string]*hierarchy)}
+	n := &Node{cfg: cfg, self: cfg.Identity.ID(), seen: newSeen(), known: newQuestions(), hierarchies: make(map[string]*hierarchy), copied: make(map[ca.ID]bool), filled: make(chan struct{})}
 	n.rootCtx, n.end = context.WithCancel(context.Background())
 	if cfg.Accept == nil {
 		n.cfg.Accept = n.ownDomain
@@ -209,6 +213,9 @@ func (n *Node) neighbours(in string) (who []*neighbour, branches []route.Branch)
 			continue
 		}
 		for _, nb := range *h.view.Load() {
+			if nb.spawned && n.copied[nb.id] {
+				continue // what it has is here
+			}
 			who = append(who, nb)
 			branches = append(branches, nb.branch(now))
 		}

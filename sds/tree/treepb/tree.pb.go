@@ -1972,6 +1972,229 @@ func (x *HandOverResponse) GetRefused() []string {
 	return nil
 }
 
+// Copies is what one of two servers that answer for the same services tells the other: services that are new or changed,
+// those that were heard again, those that ended, and the ids of those whose bodies it lacks. All has been told once after
+// the first message that is whole.
+type Copies struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Services      []*Service             `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"`
+	Alive         []*Alive               `protobuf:"bytes,3,rep,name=alive,proto3" json:"alive,omitempty"`
+	Withdrawn     []*Withdrawn           `protobuf:"bytes,4,rep,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	Lacks         []string               `protobuf:"bytes,5,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	Whole         bool                   `protobuf:"varint,6,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Copies) Reset() {
+	*x = Copies{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Copies) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Copies) ProtoMessage() {}
+
+func (x *Copies) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Copies.ProtoReflect.Descriptor instead.
+func (*Copies) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Copies) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Copies) GetServices() []*Service {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Copies) GetAlive() []*Alive {
+	if x != nil {
+		return x.Alive
+	}
+	return nil
+}
+
+func (x *Copies) GetWithdrawn() []*Withdrawn {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return nil
+}
+
+func (x *Copies) GetLacks() []string {
+	if x != nil {
+		return x.Lacks
+	}
+	return nil
+}
+
+func (x *Copies) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+type Alive struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Owner          string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	ServiceVersion uint64                 `protobuf:"varint,3,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
+	Numbers        map[string]float64     `protobuf:"bytes,4,rep,name=numbers,proto3" json:"numbers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	LifetimeMs     uint64                 `protobuf:"varint,5,opt,name=lifetime_ms,json=lifetimeMs,proto3" json:"lifetime_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Alive) Reset() {
+	*x = Alive{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alive) ProtoMessage() {}
+
+func (x *Alive) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alive.ProtoReflect.Descriptor instead.
+func (*Alive) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Alive) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Alive) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Alive) GetServiceVersion() uint64 {
+	if x != nil {
+		return x.ServiceVersion
+	}
+	return 0
+}
+
+func (x *Alive) GetNumbers() map[string]float64 {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+func (x *Alive) GetLifetimeMs() uint64 {
+	if x != nil {
+		return x.LifetimeMs
+	}
+	return 0
+}
+
+type Withdrawn struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Owner          string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	ServiceVersion uint64                 `protobuf:"varint,3,opt,name=service_version,json=serviceVersion,proto3" json:"service_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Withdrawn) Reset() {
+	*x = Withdrawn{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Withdrawn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Withdrawn) ProtoMessage() {}
+
+func (x *Withdrawn) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
+func (*Withdrawn) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Withdrawn) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Withdrawn) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Withdrawn) GetServiceVersion() uint64 {
+	if x != nil {
+		return x.ServiceVersion
+	}
+	return 0
+}
+
 var File_sds_tree_treepb_tree_proto protoreflect.FileDescriptor
 
 const file_sds_tree_treepb_tree_proto_rawDesc = "" +
@@ -2136,12 +2359,34 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x0fGiveBackRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\",\n" +
 	"\x10HandOverResponse\x12\x18\n" +
-	"\arefused\x18\x01 \x03(\tR\arefused2\x80\x03\n" +
+	"\arefused\x18\x01 \x03(\tR\arefused\"\xf2\x01\n" +
+	"\x06Copies\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
+	"\bservices\x18\x02 \x03(\v2\x1a.ninja.sds.tree.v1.ServiceR\bservices\x12.\n" +
+	"\x05alive\x18\x03 \x03(\v2\x18.ninja.sds.tree.v1.AliveR\x05alive\x12:\n" +
+	"\twithdrawn\x18\x04 \x03(\v2\x1c.ninja.sds.tree.v1.WithdrawnR\twithdrawn\x12\x14\n" +
+	"\x05lacks\x18\x05 \x03(\tR\x05lacks\x12\x14\n" +
+	"\x05whole\x18\x06 \x01(\bR\x05whole\"\xf8\x01\n" +
+	"\x05Alive\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion\x12?\n" +
+	"\anumbers\x18\x04 \x03(\v2%.ninja.sds.tree.v1.Alive.NumbersEntryR\anumbers\x12\x1f\n" +
+	"\vlifetime_ms\x18\x05 \x01(\x04R\n" +
+	"lifetimeMs\x1a:\n" +
+	"\fNumbersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"^\n" +
+	"\tWithdrawn\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xc2\x03\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
 	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
-	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12T\n" +
+	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12@\n" +
+	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01\x12T\n" +
 	"\bGiveBack\x12\".ninja.sds.tree.v1.GiveBackRequest\x1a\".ninja.sds.tree.v1.HandOverRequest0\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
 var (
@@ -2156,7 +2401,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Hello)(nil),            // 1: ninja.sds.tree.v1.Hello
@@ -2182,8 +2427,12 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Service)(nil),          // 21: ninja.sds.tree.v1.Service
 	(*GiveBackRequest)(nil),  // 22: ninja.sds.tree.v1.GiveBackRequest
 	(*HandOverResponse)(nil), // 23: ninja.sds.tree.v1.HandOverResponse
-	(*sdspb.Found)(nil),      // 24: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 25: ninja.sds.v1.Body
+	(*Copies)(nil),           // 24: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 25: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 26: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 27: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 28: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 29: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	1,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2200,27 +2449,33 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	15, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
 	13, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
 	14, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	24, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	28, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
 	16, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
 	19, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	3,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
 	21, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	25, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
-	0,  // 20: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
-	0,  // 21: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
-	17, // 22: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
-	20, // 23: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	22, // 24: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
-	0,  // 25: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 26: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	18, // 27: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	23, // 28: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	20, // 29: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	29, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	21, // 20: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
+	25, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	26, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	27, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	0,  // 24: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
+	0,  // 25: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
+	17, // 26: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
+	20, // 27: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
+	24, // 28: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	22, // 29: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
+	0,  // 30: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 31: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	18, // 32: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	23, // 33: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	24, // 34: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	20, // 35: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
+	30, // [30:36] is the sub-list for method output_type
+	24, // [24:30] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_sds_tree_treepb_tree_proto_init() }
@@ -2245,7 +2500,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Tree_Session_FullMethodName  = "/ninja.sds.tree.v1.Tree/Session"
 	Tree_Links_FullMethodName    = "/ninja.sds.tree.v1.Tree/Links"
 	Tree_HandOver_FullMethodName = "/ninja.sds.tree.v1.Tree/HandOver"
+	Tree_Copy_FullMethodName     = "/ninja.sds.tree.v1.Tree/Copy"
 	Tree_GiveBack_FullMethodName = "/ninja.sds.tree.v1.Tree/GiveBack"
 )
 
@@ -42,6 +43,8 @@ type TreeClient interface {
 	Links(ctx context.Context, in *LinksRequest, opts ...grpc.CallOption) (*LinksResponse, error)
 	// HandOver takes services over from the server that spawned this one. Only that server may.
 	HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error)
+	// Copy keeps the server and the one that spawned it alike: each tells the other what it hears. Only that server may.
+	Copy(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Copies, Copies], error)
 	// GiveBack hands all services back to it.
 	GiveBack(ctx context.Context, in *GiveBackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HandOverRequest], error)
 }
@@ -100,9 +103,22 @@ func (c *treeClient) HandOver(ctx context.Context, in *HandOverRequest, opts ...
 	return out, nil
 }
 
+func (c *treeClient) Copy(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Copies, Copies], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Tree_ServiceDesc.Streams[2], Tree_Copy_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Copies, Copies]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tree_CopyClient = grpc.BidiStreamingClient[Copies, Copies]
+
 func (c *treeClient) GiveBack(ctx context.Context, in *GiveBackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HandOverRequest], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tree_ServiceDesc.Streams[2], Tree_GiveBack_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Tree_ServiceDesc.Streams[3], Tree_GiveBack_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +148,8 @@ type TreeServer interface {
 	Links(context.Context, *LinksRequest) (*LinksResponse, error)
 	// HandOver takes services over from the server that spawned this one. Only that server may.
 	HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error)
+	// Copy keeps the server and the one that spawned it alike: each tells the other what it hears. Only that server may.
+	Copy(grpc.BidiStreamingServer[Copies, Copies]) error
 	// GiveBack hands all services back to it.
 	GiveBack(*GiveBackRequest, grpc.ServerStreamingServer[HandOverRequest]) error
 	mustEmbedUnimplementedTreeServer()
@@ -155,6 +173,9 @@ func (UnimplementedTreeServer) Links(context.Context, *LinksRequest) (*LinksResp
 }
 func (UnimplementedTreeServer) HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HandOver not implemented")
+}
+func (UnimplementedTreeServer) Copy(grpc.BidiStreamingServer[Copies, Copies]) error {
+	return status.Error(codes.Unimplemented, "method Copy not implemented")
 }
 func (UnimplementedTreeServer) GiveBack(*GiveBackRequest, grpc.ServerStreamingServer[HandOverRequest]) error {
 	return status.Error(codes.Unimplemented, "method GiveBack not implemented")
@@ -230,6 +251,13 @@ func _Tree_HandOver_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Tree_Copy_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TreeServer).Copy(&grpc.GenericServerStream[Copies, Copies]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tree_CopyServer = grpc.BidiStreamingServer[Copies, Copies]
+
 func _Tree_GiveBack_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(GiveBackRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -267,6 +295,12 @@ var Tree_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Session",
 			Handler:       _Tree_Session_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Copy",
+			Handler:       _Tree_Copy_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
