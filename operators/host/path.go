@@ -112,7 +112,7 @@ func (p *path) run(ctx context.Context, old *path, first command) {
 		case c := <-p.commands:
 			p.obey(ctx, c)
 		case s := <-p.stopped:
-			p.stageStopped(s)
+			p.stageStopped(ctx, s)
 		case <-beat.C:
 			p.heartbeat()
 		}
@@ -259,8 +259,10 @@ func (p *path) setState(s *stage, state State) {
 	s.state = state
 }
 
-// stageStopped books the end of a stage and reports a fault, or the normal end of all.
-func (p *path) stageStopped(s stopped) {
+// stageStopped books the end of a stage and reports a fault, or the normal end of all. Stages that stop because the path
+// is being taken down have not come to a normal end: why it is gone is told instead (tellGone), and a creator that was told
+// an end before would not make the path anew.
+func (p *path) stageStopped(ctx context.Context, s stopped) {
 	p.running--
 	if s.fault != nil {
 		p.failed = true
@@ -270,7 +272,7 @@ func (p *path) stageStopped(s stopped) {
 		return
 	}
 	p.setState(s.stage, Stopped)
-	if p.running == 0 && !p.failed {
+	if p.running == 0 && !p.failed && ctx.Err() == nil {
 		p.log.Info("path ended")
 		p.keep(&hostpb.Report{Kind: hostpb.Report_ENDED, Stages: statsToWire(p.stats())})
 	}
