@@ -98,6 +98,12 @@ func (a *anchors) verifyLeaf(leaf *x509.Certificate, behind [][]byte, mine strin
 	return peer, nil
 }
 
+// ended says whether nothing of a principal's is to be accepted any more, for an identity of the domain mine.
+func (a *anchors) ended(id ID, mine string) bool {
+	_, banned := a.banned[id]
+	return banned || id.Domain() != mine && a.domains[id.Domain()] == nil
+}
+
 // watched are functions to call when a principal is banned.
 type watched struct {
 	mu   sync.Mutex
@@ -105,14 +111,14 @@ type watched struct {
 	of   map[ID]map[int]func()
 }
 
-// OnBan calls f once, in a goroutine of its own, when the authority bans the principal (at once if it has already), or
-// trusts its domain no more. It
+// OnBan calls f once, in a goroutine of its own, when the authority bans the principal or trusts its domain no more: at
+// once if it does already. It
 // returns a function that takes that back. Whoever keeps something for a principal that outlives a check of its
 // certificate (a connection, a session) ends it so.
 func (i *Identity) OnBan(id ID, f func()) (stop func()) {
 	i.onBan.mu.Lock()
 	defer i.onBan.mu.Unlock()
-	if i.Banned(id) {
+	if i.credential.Load().anchors.ended(id, i.id.Domain()) {
 		go f()
 		return func() {}
 	}
@@ -173,8 +179,7 @@ func (i *Identity) endUntrusted(a *anchors) {
 	i.onBan.mu.Lock()
 	defer i.onBan.mu.Unlock()
 	for id, waiting := range i.onBan.of {
-		_, banned := a.banned[id]
-		if !banned && (id.Domain() == i.id.Domain() || a.domains[id.Domain()] != nil) {
+		if !a.ended(id, i.id.Domain()) {
 			continue
 		}
 		for _, f := range waiting {

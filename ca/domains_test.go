@@ -131,4 +131,7 @@ func TestTrustedDomainsAreKept(t *testing.T) {
 		t.Errorf("the trust did not end: %v", err)
 	}
 	<-ended // what was open with it too
+	late := make(chan struct{})
+	loaded.OnBan("spiffe://there/user/u", func() { close(late) })
+	<-late // and what was opened while the trust ended
 }
