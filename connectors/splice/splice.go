@@ -103,7 +103,8 @@ func (r *Reader) Read(ctx context.Context) (connectors.ADU, error) {
 		if !held {
 			it.adu, it.err = from.Read(turn)
 		}
-		silent := errors.Is(context.Cause(turn), errSilent)
+		// An error when only the turn has ended: the next sender has begun, unless the first was silent for too long.
+		woken := turn.Err() != nil && !errors.Is(context.Cause(turn), errSilent)
 		done()
 		switch {
 		case it.err == nil:
@@ -114,7 +115,7 @@ func (r *Reader) Read(ctx context.Context) (connectors.ADU, error) {
 		case held:
 		case ctx.Err() != nil:
 			return it.adu, it.err
-		case turn.Err() != nil && !silent: // woken
+		case woken:
 		case !r.change():
 			return it.adu, it.err
 		}

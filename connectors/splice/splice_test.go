@@ -91,7 +91,7 @@ func oneStream(t *testing.T, p []connectorstest.Process, transport func(connecto
 			if epoch > 0 {
 				old, next := w, connectors.Reader(nil)
 				w, next = join(epoch)
-				for r.Busy() {
+				for r.Busy() && t.Context().Err() == nil {
 					time.Sleep(period)
 				}
 				must(t, r.Follow(next))
@@ -175,6 +175,7 @@ func TestSilent(t *testing.T) {
 		if err != nil || string(a.Payload) != "b" || a.Seq != 2 || time.Since(begun) != time.Second+splice.Patience {
 			t.Fatalf("%q %d %v after %v", a.Payload, a.Seq, err, time.Since(begun))
 		}
+		synctest.Wait() // for the farewell
 		if err := w.Write(t.Context(), connectors.ADU{}); !errors.Is(err, connectors.ErrClosed) {
 			t.Fatalf("the sender that was given up is told %v", err)
 		}
