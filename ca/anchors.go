@@ -105,7 +105,8 @@ type watched struct {
 	of   map[ID]map[int]func()
 }
 
-// OnBan calls f once, in a goroutine of its own, when the authority bans the principal: at once if it has already. It
+// OnBan calls f once, in a goroutine of its own, when the authority bans the principal (at once if it has already), or
+// trusts its domain no more. It
 // returns a function that takes that back. Whoever keeps something for a principal that outlives a check of its
 // certificate (a connection, a session) ends it so.
 func (i *Identity) OnBan(id ID, f func()) (stop func()) {
@@ -163,15 +164,20 @@ func (i *Identity) Adopt(s State) error {
 	if err != nil {
 		return err
 	}
-	i.endBanned(s.Banned)
+	i.endUntrusted(a)
 	return nil
 }
 
-func (i *Identity) endBanned(banned []ID) {
+// endUntrusted calls what waits for the end of those who are banned, or whose domain is trusted no more.
+func (i *Identity) endUntrusted(a *anchors) {
 	i.onBan.mu.Lock()
 	defer i.onBan.mu.Unlock()
-	for _, id := range banned {
-		for _, f := range i.onBan.of[id] {
+	for id, waiting := range i.onBan.of {
+		_, banned := a.banned[id]
+		if !banned && (id.Domain() == i.id.Domain() || a.domains[id.Domain()] != nil) {
+			continue
+		}
+		for _, f := range waiting {
 			go f()
 		}
 		delete(i.onBan.of, id)

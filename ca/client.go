@@ -245,6 +245,27 @@ func (c *Client) Ban(ctx context.Context, id ID, lift bool) error {
 	})
 }
 
+// errEnough ends a Follow that has told what was asked for.
+var errEnough = errors.New("enough")
+
+// State asks once whom to trust: for programs that do not run for long enough to follow.
+func (c *Client) State(ctx context.Context) (state State, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	got := false
+	err = c.Follow(ctx, func(s *State) error {
+		if s == nil {
+			return nil
+		}
+		state, got = *s, true
+		return errEnough
+	})
+	if got {
+		err = nil
+	}
+	return state, err
+}
+
 // Follow tells whom to trust, as Guide says, over one connection.
 func (c *Client) Follow(ctx context.Context, each func(*State) error) error {
 	var failed error

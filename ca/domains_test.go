@@ -119,6 +119,8 @@ func TestTrustedDomainsAreKept(t *testing.T) {
 	if _, err := loaded.VerifyAny(testIdentity(t, there, KindUser, "u").Chain()); err != nil {
 		t.Errorf("forgotten over a restart: %v", err)
 	}
+	ended := make(chan struct{})
+	loaded.OnBan("spiffe://there/user/u", func() { close(ended) })
 	if err := again.TrustDomain("there", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -128,4 +130,5 @@ func TestTrustedDomainsAreKept(t *testing.T) {
 	if _, err := loaded.VerifyAny(testIdentity(t, there, KindUser, "u").Chain()); !errors.Is(err, ErrUntrusted) {
 		t.Errorf("the trust did not end: %v", err)
 	}
+	<-ended // what was open with it too
 }

@@ -119,7 +119,8 @@ func TestCrashLoops(t *testing.T) {
 	for range loops {
 		ctx, cancel := context.WithCancel(t.Context())
 		var writer sync.WaitGroup
-		writer.Go(func() { told.change(ctx, rights, services, rand.New(rand.NewPCG(source.Uint64(), 1))) })
+		own := rand.New(rand.NewPCG(source.Uint64(), 1))
+		writer.Go(func() { told.change(ctx, rights, services, own) })
 		s.wait(300*time.Millisecond + time.Duration(source.IntN(700))*time.Millisecond)
 		s.kill("server")
 		writer.Wait()

@@ -403,7 +403,7 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 		})
 	}
 	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1 alive") })
-	time.Sleep(7 * time.Second) // what was handed over is no longer refreshed at the first: it expires there
+	// What was handed over is no longer refreshed at the first: it expires there.
 	watchful("the first keeps a part only", func() bool {
 		n := 0
 		_, err := fmt.Sscan(s.must("ann", "sdsquery", "--server", f.address["server"], "--count", "kind=lamp"), &n)

@@ -155,6 +155,11 @@ func (k *checker) readTables() error {
 		}
 		k.least, k.hops = append(k.least, ops), append(k.hops, hops)
 	}
+	for _, o := range k.ops { // a shape of which no state is there leads nowhere
+		if !o.Spec.Out.IsZero() {
+			shapes[k.shape(o)] = true
+		}
+	}
 	for s := range shapes {
 		k.shapes = append(k.shapes, s)
 	}

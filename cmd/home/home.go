@@ -139,6 +139,18 @@ func (h *Home) renewer() (*ca.Renewer, error) {
 	return ca.NewRenewer(ca.RenewerConfig{World: h.World, Identity: h.Identity, Source: ca.NewClient(h.World, h.Identity), Dir: h.Dir})
 }
 
+// Update asks the authority once whom to trust: other domains, mostly, which a home that was made before does not know.
+func (h *Home) Update(ctx context.Context) error {
+	s, err := ca.NewClient(h.World, h.Identity).State(ctx)
+	if err == nil {
+		err = h.Identity.Adopt(s)
+	}
+	if err == nil {
+		err = h.Identity.Save(h.Dir)
+	}
+	return err
+}
+
 // Stay keeps the identity fresh and in step with its authority from now on until ctx ends: for commands that run for
 // long. Others need no more than Open does.
 func (h *Home) Stay(ctx context.Context) error {

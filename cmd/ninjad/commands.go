@@ -137,6 +137,7 @@ roles:
     parents:                   # where it joins hierarchies of SDS servers; leave them out for none
       - hierarchy: world
         addresses: [127.0.0.1:7712] # of those that can be the parent, tried in order
+        domain: example.org    # theirs; another than the server's own must be trusted here (ninjactl ca trust)
     children:                  # who may join below it; in hierarchies that are not named, servers of its own domain
       - hierarchy: world
         allow: [example.org, "spiffe://example.com/sds/main"]

@@ -51,13 +51,18 @@ type node struct {
 	host      *host.Host
 }
 
-// newNode opens the role's control address and prepares its gRPC server; serve starts it.
+// newNode opens the role's control address and prepares its gRPC server, for callers of its own domain; serve starts it.
 func (d *daemon) newNode(ctx context.Context, id *ca.Identity, role serviceRole, options ...grpc.ServerOption) (*node, error) {
+	return d.newNodeFor(ctx, id, role, nil, options...)
+}
+
+// newNodeFor is newNode for the callers that accept lets in.
+func (d *daemon) newNodeFor(ctx context.Context, id *ca.Identity, role serviceRole, accept func(ca.Peer) error, options ...grpc.ServerOption) (*node, error) {
 	l, err := d.listen(ctx, id.ID().Kind(), role.Listen)
 	if err != nil {
 		return nil, err
 	}
-	return d.nodeOn(l, id, role, append(options, grpc.Creds(ca.ServerCredentials(id, nil)))...), nil
+	return d.nodeOn(l, id, role, append(options, grpc.Creds(ca.ServerCredentials(id, accept)))...), nil
 }
 
 // nodeOn is newNode on a listener that is open already.

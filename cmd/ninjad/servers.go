@@ -73,7 +73,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := d.newNode(ctx, id, role.serviceRole, sds.ServerOptions()...)
+	n, err := d.newNodeFor(ctx, id, role.serviceRole, role.connects, append(sds.ServerOptions(), linksAlone()...)...)
 	if err != nil {
 		return err
 	}

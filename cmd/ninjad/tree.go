@@ -9,17 +9,24 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"ninja/ca"
 	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/tree"
+	"ninja/sds/tree/treepb"
 )
 
 // parentConfig is where an SDS server joins a hierarchy.
 type parentConfig struct {
 	Hierarchy string   `yaml:"hierarchy"`
 	Addresses []string `yaml:"addresses"`
+	// Domain is the parent's; empty is the server's own.
+	Domain string `yaml:"domain"`
 }
 
 // childrenConfig is who may join a hierarchy below the server.
@@ -40,6 +47,9 @@ func (r *sdsRole) checkHierarchies() error {
 			return fmt.Errorf("roles.sds.parents: the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
+		if _, err := ca.MakeID(p.Domain, ca.KindSDS, "parent"); p.Domain != "" && err != nil {
+			return fmt.Errorf("roles.sds.parents: domain %q: want one such as example.org", p.Domain)
+		}
 		for _, a := range p.Addresses {
 			if _, _, err := net.SplitHostPort(a); err != nil {
 				return fmt.Errorf("roles.sds.parents: address %q: want HOST:PORT", a)
@@ -79,6 +89,45 @@ func (r *sdsRole) accepts(self ca.ID) func(string, ca.Peer) error {
 	}
 }
 
+// connects says who may connect to the server: everyone of its own domain, and the SDS servers of other domains that may
+// join below it.
+func (r *sdsRole) connects(peer ca.Peer) error {
+	if !peer.Foreign {
+		return nil
+	}
+	for _, c := range r.Children {
+		if peer.ID.Kind() == ca.KindSDS && (slices.Contains(c.Allow, peer.ID.Domain()) || slices.Contains(c.Allow, string(peer.ID))) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s is of another domain", ca.ErrUntrusted, peer.ID)
+}
+
+// linksAlone keeps who comes from another domain to the links of hierarchies.
+func linksAlone() []grpc.ServerOption {
+	check := func(ctx context.Context, method string) error {
+		peer, err := ca.PeerFromContext(ctx)
+		if err == nil && peer.Foreign && method != treepb.Tree_Link_FullMethodName {
+			return status.Errorf(codes.PermissionDenied, "%s is of another domain: it may join a hierarchy here, and nothing else", peer.ID)
+		}
+		return nil
+	}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, m any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			if err := check(ctx, info.FullMethod); err != nil {
+				return nil, err
+			}
+			return handle(ctx, m)
+		}),
+		grpc.ChainStreamInterceptor(func(s any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			if err := check(stream.Context(), info.FullMethod); err != nil {
+				return err
+			}
+			return handle(s, stream)
+		}),
+	}
+}
+
 // joinHierarchies makes the SDS server a part of its hierarchies.
 func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, manager string) error {
 	var secret atomic.Pointer[[]byte]
@@ -92,7 +141,7 @@ func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, mana
 		},
 	}
 	for _, p := range role.Parents {
-		cfg.Parents = append(cfg.Parents, tree.Parent{Hierarchy: p.Hierarchy, Addresses: p.Addresses})
+		cfg.Parents = append(cfg.Parents, tree.Parent{Hierarchy: p.Hierarchy, Addresses: p.Addresses, Domain: p.Domain})
 	}
 	t, err := tree.New(cfg)
 	if err != nil {

@@ -30,6 +30,11 @@ func (o *options) config(ctx context.Context, t terminal) (cfg sds.ClientConfig,
 			return cfg, err
 		}
 	}
+	if o.Scope == "all" { // what comes from other domains is checked against their roots
+		if err := h.Update(ctx); err != nil {
+			fmt.Fprintln(t.err, "sdsquery: the authority does not say which other domains are trusted; as far as is known:", plain(err.Error()))
+		}
+	}
 	cfg = sds.ClientConfig{
 		Identity: h.Identity, World: h.World, Address: o.Server,
 		Log: slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelWarn})),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -165,7 +166,7 @@ func (e *echo) handshake(b *testing.B) time.Duration {
 }
 
 // BenchmarkSummaryUpdate is what a change of one of many services costs: its terms told by the server, and taken by the
-// parent. The floor is the hashing of the terms alone.
+// parent. A period takes one, however many services have changed. The floor is a copy of the set.
 func BenchmarkSummaryUpdate(b *testing.B) {
 	for _, services := range []int{1000, 100_000} {
 		b.Run(strconv.Itoa(services), func(b *testing.B) {
@@ -188,10 +189,10 @@ func BenchmarkSummaryUpdate(b *testing.B) {
 				b.Fatal(err)
 			}
 			begun := time.Now()
-			for range 10_000 {
-				plan.Terms(facts[0], func(summary.Term) {})
+			for range 100 {
+				_ = slices.Clone(table.Set())
 			}
-			floor := float64(time.Since(begun)) / 10_000
+			floor := float64(time.Since(begun)) / 100
 			b.ResetTimer()
 			i := 0
 			for b.Loop() {
@@ -210,7 +211,7 @@ func BenchmarkSummaryUpdate(b *testing.B) {
 				plan.Terms(facts[services+i%1000], c.Remove)
 				i++
 			}
-			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/floor, "x-terms")
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/floor, "x-copy")
 		})
 	}
 }

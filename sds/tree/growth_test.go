@@ -37,7 +37,9 @@ func (n *nursery) Spawn(_ context.Context, s Seed) (Spawned, error) {
 		return nil, err
 	}
 	p := &planted{plant: &plant{wood: n.wood, id: id, address: "127.0.0.1:0"}, ended: make(chan struct{})}
-	p.start(func(c *Config) { c.Parents, c.Spawned = []Parent{{s.Hierarchy, []string{s.Address}}}, s.Parent })
+	p.start(func(c *Config) {
+		c.Parents, c.Spawned = []Parent{{Hierarchy: s.Hierarchy, Addresses: []string{s.Address}}}, s.Parent
+	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.planted = append(n.planted, p)

@@ -81,7 +81,7 @@ func (w *wood) grow(name string, parents ...string) *plant {
 			if p := w.by[server]; p != nil {
 				address = p.address
 			}
-			c.Parents = append(c.Parents, Parent{hierarchy, []string{address}})
+			c.Parents = append(c.Parents, Parent{Hierarchy: hierarchy, Addresses: []string{address}})
 		}
 	})
 	w.t.Cleanup(func() { p.stop() })

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ func (h *hierarchy) climb(ctx context.Context) {
 // join opens a link to a parent and serves it until it breaks.
 func (h *hierarchy) join(ctx context.Context, address string) (joined bool, err error) {
 	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(ca.ClientCredentials(h.cfg.Identity, ca.KindIs(ca.KindSDS))),
+		grpc.WithTransportCredentials(ca.ClientCredentials(h.cfg.Identity, h.isParent)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return h.cfg.World.Net.Dial(ctx, "tcp", address)
 		}),
@@ -89,6 +90,18 @@ func (h *hierarchy) join(ctx context.Context, address string) (joined bool, err 
 		return false, err
 	}
 	return true, h.serveParent(newStream(ctx, peer, raw, asksAtOnce), address, line, w)
+}
+
+// isParent accepts an SDS server of the parent's domain, and of no other.
+func (h *hierarchy) isParent(peer ca.Peer) error {
+	domain := cmp.Or(h.parent.Domain, h.self.Domain())
+	if err := ca.KindIn([]string{domain}, ca.KindSDS)(peer); err != nil {
+		return err
+	}
+	if peer.ID.Domain() != domain {
+		return fmt.Errorf("%w: the parent is %s, wanted one of the domain %s", ca.ErrUntrusted, peer.ID, domain)
+	}
+	return nil
 }
 
 // failure is why a stream could not be written to: its reading side knows.

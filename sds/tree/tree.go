@@ -32,6 +32,8 @@ type Parent struct {
 	Hierarchy string
 	// Addresses are those of servers that can be the parent, HOST:PORT, tried in order.
 	Addresses []string
+	// Domain is the parent's; "" is the server's own. Another one must be trusted here (ca.State.Domains).
+	Domain string
 }
 
 // Config is what a Node needs.

@@ -78,7 +78,7 @@ func TestALostBranchIsNamed(t *testing.T) {
 	})
 	root.start(func(*Config) {})
 	t.Cleanup(func() { root.stop() })
-	b.start(func(c *Config) { c.Parents = []Parent{{"h", []string{root.address}}} })
+	b.start(func(c *Config) { c.Parents = []Parent{{Hierarchy: "h", Addresses: []string{root.address}}} })
 	t.Cleanup(func() { b.stop() })
 	b.publish(owner, "pb", 1, printer("printer", 2))
 	eventually(t, "all is found again", func() bool {
@@ -111,7 +111,9 @@ func TestNoServerIsItsOwnAncestor(t *testing.T) {
 	c := w.grow("c", "h=b", "other=a")
 	eventually(t, "c knows its line", func() bool { return len(c.line("h")) == 2 })
 	a.stop()
-	a.start(func(cfg *Config) { cfg.Parents = []Parent{{"h", []string{c.address}}, {"fine", []string{b.address}}} })
+	a.start(func(cfg *Config) {
+		cfg.Parents = []Parent{{Hierarchy: "h", Addresses: []string{c.address}}, {Hierarchy: "fine", Addresses: []string{b.address}}}
+	})
 	t.Cleanup(func() { a.stop() })
 	eventually(t, "the other hierarchy is joined", func() bool { return len(a.line("fine")) == 1 })
 	stood := 0

@@ -94,7 +94,7 @@ func TestAWatchStandsAcrossTheTree(t *testing.T) {
 	if f.has() != "one.2" {
 		t.Errorf("a lost branch takes with it %q", f.has())
 	}
-	mid.start(func(c *Config) { c.Parents = []Parent{{"h", []string{root.address}}} })
+	mid.start(func(c *Config) { c.Parents = []Parent{{Hierarchy: "h", Addresses: []string{root.address}}} })
 	t.Cleanup(func() { mid.stop() })
 	leaf.publish(owner, "three", 1, printer("printer", 1))
 	eventually(t, "the branch is back", func() bool { return f.has() == "one.2 three.1" })
