@@ -4,7 +4,8 @@
 // The senders share the stream out between them: each ADU is written to one of them only, the later ones to the later
 // sender, so that there is nothing to remove twice. What remains is order and the count. A Reader hands out what the first
 // sender has sent to its end, then what the next has, whichever came first, and counts on. Every sender has a hop of its
-// own, with keys of its own; any transport will do, and the two may differ.
+// own, with keys of its own; any transport will do, and they may differ. A path that changes faster than its senders come to
+// their ends has some more of them, which take their turns.
 package splice
 
 import (
@@ -22,18 +23,19 @@ const (
 	// Ahead is how many ADUs of the next sender are held while the first goes on; beyond them its hop holds it back, or
 	// loses, as it does whenever a reader is slow.
 	Ahead = 256
-	// Patience is how long a first sender may be silent, while the next one sends already and the reader waits, before it
-	// is given up. It bounds what a sender costs that died without a word.
+	// Patience is how long a first sender may be silent, while a later one sends already and the reader waits, before it
+	// is given up, unless Follow says otherwise. It bounds what a sender costs that died without a word.
 	Patience = 500 * time.Millisecond
+	// Senders is how many may wait for their turn.
+	Senders = 8
 )
 
-// ErrBusy is returned by Follow while an earlier change of senders goes on.
-var ErrBusy = errors.New("the hop has two senders already")
+// ErrBusy is returned by Follow while Senders wait for their turn already.
+var ErrBusy = errors.New("too many senders wait for their turn")
 
 // Reader is a receiving end whose sender may change. Its methods may be called as those of any connectors.Reader, Follow
 // and Busy by any goroutine.
 type Reader struct {
-	patience time.Duration
 	// farewells are those to senders that are gone.
 	farewells sync.WaitGroup
 	// The goroutine that reads alone uses these: base is what the sender's count is short of the one handed out, last what
@@ -41,12 +43,14 @@ type Reader struct {
 	base, last uint64
 	fresh      bool // the sender's first ADU has still to come
 
-	mu     sync.Mutex
-	now    connectors.Reader
-	next   *feed
-	held   []item           // what was read of the sender before it was its turn
-	past   connectors.Stats // of senders that are gone
-	closed bool
+	mu       sync.Mutex
+	now      connectors.Reader
+	next     []*feed // in the order of their turns
+	patience time.Duration
+	held     []item           // what was read of the sender before it was its turn
+	over     *item            // how the sender's stream ended
+	past     connectors.Stats // of senders that are gone
+	closed   bool
 	// given is the context of the last Read, turn the one that it reads under: it ends too when the next sender begins.
 	given, turn context.Context
 	end         context.CancelFunc
@@ -62,27 +66,31 @@ func delivers(it item) bool { return it.err == nil }
 
 // New makes a Reader of a first sender, which it closes when it is closed.
 func New(first connectors.Reader) *Reader {
-	return &Reader{patience: Patience, now: first}
+	return &Reader{now: first}
 }
 
-// Busy reports whether there are two senders now.
+// Busy reports whether there is more than one sender now.
 func (r *Reader) Busy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.next != nil || r.closed
+	return len(r.next) > 0 || r.closed
 }
 
-// Follow adds the next sender, which the Reader closes. After an error it is still the caller's.
-func (r *Reader) Follow(next connectors.Reader) error {
+// Follow adds the next sender, which the Reader closes. The patience is with those before it; zero is Patience. After an
+// error the sender is still the caller's.
+func (r *Reader) Follow(next connectors.Reader, patience time.Duration) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
 		return connectors.ErrClosed
-	case r.next != nil:
+	case len(r.next) == Senders:
 		return ErrBusy
 	}
-	r.next = newFeed(next, r.wake)
+	if r.patience = patience; patience <= 0 {
+		r.patience = Patience
+	}
+	r.next = append(r.next, newFeed(next, r.wake))
 	return nil
 }
 
@@ -109,14 +117,10 @@ func (r *Reader) Read(ctx context.Context) (connectors.ADU, error) {
 		switch {
 		case it.err == nil:
 			return r.count(it.adu), nil
-		case held && !r.change():
-			r.hold(it) // it stays as it is
+		case !held && ctx.Err() != nil:
 			return it.adu, it.err
-		case held:
-		case ctx.Err() != nil:
-			return it.adu, it.err
-		case woken:
-		case !r.change():
+		case !held && woken:
+		case !r.change(it):
 			return it.adu, it.err
 		}
 	}
@@ -133,7 +137,9 @@ func (r *Reader) begin(ctx context.Context) (it item, held bool, from connectors
 	case len(r.held) > 0:
 		it, r.held = r.held[0], r.held[1:]
 		return it, true, r.now, ctx, done
-	case r.next != nil && r.next.begun():
+	case r.over != nil:
+		return *r.over, true, r.now, ctx, done
+	case slices.ContainsFunc(r.next, (*feed).begun):
 		turn, done := context.WithTimeoutCause(ctx, r.patience, errSilent)
 		return it, false, r.now, turn, done
 	}
@@ -147,13 +153,6 @@ func (r *Reader) begin(ctx context.Context) (it item, held bool, from connectors
 	return it, false, r.now, r.turn, done
 }
 
-// hold keeps how a stream ended for the next Read.
-func (r *Reader) hold(it item) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.held = append(r.held, it)
-}
-
 // count gives an ADU its place in the one count.
 func (r *Reader) count(a connectors.ADU) connectors.ADU {
 	if r.fresh {
@@ -164,14 +163,16 @@ func (r *Reader) count(a connectors.ADU) connectors.ADU {
 	return a
 }
 
-// change goes over to the next sender, if there is one.
-func (r *Reader) change() bool {
+// change goes over to the next sender, if there is one; over is how the present one ended.
+func (r *Reader) change(over item) bool {
 	r.mu.Lock()
-	next := r.next
-	r.mu.Unlock()
-	if next == nil {
+	if len(r.next) == 0 {
+		r.over = &over
+		r.mu.Unlock()
 		return false
 	}
+	next := r.next[0]
+	r.mu.Unlock()
 	held := next.take() // waits for its goroutine, which may be about to wake this Reader
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,28 +182,28 @@ func (r *Reader) change() bool {
 	old := r.now
 	r.past = r.stats()
 	r.past.Link, r.past.Jitter = 0, 0
-	r.now, r.next, r.held, r.fresh = next.from, nil, held, true
+	r.now, r.next, r.held, r.over, r.fresh = next.from, r.next[1:], held, nil, true
 	// A farewell may take a second; the data does not wait for it.
 	r.farewells.Go(func() { old.Close() })
 	return true
 }
 
-// Signal implements connectors.Reader. While there are two senders both are told.
+// Signal implements connectors.Reader. While there are several senders all are told; the error is the last one's.
 func (r *Reader) Signal(e connectors.Event) error {
 	r.mu.Lock()
 	now, next := r.now, r.next
 	if e.Kind == connectors.Flush {
 		r.held = slices.DeleteFunc(r.held, delivers)
-		if next != nil {
-			next.drop()
+		for _, f := range next {
+			f.drop()
 		}
 	}
 	r.mu.Unlock()
 	err := now.Signal(e)
-	if next == nil {
-		return err
+	for _, f := range next {
+		err = f.from.Signal(e)
 	}
-	return next.from.Signal(e)
+	return err
 }
 
 // Close implements connectors.Reader.
@@ -216,9 +217,9 @@ func (r *Reader) Close() error {
 	}
 	r.farewells.Wait()
 	err := now.Close()
-	if next != nil {
-		next.take()
-		err = errors.Join(err, next.from.Close())
+	for _, f := range next {
+		f.take()
+		err = errors.Join(err, f.from.Close())
 	}
 	return err
 }

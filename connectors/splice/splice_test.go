@@ -94,7 +94,7 @@ func oneStream(t *testing.T, p []connectorstest.Process, transport func(connecto
 				for r.Busy() && t.Context().Err() == nil {
 					time.Sleep(period)
 				}
-				must(t, r.Follow(next))
+				must(t, r.Follow(next, 0))
 				go old.Close() // what it holds is still under way
 			}
 			for range each {
@@ -165,10 +165,7 @@ func TestSilent(t *testing.T) {
 			t.Fatal(err)
 		}
 		next, other := mem.Pair(0)
-		must(t, r.Follow(other))
-		if err := r.Follow(other); !errors.Is(err, splice.ErrBusy) {
-			t.Fatal(err)
-		}
+		must(t, r.Follow(other, 0))
 		begun := time.Now()
 		time.AfterFunc(time.Second, func() { next.Write(t.Context(), connectors.ADU{Payload: []byte("b")}) })
 		a, err := r.Read(t.Context())
@@ -189,7 +186,7 @@ func TestFlush(t *testing.T) {
 		w, in := mem.Pair(0)
 		next, other := mem.Pair(0)
 		r := splice.New(in)
-		must(t, r.Follow(other))
+		must(t, r.Follow(other, 0))
 		must(t, next.Write(t.Context(), connectors.ADU{Payload: []byte("stale")}))
 		synctest.Wait()
 		must(t, r.Signal(connectors.Event{Kind: connectors.Flush}))
@@ -209,6 +206,44 @@ func TestFlush(t *testing.T) {
 			if _, err := r.Read(t.Context()); !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
+		}
+		must(t, r.Close())
+	})
+}
+
+// Senders that come faster than those before them end take their turns, and there is a bound to how many wait.
+func TestManySenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, in := mem.Pair(0)
+		r := splice.New(in)
+		writers := []connectors.Writer{w}
+		for range splice.Senders {
+			next, other := mem.Pair(0)
+			must(t, r.Follow(other, time.Minute))
+			writers = append(writers, next)
+		}
+		_, other := mem.Pair(0)
+		if err := r.Follow(other, 0); !errors.Is(err, splice.ErrBusy) {
+			t.Fatal(err)
+		}
+		for i := len(writers) - 1; i >= 0; i-- { // the last one first
+			must(t, writers[i].Write(t.Context(), connectors.ADU{Payload: []byte{byte(i)}}))
+			must(t, writers[i].Close())
+		}
+		for i := range writers {
+			a, err := r.Read(t.Context())
+			if err != nil || int(a.Payload[0]) != i || a.Seq != uint64(i+1) {
+				t.Fatalf("%d: %v %v", i, a, err)
+			}
+		}
+		if _, err := r.Read(t.Context()); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		next, last := mem.Pair(0) // an end is not the last word
+		must(t, r.Follow(last, 0))
+		must(t, next.Write(t.Context(), connectors.ADU{}))
+		if a, err := r.Read(t.Context()); err != nil || a.Seq != uint64(len(writers)+1) {
+			t.Fatal(a, err)
 		}
 		must(t, r.Close())
 	})
