@@ -60,8 +60,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// Lease is the life of a path whose creator asks for none; zero is 30 s.
 	Lease time.Duration
-	// SetupTimeout bounds Prepare, Connect, the wait for a sender after Start, and Permit; zero is 10 s. StopTimeout
-	// bounds tear-down; zero is 5 s.
+	// SetupTimeout bounds Prepare, Connect, Permit, the wait for a sender after Start, and the wait for the hop of a newer
+	// epoch when one broke; zero is 10 s. StopTimeout bounds tear-down; zero is 5 s.
 	SetupTimeout, StopTimeout time.Duration
 }
 
@@ -73,6 +73,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	paths    map[key]*path
+	draining []*path        // older epochs that come to their ends
 	fence    map[key]uint32 // highest epoch seen
 	fenced   []key          // in order of arrival, to bound the fence
 	streams  int
@@ -218,6 +219,7 @@ func (p *path) follow(old *path) *path {
 func (h *Host) forget(p *path) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.draining = slices.DeleteFunc(h.draining, func(d *path) bool { return d == p })
 	switch now := h.paths[p.key]; {
 	case now == p && p.older != nil: // it was never started
 		h.paths[p.key] = p.older
@@ -225,21 +227,6 @@ func (h *Host) forget(p *path) {
 		delete(h.paths, p.key)
 	case now != nil && now.older == p:
 		now.older = nil
-	}
-}
-
-// takeOver ends the older epoch that ran beside p, and waits until nothing of it is left.
-func (h *Host) takeOver(ctx context.Context, p *path) {
-	h.mu.Lock()
-	older := p.older
-	h.mu.Unlock()
-	if older == nil {
-		return
-	}
-	older.cancel(errReplaced)
-	select {
-	case <-older.done: // bounded by StopTimeout
-	case <-ctx.Done():
 	}
 }
 
@@ -253,7 +240,7 @@ func (h *Host) find(k key) *path {
 func (h *Host) all() []*path {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make([]*path, 0, len(h.paths))
+	all := slices.Clone(h.draining)
 	for _, p := range h.paths {
 		all = append(all, p)
 		if p.older != nil {
