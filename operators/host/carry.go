@@ -10,7 +10,7 @@ import (
 type giving struct {
 	wants  []*instance
 	drain  time.Duration
-	answer chan given // of room for one
+	answer chan given // of room for one; whoever took the question answers at once
 }
 
 // given are the instances that are the newer epoch's from now on. ends says that the rest is ended at once and must be
@@ -90,12 +90,7 @@ func (p *path) takeOver(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	var got given
-	select {
-	case got = <-g.answer:
-	case <-older.done:
-		return
-	}
+	got := <-g.answer
 	for _, s := range p.stages {
 		if i := s.carries; i != nil && slices.Contains(got.instances, i) {
 			p.mu.Lock()
