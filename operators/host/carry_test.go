@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"ninja/connectors/tcp"
 	"ninja/connectors/udp"
 	"ninja/internal/world"
+	"ninja/internal/world/relay"
 	"ninja/operators"
 )
 
@@ -224,7 +226,7 @@ func TestStagesStay(t *testing.T) {
 			r := newRoad(t, scheme, 20*time.Millisecond, connectorstest.Processes(t, "127.0.0.1:0", w, w, w, w, w))
 			now := r.run(middles)
 			r.hears(5)
-			const moves = 5
+			moves := rounds()
 			for i := range moves {
 				next := r.run(middles + (i+1)%2)
 				r.hears(5)
@@ -241,5 +243,65 @@ func TestStagesStay(t *testing.T) {
 				t.Errorf("%+v", end)
 			}
 		})
+	}
+}
+
+// byTarget is a network that leads to some targets through relays.
+type byTarget struct {
+	world.Network
+	relays map[string]*relay.Relay
+}
+
+func (n byTarget) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if r := n.relays[address]; r != nil {
+		return r.World().Net.Dial(ctx, network, address)
+	}
+	return n.Network.Dial(ctx, network, address)
+}
+
+// A node in the middle is lost, and the path is repaired around it: what the node held is lost and nothing else. The stages
+// that stay keep what they hold, and the listener has one stream.
+func TestRepairAroundStages(t *testing.T) {
+	for _, scheme := range []string{"tcp", "udp", "rtp"} {
+		for _, how := range []string{"stops", "falls silent"} {
+			t.Run(scheme+" "+how, func(t *testing.T) { repairAround(t, scheme, how == "falls silent") })
+		}
+	}
+}
+
+func repairAround(t *testing.T, scheme string, silent bool) {
+	const period = 20 * time.Millisecond
+	w, cut := world.Real(), relay.New(relay.Config{})
+	t.Cleanup(func() { cut.Close() })
+	relays := make(map[string]*relay.Relay)
+	source := w
+	source.Net = byTarget{w.Net, relays}
+	ends := connectorstest.Processes(t, "127.0.0.1:0", source, w, w, cut.World(), w)
+	relays[ends[middles].Hops.Addr()] = cut
+	r := newRoad(t, scheme, period, ends)
+	now := r.run(middles)
+	r.hears(10)
+	if silent {
+		cut.Cut()
+	} else {
+		r.nodes[middles].stop()
+	}
+	lost := time.Now()
+	if silent {
+		time.Sleep(200 * time.Millisecond) // until somebody notices
+	} else if f := untilFault(t, now.sessions[2]); f.Hop != "1" || f.Stage != "counts1" {
+		t.Fatalf("fault %+v", f)
+	}
+	r.drain = 300 * time.Millisecond
+	next := r.run(middles + 1)
+	down := time.Since(lost)
+	end := r.hears(20)
+	for _, session := range append(next.sessions, now.sessions[0], now.sessions[2], now.sessions[3]) {
+		session.Detach()
+	}
+	t.Logf("PROVE %s: %v from the loss of a node to the new epoch: %d of %d ADUs lost, %d twice, %d out of one sequence, the listener was made %d times, the longest pause %v",
+		t.Name(), down.Round(time.Millisecond), end.lost, end.last, end.twice, end.outOf, end.instances, end.longest.Round(time.Millisecond))
+	if end.twice+end.outOf > 0 || end.instances != 1 || end.counted != end.last-end.lost || end.lost > uint64(down/period)+5 {
+		t.Errorf("%+v", end)
 	}
 }
