@@ -220,29 +220,36 @@ func (r *road) hears(more int) heard {
 
 // A planned move is not noticed: the stages that stay keep what they hold, and the listener has one stream.
 func TestStagesStay(t *testing.T) {
+	w := world.Real()
 	for _, scheme := range []string{"tcp", "udp", "rtp"} {
 		t.Run(scheme, func(t *testing.T) {
-			w := world.Real()
-			r := newRoad(t, scheme, 20*time.Millisecond, connectorstest.Processes(t, "127.0.0.1:0", w, w, w, w, w))
-			now := r.run(middles)
-			r.hears(5)
-			moves := rounds()
-			for i := range moves {
-				next := r.run(middles + (i+1)%2)
-				r.hears(5)
-				r.leave(now, next)
-				now = next
-			}
-			end := r.hears(5)
-			for _, session := range now.sessions {
-				must(t, session.Close(t.Context()))
-			}
-			t.Logf("PROVE %s: %d moves: %d ADUs, %d lost, %d twice, %d out of one sequence, the listener was made %d times, the longest pause %v",
-				t.Name(), moves, end.adus, end.lost, end.twice, end.outOf, end.instances, end.longest)
-			if end.lost+end.twice+end.outOf > 0 || end.instances != 1 || end.counted != end.last {
-				t.Errorf("%+v", end)
-			}
+			stagesStay(t, newRoad(t, scheme, 20*time.Millisecond, connectorstest.Processes(t, "127.0.0.1:0", w, w, w, w, w)))
 		})
+	}
+	for _, scheme := range []string{"udp", "rtp"} {
+		t.Run(scheme+" on trunks", func(t *testing.T) {
+			stagesStay(t, newRoad(t, scheme, 20*time.Millisecond, connectorstest.Trunked(t, "127.0.0.1:0", w, w, w, w, w)))
+		})
+	}
+}
+
+func stagesStay(t *testing.T, r *road) {
+	now := r.run(middles)
+	r.hears(5)
+	for i := range rounds() {
+		next := r.run(middles + (i+1)%2)
+		r.hears(5)
+		r.leave(now, next)
+		now = next
+	}
+	end := r.hears(5)
+	for _, session := range now.sessions {
+		must(t, session.Close(t.Context()))
+	}
+	t.Logf("PROVE %s: %d moves: %d ADUs, %d lost, %d twice, %d out of one sequence, the listener was made %d times, the longest pause %v",
+		t.Name(), rounds(), end.adus, end.lost, end.twice, end.outOf, end.instances, end.longest)
+	if end.lost+end.twice+end.outOf > 0 || end.instances != 1 || end.counted != end.last {
+		t.Errorf("%+v", end)
 	}
 }
 
