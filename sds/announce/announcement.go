@@ -16,6 +16,9 @@ const announcementContext = "ninja server announcement 1"
 // maxList bounds every list in a server announcement.
 const maxList = 16
 
+// MaxKinds is how many kinds of principals an extent may name.
+const MaxKinds = maxList
+
 // What a blob or a solicitation is of.
 const (
 	blobAnnouncement = 0 // in solicitations only
