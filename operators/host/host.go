@@ -7,14 +7,17 @@
 //   - Data never waits for control. A path runs on while its control stream is gone, until its lease runs out; a
 //     creator that comes back takes control again with Attach.
 //   - A fault stays where it is. A failed or panicking operator ends its own stage and closes its two hops; the other
-//     stages and paths run on, and the creator decides. A fault names the hop and the neighbour when a hop broke.
+//     stages and paths run on, and the creator decides. A fault names the hop and the neighbour when a hop broke; the stage
+//     waits for a while for the hop of a newer epoch.
 //   - Tear-down is bounded and leaves nothing: hops, goroutines, and operators that are an io.Closer are closed. Only
 //     an operator that does not heed its context can outlive its path, and it is logged.
 //   - Events travel against the data, past operators that do not take them. An operator takes them from its first call
 //     of out.Events on, and then passes on itself, with in.Signal, what concerns those above it.
-//   - Older epochs of a path are refused, a newer one replaces what runs here. Creators cannot touch each other's paths.
+//   - Older epochs of a path are refused, a newer one replaces what runs here, except the stages that it carries on: they keep
+//     their operators, and lose and repeat nothing. Creators cannot touch each other's paths.
 //
-// Every path has one goroutine that owns its state (path.run), one for each running stage, one for each hop's events.
+// Every epoch of a path has one goroutine that owns its state (path.run); there is one for each running operator, one for each
+// hop's events. An operator's goroutine changes owners when a newer epoch carries it.
 package host
 
 import (
