@@ -32,7 +32,7 @@ type Authority struct {
 	domains map[string][][]byte
 	keys    map[string][][]byte // routing keys of the domains
 	banned  map[ID]time.Time    // when
-	changed chan struct{}    // closed and replaced whenever the state changes
+	changed chan struct{}       // closed and replaced whenever the state changes
 }
 
 // Lives of certificates.
