@@ -1,6 +1,7 @@
 package capability
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -103,6 +104,11 @@ func (r *Routes) Keys(grants []Who, most int) (out []Lock) {
 		}
 	}
 	return out[:min(len(out), most)]
+}
+
+// Leads reports whether a lock is of what this domain shares with another one, for services of the other.
+func (r *Routes) Leads(l Lock, domain string) bool {
+	return slices.ContainsFunc(r.Pairs[domain].There, func(k []byte) bool { return bytes.Equal(k, l.Key) })
 }
 
 // own is the domain of the principal whose grants these are.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,7 +14,6 @@ import (
 
 	"ninja/ca"
 	"ninja/capability"
-	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/announce"
 	"ninja/sds/tree"
@@ -132,15 +130,13 @@ func linksAlone() []grpc.ServerOption {
 // joinHierarchies makes the SDS server a part of its hierarchies.
 // What it returns waits until the server has what its family has, when another one spawned it.
 func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
-	var secret atomic.Pointer[[]byte]
+	routes, err := capability.NewRoutesFollower(capability.FollowerConfig{World: n.d.world, Identity: n.id, Address: manager, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
 	cfg := tree.Config{
 		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
-		Secret: func() []byte {
-			if s := secret.Load(); s != nil {
-				return *s
-			}
-			return nil
-		},
+		Routes: routes.Routes,
 	}
 	for _, p := range role.Parents {
 		cfg.Parents = append(cfg.Parents, tree.Parent{Hierarchy: p.Hierarchy, Addresses: p.Addresses, Domain: p.Domain})
@@ -155,21 +151,7 @@ func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, mana
 		n.d.keep(n.log, "growth", func(ctx context.Context) error { return t.Grow(ctx, grow) })
 	}
 	n.d.keep(n.log, "hierarchies", t.Run)
-	n.d.keep(n.log, "routing secret", func(ctx context.Context) error {
-		wait := time.Second
-		for {
-			s, err := capability.FetchRoutingSecret(ctx, n.d.world, n.id, manager)
-			if err == nil {
-				secret.Store(&s)
-				return nil
-			}
-			n.log.Debug("hidden services are found at their own server alone until the capability manager answers", "error", err)
-			if err := world.Sleep(ctx, n.d.world.Jitter(wait)); err != nil {
-				return nil
-			}
-			wait = min(2*wait, time.Minute)
-		}
-	})
+	n.d.keep(n.log, "routes of hidden services", routes.Run)
 	return func(ctx context.Context) {
 		if role.SpawnedBy == "" {
 			return

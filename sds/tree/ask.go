@@ -122,6 +122,9 @@ func (q *inquiry) askedBy(client ca.Peer) {
 		q.cfg.Log.Debug("asks as anyone", "client", client.ID, "error", narrow)
 	}
 	q.ask.Tokens, q.ask.Narrowed = nil, q.asker.Templates
+	if !q.asker.Secret() { // it was revoked, say: elsewhere that is not known yet
+		q.ask.Proof = nil
+	}
 	tokens := q.tokens(q.asker)
 	for _, t := range tokens {
 		q.ask.Tokens = append(q.ask.Tokens, uint64(t))
@@ -147,24 +150,6 @@ func (q *inquiry) route(tokens []summary.Term) {
 		return
 	}
 	q.routed = summary.Ask(q.question.local.Needs(q.asker), tokens...)
-}
-
-// tokensMost bounds the tokens of a question.
-const tokensMost = 256
-
-// tokens are those that the asker's grants entitle to.
-func (n *Node) tokens(a sds.Asker) []summary.Term {
-	secret := n.cfg.Secret()
-	if len(secret) == 0 || !a.Secret() {
-		return nil
-	}
-	var grants []string
-	for _, g := range a.Grants {
-		if g != everyone && len(grants) < tokensMost/2 {
-			grants = append(grants, string(g))
-		}
-	}
-	return summary.Tokens(secret, grants, n.cfg.World.Now())
 }
 
 // arrival is the question as package route sees it.
@@ -428,6 +413,9 @@ func (q *inquiry) attribute(nb *neighbour, outcomes []*treepb.Outcome) {
 		if o.GetServer() == string(nb.id) && o.GetVia() == o.GetServer() {
 			o.Via, o.Up, o.Hierarchy = string(q.self), nb.up, nb.hierarchy
 			o.AgeMs = uint64(max(0, time.Since(time.Unix(0, nb.heard.Load())).Milliseconds()))
+		}
+		if h := o.GetHidden(); h != nil && q.from.client != nil && !q.offered(ca.ID(o.GetServer()), h) {
+			o.Hidden = nil
 		}
 		if h := o.GetHidden(); h != nil && len(h.Way) < route.HopsMost {
 			h.Way = append([]string{string(nb.id)}, h.Way...)

@@ -42,6 +42,8 @@ type plant struct {
 	stop    func()
 }
 
+const everyone = capability.Everyone
+
 const testPeriod = 400 * time.Millisecond
 
 func newWood(t testing.TB) *wood {
