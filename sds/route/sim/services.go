@@ -18,7 +18,7 @@ type service struct {
 	floor  uint8
 	colour bool
 	speed  float32 // pages a minute or whatever it does
-	born   int     // the period since which it is what it is
+	born   int32   // the period since which it is what it is
 }
 
 // How many values there are; the first of them are the most frequent.
@@ -63,7 +63,7 @@ func (w *world) service(period int) service {
 	w.names++
 	return service{
 		name: w.names, kind: uint8(w.pick(w.kinds)), maker: uint8(w.pick(w.makers)), floor: uint8(w.IntN(floorsMost)),
-		colour: w.IntN(2) == 0, speed: float32(math.Exp(w.NormFloat64()*0.8 + 3)), born: period,
+		colour: w.IntN(2) == 0, speed: float32(math.Exp(w.NormFloat64()*0.8 + 3)), born: int32(period),
 	}
 }
 
