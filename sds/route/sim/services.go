@@ -95,7 +95,10 @@ type query struct {
 	from, to                 float32
 }
 
-func (q query) String() string { return fmt.Sprintf("%+v", struct{ query }{q}.query) }
+func (q query) String() string {
+	type plain query // without this method
+	return fmt.Sprintf("%+v", plain(q))
+}
 
 // query draws one of the mix: single tags, conjunctions of two and three, ranges.
 func (w *world) query(servers int, known func() service) query {
@@ -123,6 +126,16 @@ func (w *world) query(servers int, known func() service) query {
 		q.from, q.to = float32(math.Exp(w.NormFloat64()*0.3+4.5)), math.MaxFloat32
 	}
 	return q
+}
+
+// conditions is how many there are.
+func (q query) conditions() (n int) {
+	for _, asked := range []bool{q.kind >= 0, q.maker >= 0, q.floor >= 0, q.site >= 0, q.name != 0, q.to != 0} {
+		if asked {
+			n++
+		}
+	}
+	return n
 }
 
 // matches reports whether a service at a site is what is looked for.

@@ -33,6 +33,8 @@ type Config struct {
 	Paper bool
 	// Workers is how many processors ask queries; 0 is all of them. The result is the same.
 	Workers int `json:"-"`
+	// Plan is what summaries tell together; the zero Plan is made from what is asked.
+	Plan summary.Plan `json:"-"`
 }
 
 // Small is a run of a second.
@@ -57,7 +59,9 @@ type Result struct {
 	Late           int    // times that a server had not heard in time of one below it, though the links between are up
 	Count                 // with the product's summaries
 	Pairs          Count  // with the paper's rule
-	Bytes          []int  // sent upward in all periods by the servers of each level, the root's children first
+	Bytes          []int  // of changes sent upward in all periods by the servers of each level, the root's children first
+	Changed        []int  // terms that came or went in these
+	Again          []int  // of whole summaries, sent again because what was on the way was lost with a link
 	Links          []int  // links at each level
 	Whole          []int  // bytes that the summaries of one link have as a whole, on average by level
 	Terms          []int  // in them
@@ -65,7 +69,7 @@ type Result struct {
 	Behind         []int  // services behind one link of the level, on average
 	Stalest        int    // periods that the root was behind a server, the most and on average, links that are down included
 	Stale          float64
-	Triples        bool // they were asked for
+	Told           summary.Plan // what summaries tell together
 }
 
 // node is a server.
@@ -85,6 +89,8 @@ type node struct {
 	ledgers  map[*node]*summary.Ledger
 	queue    []*mail // to the parent, on the way
 	sent     int     // bytes of this period's
+	changed  int     // terms in it
+	again    bool    // it was the whole
 	cut      bool    // the link to the parent is down
 	mended   int     // the period since which it is up
 	late     bool    // what is sent in this period comes a period late
@@ -113,6 +119,7 @@ type run struct {
 	demand  summary.Demand
 	planner summary.Planner
 	truth   *truth
+	crowds  []*crowd
 }
 
 // settled is how many periods a change may take to be known everywhere: one a level, and one for messages that are late.
@@ -140,12 +147,17 @@ func Run(cfg Config) (Result, error) {
 	return r.Result, nil
 }
 
-// build makes the tree, breadth first.
+// build makes the tree level by level; the servers of a level are dealt to those of the level above in turn, so that
+// branches are alike.
 func (r *run) build() {
+	above, width := 0, 1 // of the level above: the first, and how many
 	for i := range r.Servers {
 		n := &node{at: i, id: ca.ID(fmt.Sprintf("spiffe://sim/sds/s%d", i)), tables: map[*node]*summary.Table{}, ledgers: map[*node]*summary.Ledger{}, whole: true, horizon: map[int]int{}}
 		if i > 0 {
-			n.parent = r.nodes[(i-1)/r.Fanout]
+			if i == above+width+width*r.Fanout {
+				above, width = above+width, width*r.Fanout
+			}
+			n.parent = r.nodes[above+(i-above-width)%width]
 			n.level = n.parent.level + 1
 			n.parent.children = append(n.parent.children, n)
 			n.parent.ledgers[n] = new(summary.Ledger)
@@ -157,7 +169,7 @@ func (r *run) build() {
 		r.nodes = append(r.nodes, n)
 	}
 	levels := r.depth()
-	r.Bytes, r.Links = make([]int, levels), make([]int, levels)
+	r.Bytes, r.Changed, r.Again, r.Links = make([]int, levels), make([]int, levels), make([]int, levels), make([]int, levels)
 	r.Whole, r.Terms, r.PairTerms, r.Behind = make([]int, levels), make([]int, levels), make([]int, levels), make([]int, levels)
 	for _, n := range r.nodes[1:] {
 		r.Links[n.level-1]++
@@ -212,7 +224,7 @@ func (r *run) warm() error {
 	}
 	r.Config = quiet
 	for i := range r.Bytes {
-		r.Bytes[i] = 0
+		r.Bytes[i], r.Changed[i], r.Again[i] = 0, 0, 0
 	}
 	r.Asked, r.Matches, r.Missed, r.Unnamed, r.Count, r.Pairs = 0, 0, 0, 0, Count{}, Count{}
 	r.Flagged, r.Late, r.Stalest, r.Stale = 0, 0, 0, 0
@@ -233,7 +245,10 @@ func (r *run) steps(n int) error {
 func (r *run) replan() {
 	useless := float64(r.DownUseless) / float64(max(1, r.Down))
 	plan, changed := r.planner.Next(&r.demand, useless)
-	r.Triples = len(plan.Triples) > 0
+	if r.Config.Plan.Epoch > 0 {
+		plan, changed = r.Config.Plan, true
+	}
+	r.Told = plan
 	if !changed {
 		return
 	}
@@ -276,8 +291,13 @@ func (r *run) step() error {
 		if n.fault != nil {
 			return n.fault
 		}
-		if n.parent != nil {
+		switch {
+		case n.parent == nil:
+		case n.again:
+			r.Again[n.level-1] += n.sent
+		default:
 			r.Bytes[n.level-1] += n.sent
+			r.Changed[n.level-1] += n.changed
 		}
 		for _, c := range n.children {
 			if n.ledgers[c].Period(n.tables[c], 0, time.Second) != "" {
@@ -327,7 +347,7 @@ func (r *run) churned(n *node) int {
 
 // send puts what has changed on the way to the parent.
 func (r *run) send(n *node) {
-	n.sent = 0
+	n.sent, n.changed = 0, 0
 	if n.parent == nil {
 		return
 	}
@@ -343,7 +363,7 @@ func (r *run) send(n *node) {
 	} else {
 		m.Added, m.Removed = n.own.Delta()
 	}
-	n.whole = false
+	n.again, n.whole = n.whole, false
 	due := r.period + 1
 	if n.late {
 		due++
@@ -353,7 +373,10 @@ func (r *run) send(n *node) {
 	}
 	n.horizon[n.at] = r.period
 	b := m.Encode()
-	n.queue, n.sent = append(n.queue, &mail{b, due, maps.Clone(n.horizon)}), len(b)
+	n.queue = append(n.queue, &mail{b, due, maps.Clone(n.horizon)})
+	if n.changed = len(m.Added) + len(m.Removed); n.changed > 0 { // else a beat says that nothing has changed
+		n.sent = len(b)
+	}
 }
 
 // deliver hands the parent what is due, which passes it on in what it tells itself.
