@@ -45,7 +45,8 @@ func (r *Result) Print(w io.Writer, period float64) {
 
 // Law is how something on a link grows with the services behind it: A x services^B. Terms grow so because the more
 // services there are, the fewer of them say what nobody has said (Heaps); what changes shows above as far as nobody else
-// says it, so that the terms of changes grow so too.
+// says it, so that the terms of changes grow so too. The exponent falls as values are used up, so that the law of smaller
+// sizes says too much of larger ones rather than too little.
 type Law struct{ A, B float64 }
 
 // Fit is the law through what was measured at two sizes.
@@ -102,8 +103,9 @@ func (r *Result) Extrapolate(w io.Writer, small, middle *Result, until, period f
 	fmt.Fprintf(w, "law, from links with %.0f and %.0f services behind them: terms = %.1f x services^%.3f, of which %.2g x services^%.3f change in a period\n", s1, s2, told.A, told.B, changes.A, changes.B)
 	fmt.Fprintf(w, "law, of a link of the run with %.0f: terms %s, changing %s, bytes of changes a second %s\n",
 		size, off(told.At(size), terms), off(changes.At(size), changed), off(ChangeBytes(changes.At(size))/period, bytes/period))
-	whole := told.At(until)
-	fmt.Fprintf(w, "above %.3g services a link would tell %.3g terms, %.3g bytes as a whole and %.3g bytes a second of changes", until, whole, Bytes(whole), ChangeBytes(changes.At(until))/period)
+	whole, least := told.At(until), alone*until
+	fmt.Fprintf(w, "above %.3g services a link would tell at most %.3g terms, %.3g bytes as a whole and %.3g bytes a second of changes; at least (what a service says alone) %.3g, %.3g and %.3g",
+		until, whole, Bytes(whole), ChangeBytes(changes.At(until))/period, least, Bytes(least), ChangeBytes(2*r.Churn*least)/period)
 	if links := math.Ceil(whole / summary.MaxTerms); links > 1 {
 		fmt.Fprintf(w, ": over the %d terms of one summary, so that the services of such a branch must be spread over %.0f links, of %.3g services and %.3g bytes a second each",
 			summary.MaxTerms, links, until/links, ChangeBytes(changes.At(until/links))/period)

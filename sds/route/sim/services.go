@@ -67,6 +67,9 @@ func (w *world) service(period int) service {
 	}
 }
 
+// alone is how many terms a service tells that no other one tells: its name.
+const alone = 1
+
 // facts are what a description of the service at a site would say.
 func (s *service) facts(site int) summary.Facts {
 	var told []index.Fact

@@ -137,7 +137,7 @@ func TestWhatIsMissedIsSeen(t *testing.T) {
 		t.Errorf("a summary tells nothing of what is there, and %d services are missed: %q", r.Missed, r.First)
 	}
 	r = begin()
-	r.nodes[1].cut = true
+	r.nodes[1].cut, r.Paper = true, false
 	r.look()
 	root = r.nodes[0]
 	root.branches, root.who = root.branches[1:], root.who[1:] // the root has forgotten the child behind the link
@@ -156,12 +156,12 @@ func TestWhatIsMissedIsSeen(t *testing.T) {
 	}
 }
 
-// TestTheLawHolds: what two smaller runs say of terms and changes is what a larger one measures, within a quarter. So the
+// TestTheLawHolds: what two smaller runs say of terms and changes is what a larger one measures, within an eighth. So the
 // same law may be asked about sizes that no simulation reaches.
 func TestTheLawHolds(t *testing.T) {
 	c := Small(9)
 	c.Servers, c.Services, c.Fanout, c.Cut, c.Queries, c.Paper = 121, 30, 3, 0, 200, false
-	c.Churn, c.Delay, c.Periods = 0.05, 0, 10
+	c.Churn, c.Delay, c.Periods = 0.05, 0, 4
 	r, err := Run(c)
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestTheLawHolds(t *testing.T) {
 	size[2], terms[2], changed[2], bytes[2] = r.Top()
 	hold := func(what string, says, is float64) {
 		t.Logf("PROVE %s of a link with %.0f services behind it: %.0f by the law, %.0f measured (%+.1f %%)", what, size[2], says, is, 100*(says/is-1))
-		if off := math.Abs(math.Log(says / is)); off > math.Log(1.25) {
+		if off := math.Abs(math.Log(says / is)); off > math.Log(1.125) {
 			t.Errorf("%s of a link with %.0f services behind it: %.0f by the law, %.0f measured", what, size[2], says, is)
 		}
 	}
