@@ -37,7 +37,7 @@ func (r *Result) Print(w io.Writer, period float64) {
 		rate := func(bytes []int) float64 { return float64(bytes[l]) / float64(links) / float64(r.Periods) / period }
 		fmt.Fprintf(w, "level %d: %4d links, %7d services behind each: %8d terms in %8d bytes; changes %8.0f bytes a second and link, after failures %8.0f", l+1, links, r.Behind[l], r.Terms[l], r.Whole[l], rate(r.Bytes), rate(r.Again))
 		if r.Paper { // a filter at one in fifty wants 8.1 bits a term, and is sent whole
-			fmt.Fprintf(w, " (the paper's filter, sent whole: %8.0f)", float64(r.PairTerms[l])*8.1/8/period)
+			fmt.Fprintf(w, " (the paper's filter, sent whole: %8.0f; with the triples that prune alike: %8.0f)", float64(r.PairTerms[l])*8.1/8/period, float64(r.Terms[l])*8.1/8/period)
 		}
 		fmt.Fprintln(w)
 	}
