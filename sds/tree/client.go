@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
 	"ninja/internal/world"
@@ -174,7 +175,7 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 	if end, ok := ctx.Deadline(); ok {
 		a.TimeoutMs = uint32(max(1, time.Until(end).Milliseconds()))
 	}
-	answers, done, err := s.ask(ctx, a)
+	answers, done, err := s.ask(a)
 	if err != nil {
 		return errLinkLost
 	}
@@ -186,10 +187,10 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 				return errLinkLost
 			}
 			w.take(a.Query, m)
-			if m.GetLast() && m.GetCode() != 0 {
-				return status.Error(codes.Code(m.GetCode()), m.GetError())
+			if m.last && m.code != 0 {
+				return status.Error(codes.Code(m.code), m.problem)
 			}
-			if m.GetLast() {
+			if m.last {
 				return nil
 			}
 		case <-ctx.Done():
@@ -209,13 +210,13 @@ func broken(s *stream) error {
 	return errLinkLost
 }
 
-// take puts an answer with those before.
-func (w *wide) take(query []byte, m *treepb.Answer) {
+// take puts an answer with those before. What cannot be read of it is left out.
+func (w *wide) take(query []byte, m *answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hits(m.GetHits())
-	w.unseal(query, m.GetSealed())
-	for _, o := range m.GetOutcomes() {
+	w.hits(unpacked[treepb.Hit](m.hits))
+	w.unseal(query, unpacked[treepb.Sealed](m.sealed))
+	for _, o := range unpacked[treepb.Outcome](m.outcomes) {
 		if o.GetHidden() != nil {
 			w.hidden = append(w.hidden, o)
 		}
@@ -223,6 +224,20 @@ func (w *wide) take(query []byte, m *treepb.Answer) {
 			w.answer.Outcomes = append(w.answer.Outcomes, outcomeFrom(o))
 		}
 	}
+}
+
+// unpacked reads what of it can be read.
+func unpacked[T any, M interface {
+	*T
+	proto.Message
+}](packed [][]byte) []M {
+	out := make([]M, 0, len(packed))
+	for _, b := range packed {
+		if m := M(new(T)); proto.Unmarshal(b, m) == nil {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // hits checks what was found, and keeps it.
@@ -268,16 +283,11 @@ func (c *Client) stream(ctx context.Context) (*stream, error) {
 	c.present = s
 	c.all.Go(s.sending)
 	c.all.Go(func() {
-		for {
-			f, err := s.recv()
-			if err != nil {
-				s.end(err)
-				return
-			}
-			if a := f.GetAnswer(); a != nil {
-				s.take(a)
-			}
+		if _, err := s.recv(nil); err != nil {
+			s.end(err)
+			return
 		}
+		s.end(errors.New("a server sends answers"))
 	})
 	return s, nil
 }

@@ -83,7 +83,7 @@ func (w *wideWatch) once(ctx context.Context, question []byte, scope route.Scope
 	}
 	a := &treepb.Ask{Query: make([]byte, 16), Question: question, Scope: uint32(scope), Capability: token, Watch: true}
 	w.cfg.World.Fill(a.Query)
-	answers, done, err := s.ask(ctx, a)
+	answers, done, err := s.ask(a)
 	if err != nil {
 		return false, err
 	}
@@ -97,9 +97,13 @@ func (w *wideWatch) once(ctx context.Context, question []byte, scope route.Scope
 	defer settle.Stop()
 	for {
 		select {
-		case m, ok := <-answers:
+		case packed, ok := <-answers:
 			if !ok {
 				return progress, errLinkLost
+			}
+			m, err := packed.message()
+			if err != nil {
+				return progress, err
 			}
 			if m.GetLast() {
 				return progress, status.Error(codes.Code(m.GetCode()), m.GetError())
