@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
+	"ninja/sds"
 	"ninja/sds/route"
 	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
@@ -51,12 +52,12 @@ func (h *hierarchy) climb(ctx context.Context) {
 
 // join opens a link to a parent and serves it until it breaks.
 func (h *hierarchy) join(ctx context.Context, address string) (joined bool, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+address,
+	conn, err := grpc.NewClient("passthrough:///"+address, append(sds.DialOptions(),
 		grpc.WithTransportCredentials(ca.ClientCredentials(h.cfg.Identity, h.isParent)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return h.cfg.World.Net.Dial(ctx, "tcp", address)
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMost), grpc.MaxCallSendMsgSize(messageMost)))
+	)...)
 	if err != nil {
 		return false, fmt.Errorf("address %q: %w", address, err)
 	}
