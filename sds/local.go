@@ -315,6 +315,29 @@ func (q Query) Marshal() ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(q.message(false))
 }
 
+// VerifyPacked is Verify for a Found as it travels.
+func (c *Client) VerifyPacked(found []byte, selected int) (Found, error) {
+	if selected > 0 {
+		m := new(sdspb.Found)
+		if err := proto.Unmarshal(found, m); err != nil {
+			return Found{}, err
+		}
+		return c.Verify(m, selected)
+	}
+	f, err := parseFound(found)
+	if err != nil {
+		return Found{}, err
+	}
+	b := announce.Body{Owner: ca.ID(f.owner), Name: f.name, Version: f.version, Description: f.description, Signature: f.signature, Chain: f.chain}
+	if _, err := c.check(b); err != nil {
+		return Found{}, err
+	}
+	return Found{
+		ID: b.ID(), Owner: b.Owner, Name: b.Name, Version: b.Version, Description: b.Description, Numbers: f.numbers,
+		Age: time.Duration(min(f.age, maxAge)) * time.Millisecond,
+	}, nil
+}
+
 // Conn is the client's connection, for other services of the same server.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 

@@ -65,6 +65,7 @@ func (n *Node) answer(from origin, a *treepb.Ask, r *reply, out teller) {
 		return
 	}
 	q.reply, q.out, q.ctx = r, out, r.s.ctx
+	q.last.hits, q.last.outcomes = q.last.few[:0:2], q.last.few[2:2:8]
 	r.uponCancel(q.cancelled)
 	if len(a.GetWay()) > 0 {
 		q.pass()
@@ -134,9 +135,16 @@ func (q *inquiry) askedBy(client ca.Peer) {
 	if q.asker.Nothing() { // there is nothing to ask others for
 		q.ask.Scope = uint32(route.Local)
 	}
-	for _, h := range q.all() {
+	q.wish(q.routed)
+}
+
+// wish tells the hierarchies what is asked for.
+func (n *Node) wish(q *summary.Question) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range n.hierarchies {
 		select {
-		case h.wishes <- q.routed:
+		case h.wishes <- q:
 		default: // a sample will do
 		}
 	}
@@ -244,7 +252,11 @@ func (q *inquiry) searched(begun time.Time, hits []sds.Hit, wait bool) {
 const answerSize = 256 << 10
 
 func (q *inquiry) tellHits(hits []sds.Hit, wait bool) error {
+	if len(hits) == 0 {
+		return nil
+	}
 	m, size, now := &answer{}, 0, time.Now()
+	scratch := make([]byte, 0, hits[0].Size())
 	for i := range hits {
 		h := &hits[i]
 		if size += h.Size(); size > answerSize {
@@ -253,16 +265,13 @@ func (q *inquiry) tellHits(hits []sds.Hit, wait bool) error {
 			}
 			m, size = &answer{}, h.Size()
 		}
-		found, err := h.Pack(make([]byte, 0, h.Size()), now)
-		if err != nil {
+		var err error
+		if scratch, err = h.Pack(scratch[:0], now); err != nil {
 			return err
 		}
-		m.hits = append(m.hits, appendHit(make([]byte, 0, len(found)+len(h.Text)+len(q.self)+32), found, h.Rank, h.Value, h.Text, string(q.self)))
+		m.hits = append(m.hits, appendHit(make([]byte, 0, len(scratch)+len(h.Text)+len(q.self)+32), scratch, h.Rank, h.Value, h.Text, string(q.self)))
 	}
 	q.found += len(hits)
-	if len(m.hits) == 0 {
-		return nil
-	}
 	if len(q.steps) == 0 {
 		q.last.hits = m.hits
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type Client struct {
 	mu      sync.Mutex
 	present *stream
 	keys    *keyring
+
+	wordsMu sync.Mutex
+	words   words
 }
 
 // Options say how far a query goes.
@@ -67,7 +71,7 @@ func Dial(cfg sds.ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Client{Client: c, cfg: cfg, keys: newKeyring(cfg.Identity, cfg.World)}
+	out := &Client{Client: c, cfg: cfg, keys: newKeyring(cfg.Identity, cfg.World), words: make(words)}
 	out.life, out.end = context.WithCancel(context.Background())
 	return out, nil
 }
@@ -214,14 +218,20 @@ func broken(s *stream) error {
 func (w *wide) take(query []byte, m *answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hits(unpacked[treepb.Hit](m.hits))
-	w.unseal(query, unpacked[treepb.Sealed](m.sealed))
-	for _, o := range unpacked[treepb.Outcome](m.outcomes) {
-		if o.GetHidden() != nil {
-			w.hidden = append(w.hidden, o)
+	for _, b := range m.hits {
+		h, err := parseHit(b)
+		if err != nil {
+			continue
 		}
-		if len(w.answer.Outcomes) < outcomesMost {
-			w.answer.Outcomes = append(w.answer.Outcomes, outcomeFrom(o))
+		f, err := w.VerifyPacked(h.found, len(w.query.Select))
+		w.hit(f, err, h.server, h.place)
+	}
+	w.unseal(query, unpacked[treepb.Sealed](m.sealed))
+	w.answer.Outcomes = slices.Grow(w.answer.Outcomes, min(len(m.outcomes), outcomesMost-len(w.answer.Outcomes)))
+	for _, b := range m.outcomes {
+		o, err := w.outcome(b)
+		if err == nil && len(w.answer.Outcomes) < outcomesMost {
+			w.answer.Outcomes = append(w.answer.Outcomes, o)
 		}
 	}
 }
@@ -244,25 +254,39 @@ func unpacked[T any, M interface {
 func (w *wide) hits(all []*treepb.Hit) {
 	for _, h := range all {
 		f, err := w.Verify(h.GetFound(), len(w.query.Select))
-		if err != nil {
-			w.warn(h, err)
-			continue
-		}
-		out := Found{f, ca.ID(h.GetServer())}
-		fresh := w.all.Add(route.Match{
-			ID: f.ID, Version: f.Version, Item: out,
-			Place: route.Place{Rank: int(h.GetRank()), Value: h.GetValue(), Text: h.GetText()},
-		})
-		if fresh && w.options.Each != nil {
-			w.options.Each(out)
-		}
+		w.hit(f, err, h.GetServer(), route.Place{Rank: int(h.GetRank()), Value: h.GetValue(), Text: h.GetText()})
 	}
 }
 
-func (w *wide) warn(h *treepb.Hit, err error) {
-	if w.cfg.Log != nil {
-		w.cfg.Log.Warn("left out of the answer", "server", h.GetServer(), "owner", h.GetFound().GetOwner(), "name", h.GetFound().GetName(), "error", err)
+// hit keeps one that was checked, err being what was wrong with it.
+func (w *wide) hit(f sds.Found, err error, server string, at route.Place) {
+	if err != nil {
+		if w.cfg.Log != nil {
+			w.cfg.Log.Warn("left out of the answer", "server", server, "error", err)
+		}
+		return
 	}
+	out := Found{f, ca.ID(server)}
+	if w.all.Add(route.Match{ID: f.ID, Version: f.Version, Item: out, Place: at}) && w.options.Each != nil {
+		w.options.Each(out)
+	}
+}
+
+// outcome reads what became of a branch, and notes when something is hidden there. The words of outcomes come with every
+// answer: they are made once.
+func (w *wide) outcome(b []byte) (route.Outcome, error) {
+	w.wordsMu.Lock()
+	o, hidden, err := parseOutcome(b, w.words)
+	w.wordsMu.Unlock()
+	if err != nil || !hidden {
+		return o, err
+	}
+	m := new(treepb.Outcome)
+	if err := proto.Unmarshal(b, m); err != nil {
+		return o, err
+	}
+	w.hidden = append(w.hidden, m)
+	return outcomeFrom(m), nil
 }
 
 // stream is the one in use, opened when there is none.

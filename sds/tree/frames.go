@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"ninja/ca"
 	"ninja/sds/route"
 	"ninja/sds/tree/treepb"
 )
@@ -234,7 +237,8 @@ type answer struct {
 	last                   bool
 	code                   uint32
 	problem                string
-	whole                  []byte // as it came, for those who read all of it: a watch
+	whole                  []byte    // as it came, for those who read all of it: a watch
+	few                    [8][]byte // where the first of the lists stand
 }
 
 // appendAnswer packs an answer.
@@ -258,6 +262,7 @@ func appendAnswer(b []byte, a *answer) []byte {
 // parseAnswer reads an answer.
 func parseAnswer(b []byte) (*answer, error) {
 	a := &answer{whole: b}
+	a.hits, a.outcomes = a.few[:0:2], a.few[2:2:8]
 	err := parts(b, func(num protowire.Number, v part) error {
 		switch num {
 		case answerID:
@@ -321,6 +326,75 @@ func appendHit(b, found []byte, rank int, value float64, text, server string) []
 	}
 	b = appendText(b, hitText, text)
 	return appendText(b, hitServer, server)
+}
+
+// hit is a Hit whose Found stays packed.
+type hit struct {
+	found  []byte
+	server string
+	place  route.Place
+}
+
+func parseHit(b []byte) (h hit, err error) {
+	err = parts(b, func(num protowire.Number, v part) error {
+		switch num {
+		case hitFound:
+			h.found = v.bytes
+		case hitRank:
+			h.place.Rank = int(uint32(v.number))
+		case hitValue:
+			h.place.Value = math.Float64frombits(v.number)
+		case hitText:
+			h.place.Text = string(v.bytes)
+		case hitServer:
+			h.server = string(v.bytes)
+		}
+		return nil
+	})
+	if err == nil && !(utf8.ValidString(h.server) && utf8.ValidString(h.place.Text)) {
+		err = errFrame
+	}
+	return h, err
+}
+
+// parseOutcome reads what became of a branch, but for what is hidden there: hidden says whether something is.
+func parseOutcome(b []byte, known words) (o route.Outcome, hidden bool, err error) {
+	valid := true
+	word := func(v part) string {
+		valid = valid && utf8.Valid(v.bytes)
+		return known.of(v.bytes)
+	}
+	err = parts(b, func(num protowire.Number, v part) error {
+		switch num {
+		case outcomeServer:
+			o.Server = ca.ID(word(v))
+		case outcomeVia:
+			o.Via = ca.ID(word(v))
+		case outcomeHierarchy:
+			o.Hierarchy = word(v)
+		case outcomeUp:
+			o.Up = v.number != 0
+		case outcomeStatus:
+			o.Status = route.Status(min(v.number, math.MaxInt16))
+		case outcomeStale:
+			o.Stale = v.number != 0
+		case outcomeAge:
+			o.Age = time.Duration(v.number) * time.Millisecond
+		case outcomeFound:
+			o.Found = int(uint32(v.number))
+		case outcomeTook:
+			o.Took = time.Duration(v.number) * time.Microsecond
+		case outcomeDetail:
+			o.Detail = word(v)
+		case outcomeHidden:
+			hidden = true
+		}
+		return nil
+	})
+	if err == nil && !valid {
+		err = errFrame
+	}
+	return o, hidden, err
 }
 
 // sighted is what putting the answers of branches together takes of a hit.

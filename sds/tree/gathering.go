@@ -1,33 +1,27 @@
 package tree
 
-import (
-	"strings"
-
-	"ninja/sds/route"
-)
+import "ninja/sds/route"
 
 // gathering puts the answers of branches together at the first server, and tells what is then known to be wanted.
 type gathering struct {
 	out  teller
 	want route.Want
 	all  *route.Gather
-	size int // bytes that wait for the end
+	size int    // bytes that wait for the end
+	id   []byte // scratch
 }
 
 // tell takes what was found.
 func (g *gathering) tell(m *answer, wait bool) error {
-	news := m.hits[:0:0]
+	news := m.hits[:0]
 	for _, h := range m.hits {
 		s, err := parseSighted(h)
 		if err != nil {
 			continue // the client could not read it either
 		}
-		var id strings.Builder
-		id.Grow(len(s.owner) + 1 + len(s.name))
-		id.Write(s.owner)
-		id.WriteByte('#')
-		id.Write(s.name)
-		switch fresh := g.all.Add(route.Match{ID: id.String(), Version: s.version, Item: h, Place: s.place}); {
+		id := append(append(append(g.id[:0], s.owner...), '#'), s.name...)
+		g.id = id
+		switch fresh := g.all.Add(route.Match{ID: string(id), Version: s.version, Item: h, Place: s.place}); {
 		case fresh && g.want == route.Best:
 			g.size += len(h)
 		case fresh:

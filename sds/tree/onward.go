@@ -3,6 +3,7 @@ package tree
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -21,6 +22,7 @@ type onward struct {
 	timer   *time.Timer
 	open    []*branch // asked, and not at an end
 	waiting int       // of them, that are not at an end
+	one     branch    // the first of them
 	alone   bool      // the question is for one server further on: what that says is the answer
 }
 
@@ -46,6 +48,7 @@ func (q *inquiry) plan(who []*neighbour, steps []route.Step) {
 		}
 		q.steps = append(q.steps, s)
 	}
+	slices.SortStableFunc(q.steps, func(a, b route.Step) int { return a.Phase - b.Phase })
 }
 
 // proceed goes on when this server has been searched.
@@ -65,19 +68,12 @@ func (q *inquiry) next() {
 			q.finish()
 			return
 		}
-		phase := q.steps[0].Phase
-		var now, later []route.Step
-		for _, s := range q.steps {
-			phase = min(phase, s.Phase)
+		n := 1
+		for n < len(q.steps) && q.steps[n].Phase == q.steps[0].Phase {
+			n++
 		}
-		for _, s := range q.steps {
-			if s.Phase == phase {
-				now = append(now, s)
-			} else {
-				later = append(later, s)
-			}
-		}
-		q.steps, q.open = later, q.open[:0]
+		now := q.steps[:n]
+		q.steps, q.open = q.steps[n:], q.open[:0]
 		for _, s := range now {
 			if q.enough() {
 				q.last.outcomes = append(q.last.outcomes, packOutcome(q.outcome(q.who[s.Branch], route.Unneeded)))
@@ -93,7 +89,11 @@ func (q *inquiry) enough() bool { return q.want == route.First && q.found >= q.q
 
 // forward asks one branch.
 func (q *inquiry) forward(s route.Step) {
-	b := &branch{q: q, nb: q.who[s.Branch], begun: time.Now()}
+	b := &q.one
+	if b.q != nil {
+		b = new(branch)
+	}
+	*b = branch{q: q, nb: q.who[s.Branch], begun: time.Now()}
 	s.Left = q.until.Sub(b.begun)
 	if s.Left <= 0 {
 		q.ended(b, context.DeadlineExceeded)
@@ -174,12 +174,12 @@ func (q *inquiry) passOn(m *answer, atEnd bool) error {
 		return q.out.tell(m, false)
 	}
 	if q.last.room()+m.room() > answerSize {
-		all := q.last
-		if q.last = (answer{}); !all.empty() {
-			if err := q.out.tell(&all, false); err != nil {
+		if !q.last.empty() {
+			if err := q.out.tell(&q.last, false); err != nil {
 				return err
 			}
 		}
+		q.last = answer{}
 	}
 	q.last.hits, q.last.sealed = append(q.last.hits, m.hits...), append(q.last.sealed, m.sealed...)
 	q.last.outcomes = append(q.last.outcomes, m.outcomes...)

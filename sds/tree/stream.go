@@ -38,6 +38,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	queue   [][]byte      // frames without version
+	spare   [][]byte      // an empty queue, for when this one is taken
 	queued  int           // bytes
 	writing bool          // somebody does, or has woken the sender to
 	room    chan struct{} // closed when the queue has been taken; nil when nobody waits
@@ -209,7 +210,7 @@ func (s *stream) flush() {
 	for {
 		s.mu.Lock()
 		frames := s.queue
-		s.queue, s.queued = nil, 0
+		s.queue, s.queued, s.spare = s.spare, 0, nil
 		if s.room != nil {
 			close(s.room)
 			s.room = nil
@@ -222,6 +223,12 @@ func (s *stream) flush() {
 		s.mu.Unlock()
 		if err := s.write(frames); err != nil {
 			s.end(err)
+		}
+		if cap(frames) <= moreMost {
+			clear(frames)
+			s.mu.Lock()
+			s.spare = frames[:0]
+			s.mu.Unlock()
 		}
 	}
 }
