@@ -249,7 +249,7 @@ func (q *inquiry) searched(begun time.Time, hits []sds.Hit, wait bool) {
 }
 
 // answerSize is how many bytes of hits travel in one frame.
-const answerSize = 256 << 10
+const answerSize = 64 << 10
 
 func (q *inquiry) tellHits(hits []sds.Hit, wait bool) error {
 	if len(hits) == 0 {

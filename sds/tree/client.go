@@ -179,16 +179,19 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 	if end, ok := ctx.Deadline(); ok {
 		a.TimeoutMs = uint32(max(1, time.Until(end).Milliseconds()))
 	}
-	answers, done, err := s.ask(a)
+	answers, err := s.ask(a)
 	if err != nil {
 		return errLinkLost
 	}
-	defer done()
+	defer answers.done()
 	for {
-		select {
-		case m, ok := <-answers:
-			if !ok {
+		for {
+			m, ended := answers.next()
+			if ended {
 				return errLinkLost
+			}
+			if m == nil {
+				break
 			}
 			w.take(a.Query, m)
 			if m.last && m.code != 0 {
@@ -197,6 +200,9 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 			if m.last {
 				return nil
 			}
+		}
+		select {
+		case <-answers.ready:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.ctx.Done():

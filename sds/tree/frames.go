@@ -20,11 +20,11 @@ import (
 // stays packed: generated code makes dozens of objects of each at every server on the way. What they look like is said in
 // treepb/tree.proto, whose field numbers these are.
 const (
-	frameAsk, frameAnswer, frameCancel = 6, 7, 8
+	frameAsk, frameAnswer, frameCancel, frameCredit = 6, 7, 8, 12
 
 	askID, askQuery, askQuestion, askScope, askWant, askHierarchy, askDomain          = 1, 2, 3, 4, 5, 6, 7
 	askHops, askTimeout, askFanout, askTokens, askCapability, askProof, askWay        = 8, 9, 10, 11, 12, 13, 14
-	askWatch, askNarrowed                                                             = 15, 16
+	askWatch, askNarrowed, askWindow                                                  = 15, 16, 17
 	answerID, answerHits, answerOutcomes, answerLast, answerCode, answerError         = 1, 2, 3, 4, 5, 6
 	answerSealed, answerGone, answerSynced, answerBegun, answerSettled                = 7, 8, 9, 10, 11
 	hitFound, hitRank, hitValue, hitText, hitServer                                   = 1, 2, 3, 4, 5
@@ -38,7 +38,6 @@ const (
 	hitsMost     = 16 << 10 // in one answer
 	outcomesEach = 16 << 10 // likewise
 	narrowedMost = 8
-	moreMost     = 1024 // frames in one message
 )
 
 var errFrame = errors.New("a frame that cannot be read")
@@ -157,7 +156,7 @@ func appendAsk(b []byte, a *treepb.Ask) ([]byte, error) {
 	for _, t := range a.GetNarrowed() {
 		b = appendBytes(b, askNarrowed, t)
 	}
-	return b, nil
+	return appendNumber(b, askWindow, uint64(a.GetWindow())), nil
 }
 
 // parseAsk reads a question; its bytes are parts of b.
@@ -189,6 +188,8 @@ func parseAsk(b []byte, known words) (*treepb.Ask, error) {
 			a.Capability = v.bytes
 		case askWatch:
 			a.Watch = v.number != 0
+		case askWindow:
+			a.Window = uint32(v.number)
 		default:
 			return parseAskList(a, num, v, known)
 		}
@@ -230,6 +231,29 @@ func parseAskList(a *treepb.Ask, num protowire.Number, v part, known words) erro
 	return nil
 }
 
+// creditFrame is the frame of a Credit.
+func creditFrame(id uint64, bytes int) []byte {
+	b := make([]byte, head, head+24)
+	b = appendNumber(b, 1, id)
+	return frameAround(frameCredit, appendNumber(b, 2, uint64(bytes)))
+}
+
+func parseCredit(b []byte) (id uint64, bytes int, err error) {
+	err = parts(b, func(num protowire.Number, v part) error {
+		switch num {
+		case 1:
+			id = v.number
+		case 2:
+			bytes = int(min(v.number, creditMost))
+		}
+		return nil
+	})
+	return id, bytes, err
+}
+
+// creditMost is the most that one credit is good for.
+const creditMost = 1 << 30
+
 // answer is an Answer whose parts stay packed; they are parts of the message that it came in.
 type answer struct {
 	id                     uint64
@@ -238,6 +262,7 @@ type answer struct {
 	code                   uint32
 	problem                string
 	whole                  []byte    // as it came, for those who read all of it: a watch
+	gathered               bool      // its hits are those that are news
 	few                    [8][]byte // where the first of the lists stand
 }
 

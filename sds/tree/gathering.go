@@ -13,6 +13,20 @@ type gathering struct {
 
 // tell takes what was found.
 func (g *gathering) tell(m *answer, wait bool) error {
+	if !m.gathered { // it may be told again when there was no room
+		g.gather(m)
+	}
+	if m.last && g.want == route.Best {
+		return g.tellAll(m, wait)
+	}
+	if !m.last && m.empty() {
+		return nil
+	}
+	return g.out.tell(m, wait)
+}
+
+// gather keeps what an answer brings, and leaves in it what can be told at once.
+func (g *gathering) gather(m *answer) {
 	news := m.hits[:0]
 	for _, h := range m.hits {
 		s, err := parseSighted(h)
@@ -28,14 +42,7 @@ func (g *gathering) tell(m *answer, wait bool) error {
 			news = append(news, h)
 		}
 	}
-	m.hits = news
-	if m.last && g.want == route.Best {
-		return g.tellAll(m, wait)
-	}
-	if !m.last && m.empty() {
-		return nil
-	}
-	return g.out.tell(m, wait)
+	m.hits, m.gathered = news, true
 }
 
 // heavy reports whether what waits for the end is more than one frame.

@@ -23,6 +23,8 @@ type onward struct {
 	open    []*branch // asked, and not at an end
 	waiting int       // of them, that are not at an end
 	one     branch    // the first of them
+	held    []held    // what was said and the asker does not take yet
+	ending  bool      // all is at an end but held
 	alone   bool      // the question is for one server further on: what that says is the answer
 }
 
@@ -34,6 +36,14 @@ type branch struct {
 	begun time.Time
 	found bool
 	over  bool
+	purse purse
+	size  int // bytes of it that are held
+}
+
+// held is an answer of a branch that is to be told.
+type held struct {
+	by *branch
+	m  *answer
 }
 
 // plan notes where the question goes, without children that have used up what flagged ones are asked.
@@ -74,11 +84,12 @@ func (q *inquiry) next() {
 		}
 		now := q.steps[:n]
 		q.steps, q.open = q.steps[n:], q.open[:0]
+		window := min(windowMost, max(windowLeast, windowAll/len(now)))
 		for _, s := range now {
 			if q.enough() {
 				q.last.outcomes = append(q.last.outcomes, packOutcome(q.outcome(q.who[s.Branch], route.Unneeded)))
 			} else {
-				q.forward(s)
+				q.forward(s, window)
 			}
 		}
 	}
@@ -88,19 +99,21 @@ func (q *inquiry) next() {
 func (q *inquiry) enough() bool { return q.want == route.First && q.found >= q.question.local.Limit }
 
 // forward asks one branch.
-func (q *inquiry) forward(s route.Step) {
+func (q *inquiry) forward(s route.Step, window int) {
 	b := &q.one
 	if b.q != nil {
 		b = new(branch)
 	}
-	*b = branch{q: q, nb: q.who[s.Branch], begun: time.Now()}
+	*b = branch{q: q, nb: q.who[s.Branch], begun: time.Now(), purse: purse{window: window}}
 	s.Left = q.until.Sub(b.begun)
 	if s.Left <= 0 {
 		q.ended(b, context.DeadlineExceeded)
 		return
 	}
+	a := q.onwardAsk(s, b.nb)
+	a.Window = uint32(window)
 	var err error
-	if b.id, err = b.nb.stream.question(q.onwardAsk(s, b.nb), b, b.nb.stream.post); err != nil {
+	if b.id, err = b.nb.stream.question(a, b, b.nb.stream.post); err != nil {
 		q.ended(b, errLinkLost)
 		return
 	}
@@ -150,7 +163,7 @@ func (b *branch) answered(m *answer) {
 		b.over = true
 		q.waiting--
 	}
-	if err := q.passOn(m, last && q.waiting == 0 && len(q.steps) == 0); err != nil {
+	if err := q.passOn(b, m, last && q.waiting == 0 && len(q.steps) == 0 && len(q.held) == 0); err != nil {
 		q.failing(err)
 		return
 	}
@@ -166,24 +179,57 @@ func (b *branch) answered(m *answer) {
 }
 
 // passOn tells what a branch said: at the end, when nobody else is waited for, else now.
-func (q *inquiry) passOn(m *answer, atEnd bool) error {
-	if !atEnd {
-		if m.empty() {
-			return nil
-		}
-		return q.out.tell(m, false)
-	}
-	if q.last.room()+m.room() > answerSize {
-		if !q.last.empty() {
-			if err := q.out.tell(&q.last, false); err != nil {
-				return err
-			}
-		}
-		q.last = answer{}
+func (q *inquiry) passOn(b *branch, m *answer, atEnd bool) error {
+	if !atEnd || q.last.room()+m.room() > answerSize {
+		return q.tellOf(b, m)
 	}
 	q.last.hits, q.last.sealed = append(q.last.hits, m.hits...), append(q.last.sealed, m.sealed...)
 	q.last.outcomes = append(q.last.outcomes, m.outcomes...)
 	return nil
+}
+
+// tellOf tells what a branch said, or holds it until the asker takes it. The branch is given no credit for what is held.
+func (q *inquiry) tellOf(b *branch, m *answer) error {
+	if m.empty() {
+		return nil
+	}
+	if len(q.held) == 0 {
+		err := q.out.tell(m, false)
+		if err == nil {
+			b.purse.took(b.nb.stream, b.id, m)
+		}
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		q.reply.uponMore(q.more)
+	}
+	if b.size += len(m.whole); b.size > 2*b.purse.window+messageMost {
+		return status.Errorf(codes.ResourceExhausted, "%s sent more than it was asked for", b.nb.id)
+	}
+	q.held = append(q.held, held{b, m})
+	return nil
+}
+
+// more tells what was held when the asker takes more.
+func (q *inquiry) more() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.held) > 0 && (!q.over || q.ending) {
+		h := q.held[0]
+		if err := q.out.tell(h.m, false); err != nil {
+			return
+		}
+		q.held[0] = held{}
+		q.held = q.held[1:]
+		h.by.size -= len(h.m.whole)
+		if !h.by.over {
+			h.by.purse.took(h.by.nb.stream, h.by.id, h.m)
+		}
+	}
+	if len(q.held) == 0 && q.ending {
+		q.ending = false
+		q.tellLast()
+	}
 }
 
 // ended takes note of what became of a branch.
@@ -254,7 +300,29 @@ func (b *branch) lost() {
 // finish says the last of it.
 func (q *inquiry) finish() {
 	q.stop()
-	q.last.last = true
+	if q.last.last = true; len(q.held) > 0 {
+		q.ending = true
+		q.timer = time.AfterFunc(time.Until(q.reply.until), q.giveIn)
+		return
+	}
+	q.tellLast()
+}
+
+// giveIn ends the inquiry although the asker has not taken what was found.
+func (q *inquiry) giveIn() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ending {
+		q.ending, q.held = false, nil
+		q.reply.refuse(status.Error(codes.DeadlineExceeded, errBusy.Error()))
+		q.reply.close()
+	}
+}
+
+func (q *inquiry) tellLast() {
+	if q.timer != nil {
+		q.timer.Stop()
+	}
 	if q.out.heavy() {
 		q.parts.Go(func() { _ = q.out.tell(&q.last, true); q.reply.close() })
 		return
@@ -288,9 +356,6 @@ func (q *inquiry) fail(err error) {
 
 func (q *inquiry) failing(err error) {
 	q.stop()
-	if errors.Is(err, errBusy) {
-		err = status.Error(codes.ResourceExhausted, errBusy.Error())
-	}
 	q.reply.refuse(err)
 	q.reply.close()
 }
@@ -299,6 +364,11 @@ func (q *inquiry) failing(err error) {
 func (q *inquiry) cancelled() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.ending {
+		q.ending, q.held = false, nil
+		q.timer.Stop()
+		q.reply.close()
+	}
 	if !q.over {
 		q.stop()
 		q.reply.close()

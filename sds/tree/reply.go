@@ -14,16 +14,27 @@ import (
 
 // reply is where the answers to one question of the other side go.
 type reply struct {
-	s      *stream
-	id     uint64
-	slots  chan struct{}
-	cancel func() // guarded by the stream's mu
+	s     *stream
+	id    uint64
+	slots chan struct{}
+	until time.Time // who waits to tell waits no longer
+
+	// Guarded by the stream's mu:
+	cancel  func()
+	ended   bool
+	bounded bool          // left counts
+	left    int           // bytes that the asker still takes
+	more    chan struct{} // closed when it takes more; nil when nobody waits
+	ready   func()        // called then; nil is nobody
 }
 
 // open takes a question of the other side in, unless there are too many: then it is refused and nil is returned. An error
 // ends the stream.
 func (s *stream) open(a *treepb.Ask) (*reply, error) {
-	r := &reply{s: s, id: a.GetId(), slots: s.slots}
+	r := &reply{s: s, id: a.GetId(), slots: s.slots, bounded: a.GetWindow() > 0, left: int(a.GetWindow()), until: time.Now().Add(timeoutOf(a))}
+	if a.GetWatch() {
+		r.until = time.Now().AddDate(100, 0, 0) // it stands as long as the stream
+	}
 	if a.GetWatch() {
 		r.slots = s.stand
 	}
@@ -62,6 +73,17 @@ func (r *reply) uponCancel(f func()) {
 	}
 }
 
+// uponMore has f be called when the asker takes more.
+func (r *reply) uponMore(f func()) {
+	r.s.mu.Lock()
+	r.ready = f
+	now := r.left > 0
+	r.s.mu.Unlock()
+	if now { // it has come meanwhile
+		go f()
+	}
+}
+
 // cancel ends a question of the other side.
 func (s *stream) cancel(id uint64) {
 	s.mu.Lock()
@@ -75,14 +97,75 @@ func (s *stream) cancel(id uint64) {
 	}
 }
 
-// tell sends an answer; wait says whether the caller may wait for the other side.
+// tell sends an answer; wait says whether the caller may wait for the other side. When it must not, and the asker takes
+// no more for now, errBusy is returned: ready is called when it does. The last answer is told in any case.
 func (r *reply) tell(a *answer, wait bool) error {
+	if err := r.pay(a.room(), a.last, wait); err != nil {
+		return err
+	}
 	a.id = r.id
-	frame := frameAround(frameAnswer, appendAnswer(make([]byte, head, a.room()), a))
+	frame := frameAround(frameAnswer, appendAnswer(make([]byte, head, head+a.room()), a))
 	if wait {
 		return r.s.put(frame)
 	}
-	return r.s.post(frame)
+	return r.s.postAnyway(frame)
+}
+
+// pay takes from what the asker takes, once it takes anything.
+func (r *reply) pay(bytes int, last, wait bool) error {
+	for {
+		r.s.mu.Lock()
+		if !r.bounded || r.left > 0 || last {
+			r.left -= bytes
+			r.s.mu.Unlock()
+			return nil
+		}
+		if r.ended || r.s.over {
+			r.s.mu.Unlock()
+			return errClosed
+		}
+		if r.more == nil && wait {
+			r.more = make(chan struct{})
+		}
+		more := r.more
+		r.s.mu.Unlock()
+		if !wait {
+			return errBusy
+		}
+		late := time.NewTimer(time.Until(r.until))
+		select {
+		case <-more:
+		case <-r.s.ctx.Done():
+		case <-late.C:
+			return context.DeadlineExceeded
+		}
+		late.Stop()
+	}
+}
+
+// credited notes that the asker of a question takes more.
+func (s *stream) credited(id uint64, bytes int) {
+	s.mu.Lock()
+	r := s.running[id]
+	if r == nil {
+		s.mu.Unlock()
+		return
+	}
+	r.left = min(r.left+bytes, creditMost)
+	ready := r.wake()
+	s.mu.Unlock()
+	if ready != nil {
+		ready()
+	}
+}
+
+// wake wakes those who wait to tell. The caller holds mu, and calls what is returned without it.
+func (r *reply) wake() (ready func()) {
+	if r.more != nil {
+		close(r.more)
+		r.more = nil
+	}
+	return r.ready
 }
 
 // heavy: telling the last answer is no work.
@@ -92,6 +175,9 @@ func (r *reply) heavy() bool { return false }
 func (r *reply) emit(m *treepb.Answer) error {
 	m.Id = r.id
 	packed, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, head, 256), m)
+	if err == nil {
+		err = r.pay(len(packed), m.GetLast(), true)
+	}
 	if err != nil {
 		return err
 	}
@@ -111,6 +197,9 @@ func (r *reply) refuse(err error) {
 func (r *reply) close() {
 	r.s.mu.Lock()
 	delete(r.s.running, r.id)
+	r.ended = true
+	r.wake() // who waits to tell need not any more
+	r.ready = nil
 	r.s.mu.Unlock()
 	<-r.slots
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -66,13 +66,15 @@ type awaiting interface {
 // Bounds of a stream.
 const (
 	bulkQueue   = 512
-	asksAtOnce  = 512 // of one neighbour
-	asksClient  = 64  // of one client
-	standTimes  = 8   // times as many may stand
-	answerQueue = 16  // answers to one question that nobody has taken yet
-	slowAnswer  = time.Second
+	asksAtOnce  = 512       // of one neighbour
+	asksClient  = 64        // of one client
+	standTimes  = 8         // times as many may stand
+	windowMost  = 512 << 10 // bytes of answers to one question that nobody has taken yet
+	windowLeast = 64 << 10
+	windowAll   = 4 << 20  // of all the branches of a question together, but windowLeast each
 	queueMost   = 4 << 20  // bytes that wait to be sent; then who can wait does, and what cannot is refused
 	gatherMost  = 64 << 10 // bytes of frames that go as one message
+	spareMost   = 1024     // frames of a queue that is kept for another time
 	wireVersion = 2
 )
 
@@ -190,12 +192,21 @@ func (s *stream) put(frame []byte) error {
 // post has a frame be sent, and never waits.
 func (s *stream) post(frame []byte) error {
 	s.mu.Lock()
-	if s.over || s.queued > queueMost {
-		s.mu.Unlock()
-		if s.ctx.Err() != nil {
-			return context.Cause(s.ctx)
-		}
+	busy := s.queued > queueMost
+	s.mu.Unlock()
+	if busy {
 		return errBusy
+	}
+	return s.postAnyway(frame)
+}
+
+// postAnyway is post for what is bounded otherwise: answers by the credit that their question has, and what ends a
+// question by there being one.
+func (s *stream) postAnyway(frame []byte) error {
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return errClosed
 	}
 	first := s.queueing(frame)
 	s.mu.Unlock()
@@ -224,7 +235,7 @@ func (s *stream) flush() {
 		if err := s.write(frames); err != nil {
 			s.end(err)
 		}
-		if cap(frames) <= moreMost {
+		if cap(frames) <= spareMost {
 			clear(frames)
 			s.mu.Lock()
 			s.spare = frames[:0]
@@ -237,17 +248,16 @@ func (s *stream) flush() {
 func (s *stream) write(frames [][]byte) error {
 	for len(frames) > 0 && s.ctx.Err() == nil {
 		n, size := 1, len(frames[0])
-		for s.gathers.Load() && !alone(frames[0]) && n < len(frames) && n < moreMost && size+len(frames[n]) <= gatherMost && !alone(frames[n]) {
+		for s.gathers.Load() && !alone(frames[0]) && n < len(frames) && size+len(frames[n]) <= gatherMost && !alone(frames[n]) {
 			size += len(frames[n])
 			n++
 		}
-		s.out.Version, s.out.More = wireVersion, nil
+		message := frames[0]
 		if n > 1 {
-			s.out.More = frames[:n]
-			s.out.ProtoReflect().SetUnknown(nil)
-		} else {
-			s.out.ProtoReflect().SetUnknown(frames[0])
+			message = slices.Concat(frames[:n]...)
 		}
+		s.out.Version = wireVersion
+		s.out.ProtoReflect().SetUnknown(message)
 		if err := s.raw.SendMsg(&s.out); err != nil {
 			return err
 		}
@@ -279,37 +289,20 @@ func (s *stream) recv(heard func()) (*treepb.Frame, error) {
 		if s.in.GetVersion() >= wireVersion && !s.gathers.Load() {
 			s.gathers.Store(true)
 		}
-		if len(s.in.GetMore()) > moreMost {
-			return nil, errFrame
-		}
-		for _, b := range s.in.GetMore() {
-			if err := parts(b, func(kind protowire.Number, v part) error { return s.takePart(kind, v) }); err != nil {
+		b := []byte(s.in.ProtoReflect().GetUnknown())
+		switch kind, _, _ := protowire.ConsumeTag(b); kind {
+		case frameAsk, frameAnswer, frameCancel, frameCredit:
+			if err := parts(b, s.takePart); err != nil {
 				return nil, err
 			}
-		}
-		if other := s.in.ProtoReflect().GetUnknown(); len(other) > 0 {
+		default:
 			f := new(treepb.Frame)
-			return f, proto.Unmarshal(other, f)
-		}
-		if err := s.takePacked(); err != nil {
-			return nil, err
+			return f, proto.Unmarshal(b, f)
 		}
 	}
 }
 
-// takePacked takes the frame that came on its own.
-func (s *stream) takePacked() error {
-	switch {
-	case s.in.Ask != nil:
-		return s.takePart(frameAsk, part{bytes: s.in.Ask})
-	case s.in.Answer != nil:
-		return s.takePart(frameAnswer, part{bytes: s.in.Answer})
-	case s.in.Cancel != 0:
-		return s.takePart(frameCancel, part{number: s.in.Cancel})
-	}
-	return nil
-}
-
+// takePart takes one of the frames that go both ways.
 func (s *stream) takePart(kind protowire.Number, v part) error {
 	switch kind {
 	case frameAsk:
@@ -329,6 +322,14 @@ func (s *stream) takePart(kind protowire.Number, v part) error {
 		s.take(a)
 	case frameCancel:
 		s.cancel(v.number)
+	case frameCredit:
+		id, bytes, err := parseCredit(v.bytes)
+		if err != nil {
+			return err
+		}
+		s.credited(id, bytes)
+	default:
+		return errFrame
 	}
 	return nil
 }
@@ -364,7 +365,7 @@ func (s *stream) forget(id uint64) {
 	delete(s.pending, id)
 	s.mu.Unlock()
 	if waiting { // no last answer came
-		_ = s.post(protowire.AppendVarint(protowire.AppendTag(nil, frameCancel, protowire.VarintType), id))
+		_ = s.postAnyway(protowire.AppendVarint(protowire.AppendTag(nil, frameCancel, protowire.VarintType), id))
 	}
 }
 
@@ -381,39 +382,70 @@ func (s *stream) take(a *answer) {
 	}
 }
 
-// mailbox is answers for a goroutine that asked.
+// purse is what the other side may still send of the answers to a question, as the asker keeps it.
+type purse struct {
+	window, taken int
+}
+
+// took notes that an answer has been passed on, and gives credit for it when there is enough to say so.
+func (p *purse) took(s *stream, id uint64, a *answer) {
+	if p.taken += len(a.whole); p.taken >= p.window/4 && p.window > 0 && !a.last {
+		_ = s.postAnyway(creditFrame(id, p.taken))
+		p.taken = 0
+	}
+}
+
+// mailbox is answers for a goroutine that asked. It holds no more than the question's window.
 type mailbox struct {
-	s  *stream
-	id uint64
-	ch chan *answer
+	s     *stream
+	id    uint64
+	ready chan struct{} // there is something to take, or the answers are at an end
+	purse purse         // of who takes
+
+	mu   sync.Mutex
+	all  []*answer
+	size int
+	over bool // the other side sent more than it was asked for: nothing follows
 }
 
-// ask sends a question; its answers come on the channel, which is closed when they were not taken. The caller calls done.
-func (s *stream) ask(a *treepb.Ask) (answers <-chan *answer, done func(), err error) {
-	m := &mailbox{s: s, ch: make(chan *answer, answerQueue)}
-	id, err := s.question(a, m, s.put)
-	if err != nil {
-		return nil, nil, err
+// ask sends a question whose answers are taken from a mailbox. The caller calls done on it.
+func (s *stream) ask(a *treepb.Ask) (*mailbox, error) {
+	a.Window = windowMost
+	m := &mailbox{s: s, ready: make(chan struct{}, 1), purse: purse{window: windowMost}}
+	var err error
+	m.id, err = s.question(a, m, s.put)
+	return m, err
+}
+
+// next is the next answer, or nil when none has come; ended is that none will.
+func (m *mailbox) next() (a *answer, ended bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.all) == 0 {
+		return nil, m.over
 	}
-	return m.ch, func() { s.forget(id) }, nil
+	a = m.all[0]
+	m.all[0] = nil
+	m.all = m.all[1:]
+	m.size -= len(a.whole)
+	m.purse.took(m.s, m.id, a)
+	return a, false
 }
 
-// answered hands an answer over. Who does not take what it asked for within a second is cut off, so that others are not
-// held up.
+func (m *mailbox) done() { m.s.forget(m.id) }
+
 func (m *mailbox) answered(a *answer) {
-	select {
-	case m.ch <- a:
-		return
-	default:
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.size += len(a.whole); m.size > 2*windowMost+messageMost {
+		m.over = true
+		m.s.forget(m.id)
+	} else if !m.over {
+		m.all = append(m.all, a)
 	}
-	slow := time.NewTimer(slowAnswer)
-	defer slow.Stop()
 	select {
-	case m.ch <- a:
-	case <-m.s.ctx.Done():
-	case <-slow.C:
-		m.s.forget(a.id)
-		close(m.ch)
+	case m.ready <- struct{}{}:
+	default:
 	}
 }
 

@@ -245,11 +245,11 @@ func (w *standing) place(ctx context.Context, nb *neighbour, s route.Step, befor
 
 // listen passes on what comes from a branch.
 func (w *standing) listen(ctx context.Context, nb *neighbour, p *placement, a *treepb.Ask, before map[string]bool) error {
-	answers, done, err := nb.stream.ask(a)
+	answers, err := nb.stream.ask(a)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer answers.done()
 	var late <-chan time.Time
 	doubted := maps.Clone(before)
 	if len(doubted) > 0 {
@@ -261,35 +261,20 @@ func (w *standing) listen(ctx context.Context, nb *neighbour, p *placement, a *t
 		late = timer.C
 	}
 	for {
-		select {
-		case packed, ok := <-answers:
-			if !ok || packed.last {
+		for {
+			packed, ended := answers.next()
+			if ended {
 				return errLinkLost
 			}
-			m, err := packed.message()
-			if err != nil {
+			if packed == nil {
+				break
+			}
+			if err := w.heard(nb, p, packed, doubted); err != nil {
 				return err
 			}
-			p.heard(m.GetBegun()...)
-			p.heard(m.GetSynced()...)
-			for _, s := range m.GetBegun() {
-				delete(doubted, s)
-			}
-			for _, o := range m.GetOutcomes() {
-				if o.GetServer() == string(nb.id) && o.GetVia() == o.GetServer() {
-					o.Via, o.Up, o.Hierarchy = string(w.self), nb.up, nb.hierarchy
-				}
-			}
-			settled := m.GetSettled()
-			m.Settled = false
-			if err := w.tell(m); err != nil {
-				return err
-			}
-			if settled {
-				if err := w.settle(p); err != nil {
-					return err
-				}
-			}
+		}
+		select {
+		case <-answers.ready:
 		case <-late:
 			if len(doubted) > 0 {
 				if err := w.tell(&treepb.Answer{Synced: slices.Sorted(maps.Keys(doubted))}); err != nil {
@@ -303,4 +288,31 @@ func (w *standing) listen(ctx context.Context, nb *neighbour, p *placement, a *t
 			return ctx.Err()
 		}
 	}
+}
+
+// heard passes on one answer of a branch.
+func (w *standing) heard(nb *neighbour, p *placement, packed *answer, doubted map[string]bool) error {
+	if packed.last {
+		return errLinkLost
+	}
+	m, err := packed.message()
+	if err != nil {
+		return err
+	}
+	p.heard(m.GetBegun()...)
+	p.heard(m.GetSynced()...)
+	for _, s := range m.GetBegun() {
+		delete(doubted, s)
+	}
+	for _, o := range m.GetOutcomes() {
+		if o.GetServer() == string(nb.id) && o.GetVia() == o.GetServer() {
+			o.Via, o.Up, o.Hierarchy = string(w.self), nb.up, nb.hierarchy
+		}
+	}
+	settled := m.GetSettled()
+	m.Settled = false
+	if err := w.tell(m); err != nil || !settled {
+		return err
+	}
+	return w.settle(p)
 }

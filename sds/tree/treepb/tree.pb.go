@@ -27,7 +27,7 @@ const (
 
 type Frame struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 2: the sender understands Packed.more
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 2: the sender understands several frames in a message
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Frame_Hello
@@ -39,6 +39,7 @@ type Frame struct {
 	//	*Frame_Cancel
 	//	*Frame_Resync
 	//	*Frame_Leave
+	//	*Frame_Credit
 	Kind          isFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -169,6 +170,15 @@ func (x *Frame) GetLeave() bool {
 	return false
 }
 
+func (x *Frame) GetCredit() *Credit {
+	if x != nil {
+		if x, ok := x.Kind.(*Frame_Credit); ok {
+			return x.Credit
+		}
+	}
+	return nil
+}
+
 type isFrame_Kind interface {
 	isFrame_Kind()
 }
@@ -209,6 +219,10 @@ type Frame_Leave struct {
 	Leave bool `protobuf:"varint,10,opt,name=leave,proto3,oneof"` // the child leaves for good
 }
 
+type Frame_Credit struct {
+	Credit *Credit `protobuf:"bytes,12,opt,name=credit,proto3,oneof"`
+}
+
 func (*Frame_Hello) isFrame_Kind() {}
 
 func (*Frame_Welcome) isFrame_Kind() {}
@@ -227,17 +241,13 @@ func (*Frame_Resync) isFrame_Kind() {}
 
 func (*Frame_Leave) isFrame_Kind() {}
 
-// Packed is a Frame as it is read and written: asks and answers, which are many, stay packed; what else there is stands in
-// the fields that Packed does not know.
+func (*Frame_Credit) isFrame_Kind() {}
+
+// Packed is what one message is read and written as: its fields but version are those of one Frame, or, to a side that has
+// sent version 2, of several that are asks, answers, cancels and credits, to be taken in their order.
 type Packed struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Ask     []byte                 `protobuf:"bytes,6,opt,name=ask,proto3" json:"ask,omitempty"`
-	Answer  []byte                 `protobuf:"bytes,7,opt,name=answer,proto3" json:"answer,omitempty"`
-	Cancel  uint64                 `protobuf:"varint,8,opt,name=cancel,proto3" json:"cancel,omitempty"`
-	// Each a Frame that is an ask, an answer or a cancel, to be taken in this order; then no other field but version is set.
-	// Only to a side that has sent version 2.
-	More          [][]byte `protobuf:"bytes,11,rep,name=more,proto3" json:"more,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,34 +287,6 @@ func (x *Packed) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
-}
-
-func (x *Packed) GetAsk() []byte {
-	if x != nil {
-		return x.Ask
-	}
-	return nil
-}
-
-func (x *Packed) GetAnswer() []byte {
-	if x != nil {
-		return x.Answer
-	}
-	return nil
-}
-
-func (x *Packed) GetCancel() uint64 {
-	if x != nil {
-		return x.Cancel
-	}
-	return 0
-}
-
-func (x *Packed) GetMore() [][]byte {
-	if x != nil {
-		return x.More
-	}
-	return nil
 }
 
 // Hello asks to join a hierarchy.
@@ -707,23 +689,26 @@ func (x *Part) GetSignature() []byte {
 
 // Ask is a question under way.
 type Ask struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`              // on this stream, not in use
-	Query         []byte                 `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`         // 16 bytes, the same wherever the question goes
-	Question      []byte                 `protobuf:"bytes,3,opt,name=question,proto3" json:"question,omitempty"`   // a ninja.sds.v1.Question, as the client wrote it
-	Scope         uint32                 `protobuf:"varint,4,opt,name=scope,proto3" json:"scope,omitempty"`        // 0 local, 1 domain, 2 all
-	Want          uint32                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`          // 0 every, 1 first, 2 best
-	Hierarchy     string                 `protobuf:"bytes,6,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"` // that it travels in; empty at the first server: those of the server
-	Domain        string                 `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`       // of the first server
-	Hops          uint32                 `protobuf:"varint,8,opt,name=hops,proto3" json:"hops,omitempty"`
-	TimeoutMs     uint32                 `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	Fanout        uint32                 `protobuf:"varint,10,opt,name=fanout,proto3" json:"fanout,omitempty"`
-	Tokens        []uint64               `protobuf:"fixed64,11,rep,packed,name=tokens,proto3" json:"tokens,omitempty"` // of the asker's grants; what the first server knows of them
-	Capability    []byte                 `protobuf:"bytes,12,opt,name=capability,proto3" json:"capability,omitempty"`  // to the first server only
-	Proof         *Proof                 `protobuf:"bytes,13,opt,name=proof,proto3" json:"proof,omitempty"`
-	Way           []string               `protobuf:"bytes,14,rep,name=way,proto3" json:"way,omitempty"`           // servers to be passed on the way to the one that is meant alone; empty: wherever it matches
-	Watch         bool                   `protobuf:"varint,15,opt,name=watch,proto3" json:"watch,omitempty"`      // stand: tell what comes and goes until cancelled
-	Narrowed      [][]byte               `protobuf:"bytes,16,rep,name=narrowed,proto3" json:"narrowed,omitempty"` // templates that the asker's capability is narrowed to
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`              // on this stream, not in use
+	Query      []byte                 `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`         // 16 bytes, the same wherever the question goes
+	Question   []byte                 `protobuf:"bytes,3,opt,name=question,proto3" json:"question,omitempty"`   // a ninja.sds.v1.Question, as the client wrote it
+	Scope      uint32                 `protobuf:"varint,4,opt,name=scope,proto3" json:"scope,omitempty"`        // 0 local, 1 domain, 2 all
+	Want       uint32                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`          // 0 every, 1 first, 2 best
+	Hierarchy  string                 `protobuf:"bytes,6,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"` // that it travels in; empty at the first server: those of the server
+	Domain     string                 `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`       // of the first server
+	Hops       uint32                 `protobuf:"varint,8,opt,name=hops,proto3" json:"hops,omitempty"`
+	TimeoutMs  uint32                 `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Fanout     uint32                 `protobuf:"varint,10,opt,name=fanout,proto3" json:"fanout,omitempty"`
+	Tokens     []uint64               `protobuf:"fixed64,11,rep,packed,name=tokens,proto3" json:"tokens,omitempty"` // of the asker's grants; what the first server knows of them
+	Capability []byte                 `protobuf:"bytes,12,opt,name=capability,proto3" json:"capability,omitempty"`  // to the first server only
+	Proof      *Proof                 `protobuf:"bytes,13,opt,name=proof,proto3" json:"proof,omitempty"`
+	Way        []string               `protobuf:"bytes,14,rep,name=way,proto3" json:"way,omitempty"`           // servers to be passed on the way to the one that is meant alone; empty: wherever it matches
+	Watch      bool                   `protobuf:"varint,15,opt,name=watch,proto3" json:"watch,omitempty"`      // stand: tell what comes and goes until cancelled
+	Narrowed   [][]byte               `protobuf:"bytes,16,rep,name=narrowed,proto3" json:"narrowed,omitempty"` // templates that the asker's capability is narrowed to
+	// How many bytes of answers the asker takes before it gives credit; one frame may go beyond, and the last is told in any
+	// case. 0: any number.
+	Window        uint32 `protobuf:"varint,17,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +855,66 @@ func (x *Ask) GetNarrowed() [][]byte {
 	return nil
 }
 
+func (x *Ask) GetWindow() uint32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+// Credit says that the asker of a question takes so many bytes of answers more.
+type Credit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credit) Reset() {
+	*x = Credit{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credit) ProtoMessage() {}
+
+func (x *Credit) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credit.ProtoReflect.Descriptor instead.
+func (*Credit) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Credit) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Credit) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // Proof is what a client shows beyond its first server. Those on the way learn that it is there.
 type Proof struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -881,7 +926,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +938,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +951,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{9}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Proof) GetSealed() []byte {
@@ -934,7 +979,7 @@ type Shown struct {
 
 func (x *Shown) Reset() {
 	*x = Shown{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +991,7 @@ func (x *Shown) String() string {
 func (*Shown) ProtoMessage() {}
 
 func (x *Shown) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1004,7 @@ func (x *Shown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shown.ProtoReflect.Descriptor instead.
 func (*Shown) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{10}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Shown) GetHandle() []byte {
@@ -992,7 +1037,7 @@ type Presentation struct {
 
 func (x *Presentation) Reset() {
 	*x = Presentation{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1049,7 @@ func (x *Presentation) String() string {
 func (*Presentation) ProtoMessage() {}
 
 func (x *Presentation) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1062,7 @@ func (x *Presentation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presentation.ProtoReflect.Descriptor instead.
 func (*Presentation) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{11}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Presentation) GetChain() [][]byte {
@@ -1088,7 +1133,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1145,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1158,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{12}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1206,7 +1251,7 @@ type Hit struct {
 
 func (x *Hit) Reset() {
 	*x = Hit{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1263,7 @@ func (x *Hit) String() string {
 func (*Hit) ProtoMessage() {}
 
 func (x *Hit) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1276,7 @@ func (x *Hit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hit.ProtoReflect.Descriptor instead.
 func (*Hit) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{13}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hit) GetFound() *sdspb.Found {
@@ -1280,7 +1325,7 @@ type Sealed struct {
 
 func (x *Sealed) Reset() {
 	*x = Sealed{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1337,7 @@ func (x *Sealed) String() string {
 func (*Sealed) ProtoMessage() {}
 
 func (x *Sealed) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1350,7 @@ func (x *Sealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
 func (*Sealed) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{14}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Sealed) GetServer() string {
@@ -1333,7 +1378,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1390,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1403,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{15}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Gone) GetServer() string {
@@ -1401,7 +1446,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1458,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1471,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{16}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Outcome) GetServer() string {
@@ -1519,7 +1564,7 @@ type Hidden struct {
 
 func (x *Hidden) Reset() {
 	*x = Hidden{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1576,7 @@ func (x *Hidden) String() string {
 func (*Hidden) ProtoMessage() {}
 
 func (x *Hidden) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1589,7 @@ func (x *Hidden) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hidden.ProtoReflect.Descriptor instead.
 func (*Hidden) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{17}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Hidden) GetKey() []byte {
@@ -1584,7 +1629,7 @@ type LinksRequest struct {
 
 func (x *LinksRequest) Reset() {
 	*x = LinksRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1641,7 @@ func (x *LinksRequest) String() string {
 func (*LinksRequest) ProtoMessage() {}
 
 func (x *LinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1654,7 @@ func (x *LinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinksRequest.ProtoReflect.Descriptor instead.
 func (*LinksRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{18}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LinksRequest) GetVersion() uint32 {
@@ -1632,7 +1677,7 @@ type LinksResponse struct {
 
 func (x *LinksResponse) Reset() {
 	*x = LinksResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1689,7 @@ func (x *LinksResponse) String() string {
 func (*LinksResponse) ProtoMessage() {}
 
 func (x *LinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1702,7 @@ func (x *LinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinksResponse.ProtoReflect.Descriptor instead.
 func (*LinksResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{19}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinksResponse) GetServer() string {
@@ -1718,7 +1763,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1775,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1788,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Link) GetHierarchy() string {
@@ -1861,7 +1906,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +1918,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +1931,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HandOverRequest) GetVersion() uint32 {
@@ -1915,7 +1960,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +1972,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +1985,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Service) GetOwner() string {
@@ -1973,7 +2018,7 @@ type GiveBackRequest struct {
 
 func (x *GiveBackRequest) Reset() {
 	*x = GiveBackRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2030,7 @@ func (x *GiveBackRequest) String() string {
 func (*GiveBackRequest) ProtoMessage() {}
 
 func (x *GiveBackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2043,7 @@ func (x *GiveBackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GiveBackRequest.ProtoReflect.Descriptor instead.
 func (*GiveBackRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GiveBackRequest) GetVersion() uint32 {
@@ -2017,7 +2062,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2074,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2087,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -2069,7 +2114,7 @@ type Copies struct {
 
 func (x *Copies) Reset() {
 	*x = Copies{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2126,7 @@ func (x *Copies) String() string {
 func (*Copies) ProtoMessage() {}
 
 func (x *Copies) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2139,7 @@ func (x *Copies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copies.ProtoReflect.Descriptor instead.
 func (*Copies) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Copies) GetVersion() uint32 {
@@ -2152,7 +2197,7 @@ type Alive struct {
 
 func (x *Alive) Reset() {
 	*x = Alive{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2209,7 @@ func (x *Alive) String() string {
 func (*Alive) ProtoMessage() {}
 
 func (x *Alive) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2222,7 @@ func (x *Alive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alive.ProtoReflect.Descriptor instead.
 func (*Alive) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Alive) GetOwner() string {
@@ -2226,7 +2271,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2283,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2296,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Withdrawn) GetOwner() string {
@@ -2279,7 +2324,7 @@ var File_sds_tree_treepb_tree_proto protoreflect.FileDescriptor
 
 const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\n" +
-	"\x1asds/tree/treepb/tree.proto\x12\x11ninja.sds.tree.v1\x1a\x13sds/sdspb/sds.proto\"\xa4\x03\n" +
+	"\x1asds/tree/treepb/tree.proto\x12\x11ninja.sds.tree.v1\x1a\x13sds/sdspb/sds.proto\"\xd3\x03\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
 	"\x05hello\x18\x02 \x01(\v2\x18.ninja.sds.tree.v1.HelloH\x00R\x05hello\x126\n" +
@@ -2291,14 +2336,11 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x06cancel\x18\b \x01(\x04H\x00R\x06cancel\x12\x18\n" +
 	"\x06resync\x18\t \x01(\bH\x00R\x06resync\x12\x16\n" +
 	"\x05leave\x18\n" +
-	" \x01(\bH\x00R\x05leaveB\x06\n" +
-	"\x04kindJ\x04\b\v\x10\f\"x\n" +
+	" \x01(\bH\x00R\x05leave\x123\n" +
+	"\x06credit\x18\f \x01(\v2\x19.ninja.sds.tree.v1.CreditH\x00R\x06creditB\x06\n" +
+	"\x04kind\"\"\n" +
 	"\x06Packed\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
-	"\x03ask\x18\x06 \x01(\fR\x03ask\x12\x16\n" +
-	"\x06answer\x18\a \x01(\fR\x06answer\x12\x16\n" +
-	"\x06cancel\x18\b \x01(\x04R\x06cancel\x12\x12\n" +
-	"\x04more\x18\v \x03(\fR\x04more\"^\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"^\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\thierarchy\x18\x01 \x01(\tR\thierarchy\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
@@ -2327,7 +2369,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x9e\x03\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xb6\x03\n" +
 	"\x03Ask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\fR\x05query\x12\x1a\n" +
@@ -2348,7 +2390,11 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05proof\x18\r \x01(\v2\x18.ninja.sds.tree.v1.ProofR\x05proof\x12\x10\n" +
 	"\x03way\x18\x0e \x03(\tR\x03way\x12\x14\n" +
 	"\x05watch\x18\x0f \x01(\bR\x05watch\x12\x1a\n" +
-	"\bnarrowed\x18\x10 \x03(\fR\bnarrowed\"O\n" +
+	"\bnarrowed\x18\x10 \x03(\fR\bnarrowed\x12\x16\n" +
+	"\x06window\x18\x11 \x01(\rR\x06window\".\n" +
+	"\x06Credit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"O\n" +
 	"\x05Proof\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12.\n" +
 	"\x05shown\x18\x02 \x03(\v2\x18.ninja.sds.tree.v1.ShownR\x05shown\"1\n" +
@@ -2487,7 +2533,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Packed)(nil),           // 1: ninja.sds.tree.v1.Packed
@@ -2498,28 +2544,29 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Wish)(nil),             // 6: ninja.sds.tree.v1.Wish
 	(*Part)(nil),             // 7: ninja.sds.tree.v1.Part
 	(*Ask)(nil),              // 8: ninja.sds.tree.v1.Ask
-	(*Proof)(nil),            // 9: ninja.sds.tree.v1.Proof
-	(*Shown)(nil),            // 10: ninja.sds.tree.v1.Shown
-	(*Presentation)(nil),     // 11: ninja.sds.tree.v1.Presentation
-	(*Answer)(nil),           // 12: ninja.sds.tree.v1.Answer
-	(*Hit)(nil),              // 13: ninja.sds.tree.v1.Hit
-	(*Sealed)(nil),           // 14: ninja.sds.tree.v1.Sealed
-	(*Gone)(nil),             // 15: ninja.sds.tree.v1.Gone
-	(*Outcome)(nil),          // 16: ninja.sds.tree.v1.Outcome
-	(*Hidden)(nil),           // 17: ninja.sds.tree.v1.Hidden
-	(*LinksRequest)(nil),     // 18: ninja.sds.tree.v1.LinksRequest
-	(*LinksResponse)(nil),    // 19: ninja.sds.tree.v1.LinksResponse
-	(*Link)(nil),             // 20: ninja.sds.tree.v1.Link
-	(*HandOverRequest)(nil),  // 21: ninja.sds.tree.v1.HandOverRequest
-	(*Service)(nil),          // 22: ninja.sds.tree.v1.Service
-	(*GiveBackRequest)(nil),  // 23: ninja.sds.tree.v1.GiveBackRequest
-	(*HandOverResponse)(nil), // 24: ninja.sds.tree.v1.HandOverResponse
-	(*Copies)(nil),           // 25: ninja.sds.tree.v1.Copies
-	(*Alive)(nil),            // 26: ninja.sds.tree.v1.Alive
-	(*Withdrawn)(nil),        // 27: ninja.sds.tree.v1.Withdrawn
-	nil,                      // 28: ninja.sds.tree.v1.Alive.NumbersEntry
-	(*sdspb.Found)(nil),      // 29: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 30: ninja.sds.v1.Body
+	(*Credit)(nil),           // 9: ninja.sds.tree.v1.Credit
+	(*Proof)(nil),            // 10: ninja.sds.tree.v1.Proof
+	(*Shown)(nil),            // 11: ninja.sds.tree.v1.Shown
+	(*Presentation)(nil),     // 12: ninja.sds.tree.v1.Presentation
+	(*Answer)(nil),           // 13: ninja.sds.tree.v1.Answer
+	(*Hit)(nil),              // 14: ninja.sds.tree.v1.Hit
+	(*Sealed)(nil),           // 15: ninja.sds.tree.v1.Sealed
+	(*Gone)(nil),             // 16: ninja.sds.tree.v1.Gone
+	(*Outcome)(nil),          // 17: ninja.sds.tree.v1.Outcome
+	(*Hidden)(nil),           // 18: ninja.sds.tree.v1.Hidden
+	(*LinksRequest)(nil),     // 19: ninja.sds.tree.v1.LinksRequest
+	(*LinksResponse)(nil),    // 20: ninja.sds.tree.v1.LinksResponse
+	(*Link)(nil),             // 21: ninja.sds.tree.v1.Link
+	(*HandOverRequest)(nil),  // 22: ninja.sds.tree.v1.HandOverRequest
+	(*Service)(nil),          // 23: ninja.sds.tree.v1.Service
+	(*GiveBackRequest)(nil),  // 24: ninja.sds.tree.v1.GiveBackRequest
+	(*HandOverResponse)(nil), // 25: ninja.sds.tree.v1.HandOverResponse
+	(*Copies)(nil),           // 26: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 27: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 28: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 29: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 30: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 31: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	2,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2527,42 +2574,43 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	5,  // 2: ninja.sds.tree.v1.Frame.beat:type_name -> ninja.sds.tree.v1.Beat
 	7,  // 3: ninja.sds.tree.v1.Frame.part:type_name -> ninja.sds.tree.v1.Part
 	8,  // 4: ninja.sds.tree.v1.Frame.ask:type_name -> ninja.sds.tree.v1.Ask
-	12, // 5: ninja.sds.tree.v1.Frame.answer:type_name -> ninja.sds.tree.v1.Answer
-	6,  // 6: ninja.sds.tree.v1.Beat.wishes:type_name -> ninja.sds.tree.v1.Wish
-	4,  // 7: ninja.sds.tree.v1.Beat.plan:type_name -> ninja.sds.tree.v1.Plan
-	9,  // 8: ninja.sds.tree.v1.Ask.proof:type_name -> ninja.sds.tree.v1.Proof
-	10, // 9: ninja.sds.tree.v1.Proof.shown:type_name -> ninja.sds.tree.v1.Shown
-	13, // 10: ninja.sds.tree.v1.Answer.hits:type_name -> ninja.sds.tree.v1.Hit
-	16, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
-	14, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
-	15, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	29, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
-	17, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
-	20, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
-	4,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
-	22, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	30, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
-	22, // 20: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
-	26, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
-	27, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
-	28, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
-	0,  // 24: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
-	0,  // 25: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
-	18, // 26: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
-	21, // 27: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	25, // 28: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
-	23, // 29: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
-	0,  // 30: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 31: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	19, // 32: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	24, // 33: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	25, // 34: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
-	21, // 35: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	13, // 5: ninja.sds.tree.v1.Frame.answer:type_name -> ninja.sds.tree.v1.Answer
+	9,  // 6: ninja.sds.tree.v1.Frame.credit:type_name -> ninja.sds.tree.v1.Credit
+	6,  // 7: ninja.sds.tree.v1.Beat.wishes:type_name -> ninja.sds.tree.v1.Wish
+	4,  // 8: ninja.sds.tree.v1.Beat.plan:type_name -> ninja.sds.tree.v1.Plan
+	10, // 9: ninja.sds.tree.v1.Ask.proof:type_name -> ninja.sds.tree.v1.Proof
+	11, // 10: ninja.sds.tree.v1.Proof.shown:type_name -> ninja.sds.tree.v1.Shown
+	14, // 11: ninja.sds.tree.v1.Answer.hits:type_name -> ninja.sds.tree.v1.Hit
+	17, // 12: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
+	15, // 13: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
+	16, // 14: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
+	30, // 15: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	18, // 16: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
+	21, // 17: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
+	4,  // 18: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
+	23, // 19: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
+	31, // 20: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	23, // 21: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
+	27, // 22: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	28, // 23: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	29, // 24: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	0,  // 25: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
+	0,  // 26: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
+	19, // 27: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
+	22, // 28: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
+	26, // 29: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	24, // 30: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
+	0,  // 31: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 32: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	20, // 33: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	25, // 34: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	26, // 35: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	22, // 36: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sds_tree_treepb_tree_proto_init() }
@@ -2580,6 +2628,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 		(*Frame_Cancel)(nil),
 		(*Frame_Resync)(nil),
 		(*Frame_Leave)(nil),
+		(*Frame_Credit)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2587,7 +2636,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
