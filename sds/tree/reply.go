@@ -100,18 +100,19 @@ func (s *stream) cancel(id uint64) {
 // tell sends an answer; wait says whether the caller may wait for the other side. When it must not, and the asker takes
 // no more for now, errBusy is returned: ready is called when it does. The last answer is told in any case.
 func (r *reply) tell(a *answer, wait bool) error {
-	if err := r.pay(a.room(), a.last, wait); err != nil {
+	a.id = r.id
+	packed := appendAnswer(make([]byte, head, head+a.room()), a)
+	if err := r.pay(len(packed)-head, a.last, wait); err != nil {
 		return err
 	}
-	a.id = r.id
-	frame := frameAround(frameAnswer, appendAnswer(make([]byte, head, head+a.room()), a))
+	frame := frameAround(frameAnswer, packed)
 	if wait {
 		return r.s.put(frame)
 	}
 	return r.s.postAnyway(frame)
 }
 
-// pay takes from what the asker takes, once it takes anything.
+// pay takes the bytes of an answer from what the asker takes, once it takes anything.
 func (r *reply) pay(bytes int, last, wait bool) error {
 	for {
 		r.s.mu.Lock()
@@ -176,7 +177,7 @@ func (r *reply) emit(m *treepb.Answer) error {
 	m.Id = r.id
 	packed, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, head, 256), m)
 	if err == nil {
-		err = r.pay(len(packed), m.GetLast(), true)
+		err = r.pay(len(packed)-head, m.GetLast(), true)
 	}
 	if err != nil {
 		return err
