@@ -1750,7 +1750,7 @@ type Link struct {
 	AgeMs         uint64                 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the last beat
 	Services      uint64                 `protobuf:"varint,7,opt,name=services,proto3" json:"services,omitempty"`        // behind it
 	Terms         uint64                 `protobuf:"varint,8,opt,name=terms,proto3" json:"terms,omitempty"`              // of its summary
-	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of the filter that the server asks
+	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of memory that it takes
 	Flag          string                 `protobuf:"bytes,10,opt,name=flag,proto3" json:"flag,omitempty"`
 	Sent          uint64                 `protobuf:"varint,11,opt,name=sent,proto3" json:"sent,omitempty"`         // questions
 	Wasted        uint64                 `protobuf:"varint,12,opt,name=wasted,proto3" json:"wasted,omitempty"`     // of them, that found nothing
@@ -2009,50 +2009,6 @@ func (x *Service) GetLifetimeMs() uint64 {
 	return 0
 }
 
-type GiveBackRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GiveBackRequest) Reset() {
-	*x = GiveBackRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GiveBackRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GiveBackRequest) ProtoMessage() {}
-
-func (x *GiveBackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GiveBackRequest.ProtoReflect.Descriptor instead.
-func (*GiveBackRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
-}
-
-func (x *GiveBackRequest) GetVersion() uint32 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
 type HandOverResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Refused       []string               `protobuf:"bytes,1,rep,name=refused,proto3" json:"refused,omitempty"`
@@ -2062,7 +2018,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2030,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2043,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -2114,7 +2070,7 @@ type Copies struct {
 
 func (x *Copies) Reset() {
 	*x = Copies{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2082,7 @@ func (x *Copies) String() string {
 func (*Copies) ProtoMessage() {}
 
 func (x *Copies) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2095,7 @@ func (x *Copies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copies.ProtoReflect.Descriptor instead.
 func (*Copies) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Copies) GetVersion() uint32 {
@@ -2197,7 +2153,7 @@ type Alive struct {
 
 func (x *Alive) Reset() {
 	*x = Alive{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2165,7 @@ func (x *Alive) String() string {
 func (*Alive) ProtoMessage() {}
 
 func (x *Alive) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2178,7 @@ func (x *Alive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alive.ProtoReflect.Descriptor instead.
 func (*Alive) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Alive) GetOwner() string {
@@ -2271,7 +2227,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2239,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2252,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{28}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Withdrawn) GetOwner() string {
@@ -2487,9 +2443,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n" +
 	"\x04body\x18\x02 \x01(\v2\x12.ninja.sds.v1.BodyR\x04body\x12\x1f\n" +
 	"\vlifetime_ms\x18\x03 \x01(\x04R\n" +
-	"lifetimeMs\"+\n" +
-	"\x0fGiveBackRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\",\n" +
+	"lifetimeMs\",\n" +
 	"\x10HandOverResponse\x12\x18\n" +
 	"\arefused\x18\x01 \x03(\tR\arefused\"\xf2\x01\n" +
 	"\x06Copies\x12\x18\n" +
@@ -2512,14 +2466,13 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\tWithdrawn\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xc2\x03\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xec\x02\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
 	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
 	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12@\n" +
-	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01\x12T\n" +
-	"\bGiveBack\x12\".ninja.sds.tree.v1.GiveBackRequest\x1a\".ninja.sds.tree.v1.HandOverRequest0\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
+	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
 var (
 	file_sds_tree_treepb_tree_proto_rawDescOnce sync.Once
@@ -2533,7 +2486,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Packed)(nil),           // 1: ninja.sds.tree.v1.Packed
@@ -2559,14 +2512,13 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Link)(nil),             // 21: ninja.sds.tree.v1.Link
 	(*HandOverRequest)(nil),  // 22: ninja.sds.tree.v1.HandOverRequest
 	(*Service)(nil),          // 23: ninja.sds.tree.v1.Service
-	(*GiveBackRequest)(nil),  // 24: ninja.sds.tree.v1.GiveBackRequest
-	(*HandOverResponse)(nil), // 25: ninja.sds.tree.v1.HandOverResponse
-	(*Copies)(nil),           // 26: ninja.sds.tree.v1.Copies
-	(*Alive)(nil),            // 27: ninja.sds.tree.v1.Alive
-	(*Withdrawn)(nil),        // 28: ninja.sds.tree.v1.Withdrawn
-	nil,                      // 29: ninja.sds.tree.v1.Alive.NumbersEntry
-	(*sdspb.Found)(nil),      // 30: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 31: ninja.sds.v1.Body
+	(*HandOverResponse)(nil), // 24: ninja.sds.tree.v1.HandOverResponse
+	(*Copies)(nil),           // 25: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 26: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 27: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 28: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 29: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 30: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	2,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2584,30 +2536,28 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	17, // 12: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
 	15, // 13: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
 	16, // 14: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	30, // 15: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	29, // 15: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
 	18, // 16: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
 	21, // 17: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	4,  // 18: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
 	23, // 19: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	31, // 20: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	30, // 20: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
 	23, // 21: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
-	27, // 22: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
-	28, // 23: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
-	29, // 24: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	26, // 22: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	27, // 23: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	28, // 24: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
 	0,  // 25: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
 	0,  // 26: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
 	19, // 27: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
 	22, // 28: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	26, // 29: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
-	24, // 30: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
-	0,  // 31: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 32: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	20, // 33: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	25, // 34: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	26, // 35: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
-	22, // 36: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
-	31, // [31:37] is the sub-list for method output_type
-	25, // [25:31] is the sub-list for method input_type
+	25, // 29: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	0,  // 30: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 31: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	20, // 32: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	24, // 33: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	25, // 34: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	30, // [30:35] is the sub-list for method output_type
+	25, // [25:30] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -2636,7 +2586,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
