@@ -216,7 +216,7 @@ func (w *wide) take(query []byte, m *treepb.Answer) {
 	w.hits(m.GetHits())
 	w.unseal(query, m.GetSealed())
 	for _, o := range m.GetOutcomes() {
-		if o.GetHidden() != nil {
+		if o.GetHidden() != nil && len(w.hidden) < presentMost {
 			w.hidden = append(w.hidden, o)
 		}
 		if len(w.answer.Outcomes) < outcomesMost {
