@@ -147,12 +147,18 @@ func (g *garden) sign(all []*treepb.Frame) {
 	}
 }
 
-func sampleDoc(i int) sds.PublicDoc {
-	d, err := check.Parse([]byte(fmt.Sprintf(`<service kind="printer" floor="%d"><ppm>%d</ppm><tray size="A%d"/></service>`, i%3, i, i%5)))
+func sampleDoc(t testing.TB, i int) sds.PublicDoc {
+	d := sampleDescription(t, fmt.Sprintf(`<service kind="printer" floor="%d"><ppm>%d</ppm><tray size="A%d"/></service>`, i%3, i, i%5))
+	return sds.PublicDoc{ID: fmt.Sprint("s", i), By: "spiffe://test/base/b", Tree: d}
+}
+
+func sampleDescription(t testing.TB, text string) *index.Tree {
+	t.Helper()
+	d, err := check.Parse([]byte(text))
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
-	return sds.PublicDoc{ID: fmt.Sprint("s", i), By: "spiffe://test/base/b", Tree: index.Pack(d)}
+	return index.Pack(d)
 }
 
 func samplePlan(kinds ...index.Kind) summary.Plan {
@@ -173,10 +179,10 @@ func helloFrame() *treepb.Frame {
 func beatFrame(b *treepb.Beat) *treepb.Frame { return &treepb.Frame{Kind: &treepb.Frame_Beat{Beat: b}} }
 
 // summaryFrames are those of a whole summary and of a change.
-func summaryFrames(plan summary.Plan) (out []*treepb.Frame) {
+func summaryFrames(t testing.TB, plan summary.Plan) (out []*treepb.Frame) {
 	var c summary.Counting
 	put := func(i int, f func(summary.Term)) {
-		d := sampleDoc(i)
+		d := sampleDoc(t, i)
 		plan.Terms(summary.Describe(string(d.By), d.Tree), f)
 	}
 	part := func(m *summary.Message) {
@@ -204,7 +210,7 @@ func share(f float64) bool { return f >= 0 && f <= 1 }
 // with the child, and its plan is one.
 func FuzzChild(f *testing.F) {
 	plan := samplePlan(index.Text, index.Numeric)
-	told := summaryFrames(plan)
+	told := summaryFrames(f, plan)
 	f.Add(written(f, append([]*treepb.Frame{helloFrame()}, told...)...))
 	wish := &treepb.Wish{Key: uint32(plan.Pairs[0]), Pairs: 5, Triples: 2}
 	f.Add(written(f, helloFrame(), told[0], told[1], beatFrame(&treepb.Beat{Sequence: 1, Wishes: []*treepb.Wish{wish}, Useless: 0.25})))
@@ -281,7 +287,7 @@ func FuzzParent(f *testing.F) {
 	peer, h := g.peerOf(g.peer), g.h
 	var docs []sds.PublicDoc
 	for i := range 6 {
-		docs = append(docs, sampleDoc(i))
+		docs = append(docs, sampleDoc(f, i))
 	}
 	h.wait(context.Background(), func() { h.content.replace(docs) })
 	f.Fuzz(func(t *testing.T, b []byte) {
