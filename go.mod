@@ -8,6 +8,7 @@ require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/antchfx/xmlquery v1.5.2
 	github.com/antchfx/xpath v1.3.9
+	github.com/bits-and-blooms/bloom/v3 v3.7.1
 	github.com/paulmach/osm v0.8.0
 	github.com/pion/datachannel v1.6.2
 	github.com/pion/ice/v4 v4.4.2

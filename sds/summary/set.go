@@ -4,16 +4,18 @@ import (
 	"iter"
 	"math/bits"
 	"slices"
+
+	"github.com/bits-and-blooms/bloom/v3"
 )
 
 // set is an ordered set of terms that is immutable once made. Terms are fingerprints, so that their leading bits spread
-// them evenly: those with the same ones lie in one bucket of some 32, of four bytes each, behind a small Bloom filter of
-// 256 bits (blocked: Putze, Sanders and Singler 2007), which says of 97 in 100 absent terms that they are absent, at the
+// them evenly: those with the same ones lie in one bucket of some 32, of four bytes each. A Bloom filter of all has 256 bits
+// for each bucket (blocked: Putze, Sanders and Singler 2007), which say of 97 in 100 absent terms that they are absent, at the
 // cost of one line of the processor's cache. What it lets through is looked up. A change copies the buckets that it
-// touches and the lists of all. Terms that do not spread (a child made them up) make a long bucket, which is searched all
-// the same. The zero set is empty.
+// touches, the list of all and the filter. Terms that do not spread (a child made them up) make a long bucket, which is
+// searched all the same. The zero set is empty.
 type set struct {
-	filters []filter
+	filter  *bloom.BloomFilter
 	buckets [][]uint32 // the low 32 bits of the terms, in order
 	shift   uint       // by which a term is its bucket; at most 32, so that bucket and low bits are the term
 	n       int
@@ -22,26 +24,24 @@ type set struct {
 const (
 	inBucket    = 32
 	leastSpread = TermBits - 32 // bits of the least number of buckets
+	blockWords  = 4             // of 64 bits, of the filter for a bucket
+	blockPlaces = 3             // that a term has there, which are its 24 low bits
 )
 
-// filter is the Bloom filter of one bucket. A term has three places in it, which are its 24 low bits.
-type filter [4]uint64
-
-func (f *filter) put(t uint32) {
-	f[t>>6&3] |= 1 << (t & 63)
-	f[t>>14&3] |= 1 << (t >> 8 & 63)
-	f[t>>22&3] |= 1 << (t >> 16 & 63)
+// places are those of a term in the filter.
+func places(bucket int, low uint32) [blockPlaces]uint64 {
+	block := uint64(bucket) * blockWords * 64
+	return [blockPlaces]uint64{block + uint64(low&255), block + uint64(low>>8&255), block + uint64(low>>16&255)}
 }
 
-func (f *filter) has(t uint32) bool {
-	return f[t>>6&3]>>(t&63)&(f[t>>14&3]>>(t>>8&63))&(f[t>>22&3]>>(t>>16&63))&1 == 1
-}
-
-func filterOf(bucket []uint32) (f filter) {
-	for _, t := range bucket {
-		f.put(t)
+// put adds the terms of a bucket to the filter.
+func (s *set) put(bucket int, terms []uint32) {
+	bits := s.filter.BitSet()
+	for _, low := range terms {
+		for _, at := range places(bucket, low) {
+			bits.Set(uint(at))
+		}
 	}
-	return f
 }
 
 // setOf makes the set of n terms that come in order. The terms lie in one piece of memory.
@@ -50,7 +50,7 @@ func setOf(n int, terms iter.Seq[Term]) set {
 		return set{}
 	}
 	spread := uint(max(leastSpread, bits.Len(uint(n/inBucket))))
-	s := set{filters: make([]filter, 1<<spread), buckets: make([][]uint32, 1<<spread), shift: TermBits - spread, n: n}
+	s := set{filter: bloom.From(make([]uint64, blockWords<<spread), blockPlaces), buckets: make([][]uint32, 1<<spread), shift: TermBits - spread, n: n}
 	all := make([]uint32, 0, n)
 	from, at := 0, 0
 	for t := range terms {
@@ -58,16 +58,22 @@ func setOf(n int, terms iter.Seq[Term]) set {
 			s.buckets[at], from = all[from:len(all):len(all)], len(all)
 		}
 		all = append(all, uint32(t))
-		s.filters[at].put(uint32(t))
 	}
 	s.buckets[at] = all[from:]
+	for at, b := range s.buckets {
+		s.put(at, b)
+	}
 	return s
 }
 
 // has is what routing spends its time on.
 func (s *set) has(t Term) bool {
 	at := int(t >> s.shift)
-	return at < len(s.filters) && s.filters[at].has(uint32(t)) && in(s.buckets[at], uint32(t))
+	if at >= len(s.buckets) {
+		return false
+	}
+	where := places(at, uint32(t))
+	return s.filter.TestLocations(where[:]) && in(s.buckets[at], uint32(t))
 }
 
 func in(bucket []uint32, low uint32) bool {
@@ -103,15 +109,19 @@ func (s *set) all() iter.Seq[Term] {
 // with is the set with some added and some removed, both in order; ok is false when they were there, or were not.
 func (s *set) with(added, removed []Term) (out set, ok bool) {
 	n := s.n + len(added) - len(removed)
-	if n < 0 || s.n == 0 && len(removed) > 0 {
+	switch {
+	case n < 0 || s.n == 0 && len(removed) > 0:
 		return set{}, false
+	case len(added)+len(removed) == 0:
+		return *s, true
 	}
 	crowded := n > 2*inBucket*len(s.buckets)
 	sparse := len(s.buckets) > 1<<leastSpread && n < inBucket/8*len(s.buckets)
 	if crowded || sparse || (len(added)+len(removed))*8 > s.n {
 		return s.anew(added, removed, n)
 	}
-	out = set{filters: slices.Clone(s.filters), buckets: slices.Clone(s.buckets), shift: s.shift, n: n}
+	words := slices.Clone(s.filter.BitSet().Words())
+	out = set{filter: bloom.From(words, blockPlaces), buckets: slices.Clone(s.buckets), shift: s.shift, n: n}
 	for len(added)+len(removed) > 0 {
 		at := nextBucket(added, removed, s.shift)
 		come, gone := inFront(added, at, s.shift), inFront(removed, at, s.shift)
@@ -119,7 +129,9 @@ func (s *set) with(added, removed []Term) (out set, ok bool) {
 		if !ok {
 			return set{}, false
 		}
-		out.filters[at], out.buckets[at] = filterOf(next), next
+		clear(words[at*blockWords:][:blockWords])
+		out.put(int(at), next)
+		out.buckets[at] = next
 		added, removed = added[come:], removed[gone:]
 	}
 	return out, true
