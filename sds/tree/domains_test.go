@@ -352,22 +352,36 @@ func saidOn(t testing.TB, w world.World, s *stream, a *treepb.Ask) (all []*treep
 	a.Query = make([]byte, 16)
 	w.Fill(a.Query)
 	a.TimeoutMs = 5000
-	answers, done, err := s.ask(t.Context(), a)
+	answers, err := s.ask(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer done()
+	defer answers.done()
+	late := time.After(10 * time.Second)
 	for {
-		select {
-		case m := <-answers:
-			all = append(all, m)
-			if m.GetLast() {
+		for m, _ := answers.next(); m != nil; m, _ = answers.next() {
+			all = append(all, readably(t, m))
+			if m.last {
 				return all
 			}
-		case <-time.After(10 * time.Second):
+		}
+		select {
+		case <-answers.ready:
+		case <-late:
 			t.Fatal("no answer in 10 s")
 		}
 	}
+}
+
+// readably is an answer as the protocol's definition has it.
+func readably(t testing.TB, a *answer) *treepb.Answer {
+	t.Helper()
+	m := new(treepb.Answer)
+	if err := proto.Unmarshal(appendAnswer(nil, a), m); err != nil {
+		t.Fatal(err)
+	}
+	m.Id = 0
+	return m
 }
 
 // TestHiddenIsAbsentAbroad (threats 8, 10): to all but whom an ACL names, another domain with hidden services and one
