@@ -24,6 +24,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/route"
+	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
 )
 
@@ -334,6 +335,60 @@ func TestARevokedCapabilityIsPresentedInVain(t *testing.T) {
 				t.Errorf("%s was presented, and answered", what)
 			}
 		}
+	}
+}
+
+// TestAThirdDomainGuessesInVain (threat 10): the server in between, whose domain trusts both and shares a secret with each,
+// knows the very names that are granted something and sees the summary; with all the keys that it has or makes up it finds
+// no token there, but by chance.
+func TestAThirdDomainGuessesInVain(t *testing.T) {
+	guesses := 100_000
+	if os.Getenv("NINJA_PROVE") == "1" {
+		guesses = 1_000_000
+	}
+	a := newAbroad(t)
+	var granted []capability.Who
+	for i := range 100 {
+		who := capability.Group("west/secret-" + strconv.Itoa(i))
+		granted = append(granted, who)
+		a.leaf.publish(a.owner, "vault"+strconv.Itoa(i), 1, printer("vault", i), who)
+	}
+	eventually(t, "the summary has a token for each grant", func() bool { return len(a.root.setOf("leaf")) == len(granted)+1 })
+	set := a.root.setOf("leaf")
+	has := func(key []byte, name capability.Who) bool {
+		_, found := slices.BinarySearch(set, summary.Token(key, string(name), time.Now()))
+		return found
+	}
+	known := 0
+	for _, w := range granted {
+		if has(a.door.node.cfg.Routes().Pairs["east"].There[0], w) {
+			known++
+		}
+	}
+	if known != len(granted) {
+		t.Fatalf("the servers that are meant know %d of %d tokens", known, len(granted))
+	}
+	var keys [][]byte
+	for _, p := range a.root.node.cfg.Routes().Pairs {
+		keys = append(append(keys, p.Here...), p.There...)
+	}
+	keys = append(keys, a.root.node.cfg.Routes().Secret, nil)
+	for len(keys) < guesses/len(granted) {
+		made := make([]byte, 32)
+		world.Real().Fill(made)
+		keys = append(keys, made)
+	}
+	right := 0
+	for _, k := range keys {
+		for _, w := range granted {
+			if has(k, w) {
+				right++
+			}
+		}
+	}
+	t.Logf("PROVE %d guesses of a third domain: %d right (want under 0.1 %%)", len(keys)*len(granted), right)
+	if right*1000 >= guesses {
+		t.Error("a third domain guesses what is hidden")
 	}
 }
 
