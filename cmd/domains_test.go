@@ -99,6 +99,10 @@ roles:
 	east.must(admin, "ninjactl", "group", "set", "partners", bobID)
 	grant("grant", "group:partners")
 	sees(bob, "a guest in a group of this domain", true)
+	log, err := os.ReadFile(filepath.Join(east.dir, "server", "audit-capability", "audit.jsonl"))
+	if err != nil || !strings.Contains(string(log), bobID+": find") || !strings.Contains(string(log), "group:west.test/staff: find") {
+		t.Errorf("the audit log lacks what was granted to another domain: %v\n%s", err, log)
+	}
 	// East begins with another routing key, and west has the old trust file: nobody notices.
 	east.must(admin, "ninjactl", "ca", "routing-key", "--change")
 	if !finds(west, bob, "hidden-east") {
