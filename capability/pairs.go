@@ -31,7 +31,10 @@ type Pair struct {
 
 // NewRoutes puts Routes together; guests are by group.
 func NewRoutes(secret []byte, pairs map[string]Pair, guests map[Who][]ca.ID) *Routes {
-	r := &Routes{Secret: secret, Pairs: pairs, guests: guests, in: make(map[ca.ID][]Who)}
+	r := &Routes{Secret: secret, Pairs: pairs, guests: guests}
+	if len(guests) > 0 {
+		r.in = make(map[ca.ID][]Who)
+	}
 	for group, members := range guests {
 		for _, m := range members {
 			r.in[m] = append(r.in[m], group)
