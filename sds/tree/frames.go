@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -326,6 +328,14 @@ func (a *answer) room() int {
 
 // empty reports whether an answer says nothing.
 func (a *answer) empty() bool { return len(a.hits)+len(a.outcomes)+len(a.sealed) == 0 }
+
+// failure is why the question was not answered, if it was not.
+func (a *answer) failure() error {
+	if a.code == 0 {
+		return nil
+	}
+	return status.Error(codes.Code(a.code), a.problem)
+}
 
 // message is the answer with all that a watch tells.
 func (a *answer) message() (*treepb.Answer, error) {
