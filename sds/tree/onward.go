@@ -32,17 +32,17 @@ type onward struct {
 
 // branch is a question as one neighbour has been asked it.
 type branch struct {
-	q     *inquiry
-	nb    *neighbour
-	id    uint64 // on the neighbour's stream
-	begun time.Time
-	after time.Duration // when it is overdue
-	found bool
-	over  bool
-	aside bool // it is not waited for: it is flagged
-	noted bool // that it is overdue
-	purse purse
-	size  int // bytes of it that are held
+	q       *inquiry
+	nb      *neighbour
+	id      uint64 // on the neighbour's stream
+	begun   time.Time
+	charged time.Time     // for being overdue
+	after   time.Duration // when it is overdue
+	found   bool
+	over    bool
+	aside   bool // it is not waited for: it is flagged
+	purse   purse
+	size    int // bytes of it that are held
 }
 
 // held is an answer of a branch that is to be told.
@@ -288,7 +288,7 @@ func (q *inquiry) ended(b *branch, err error) {
 // note charges a child for an answer that is at an end, or did not come. Who lets others wait owes an answer whatever its
 // summary says, if it was given time enough: how much time there is, is up to whoever asks.
 func (b *branch) note(err error) {
-	if b.nb.up || b.noted {
+	if b.nb.up || !b.charged.IsZero() {
 		return
 	}
 	took := time.Since(b.begun)

@@ -10,7 +10,8 @@ import (
 // charged for it: the first server waits longest, so that who is at fault is found out by the server next to it.
 func overduePeriods(hops int) int { return max(1, 4-(route.HopsMost-1-hops)) }
 
-// overdueCharge is how many useless answers a child is charged with that lets others wait: four times makes it flagged.
+// overdueCharge is how many useless answers a child is charged with that lets others wait: five times makes it flagged,
+// unless it answers most other questions.
 const overdueCharge = 5
 
 // answered notes how long an answer took.
@@ -59,14 +60,15 @@ func (s *stream) branches() (out []*branch) {
 	return out
 }
 
-// charge charges the child once, when the branch is overdue. It had its time whether or not its summary promised anything.
+// charge charges the child for every period that the branch is overdue. It had its time whether or not its summary promised
+// anything.
 func (b *branch) charge(now time.Time) {
 	b.q.mu.Lock()
 	defer b.q.mu.Unlock()
-	if b.over || b.noted || b.nb.up || b.q.alone || now.Sub(b.begun) < b.after {
+	if b.over || b.nb.up || b.q.alone || now.Sub(b.begun) < b.after || now.Sub(b.charged) < b.nb.period/2 {
 		return
 	}
-	b.noted = true
+	b.charged = now
 	for range overdueCharge {
 		b.nb.account.note(false, true)
 	}
