@@ -38,6 +38,8 @@ type branch struct {
 	begun   time.Time
 	charged time.Time     // for being overdue
 	after   time.Duration // when it is overdue
+	busy    time.Time     // since when it has told nothing to speak of
+	told    int           // bytes since then
 	found   bool
 	over    bool
 	aside   bool // it is not waited for: it is flagged
@@ -122,7 +124,8 @@ func (q *inquiry) forward(s route.Step, window int, aside bool) {
 	if b.q != nil {
 		b = new(branch)
 	}
-	*b = branch{q: q, nb: q.who[s.Branch], begun: time.Now(), aside: aside, purse: purse{window: window}, after: q.overdueAfter(s.Hops)}
+	now := time.Now()
+	*b = branch{q: q, nb: q.who[s.Branch], begun: now, busy: now, aside: aside, purse: purse{window: window}, after: q.overdueAfter(s.Hops)}
 	s.Left = q.until.Sub(b.begun)
 	if s.Left <= 0 {
 		q.ended(b, context.DeadlineExceeded)
@@ -179,6 +182,9 @@ func (b *branch) answered(m *answer) {
 		return
 	}
 	b.found = b.found || len(m.hits)+len(m.sealed) > 0
+	if b.told += len(m.whole); b.told >= windowLeast/4 {
+		b.told, b.busy = 0, time.Now()
+	}
 	if q.over { // it was not waited for
 		if m.last {
 			b.end()
@@ -252,6 +258,7 @@ func (q *inquiry) more() {
 		q.held[0] = held{}
 		q.held = q.held[1:]
 		h.by.size -= len(h.m.whole)
+		h.by.busy = time.Now()
 		if !h.by.over {
 			h.by.purse.took(h.by.nb.stream, h.by.id, h.m)
 		}

@@ -61,11 +61,11 @@ func (s *stream) branches() (out []*branch) {
 }
 
 // charge charges the child for every period that the branch is overdue. It had its time whether or not its summary promised
-// anything.
+// anything; a branch with much to tell has it for each part, and is not overdue while it is its asker who is slow.
 func (b *branch) charge(now time.Time) {
 	b.q.mu.Lock()
 	defer b.q.mu.Unlock()
-	if b.over || b.nb.up || b.q.alone || now.Sub(b.begun) < b.after || now.Sub(b.charged) < b.nb.period/2 {
+	if b.over || b.nb.up || b.q.alone || b.size > 0 || now.Sub(b.busy) < b.after || now.Sub(b.charged) < b.nb.period/2 {
 		return
 	}
 	b.charged = now

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,7 @@ func (s *stream) sending() {
 	for {
 		select {
 		case <-s.wake:
+			runtime.Gosched() // whoever can say something now does so first
 			s.flush()
 		case f := <-s.bulk:
 			_ = s.put(frameOf(f)) // if it fails the stream has ended
@@ -184,6 +186,7 @@ func (s *stream) put(frame []byte) error {
 	first := s.queueing(frame)
 	s.mu.Unlock()
 	if first {
+		runtime.Gosched() // whoever can say something now does so first
 		s.flush()
 	}
 	return nil
