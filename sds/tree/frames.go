@@ -352,9 +352,9 @@ func packAnswer(m *treepb.Answer) (*answer, error) {
 	return parseAnswer(b)
 }
 
-// appendHit packs a hit around a packed Found.
-func appendHit(b, found []byte, rank int, value float64, text, server string) []byte {
-	b = appendBytes(b, hitFound, found)
+// hitAround packs a hit around a packed Found, which begins after head bytes.
+func hitAround(found []byte, rank int, value float64, text, server string) []byte {
+	b := frameAround(hitFound, found)
 	b = appendNumber(b, hitRank, uint64(rank))
 	if value != 0 {
 		b = protowire.AppendFixed64(protowire.AppendTag(b, hitValue, protowire.Fixed64Type), math.Float64bits(value))

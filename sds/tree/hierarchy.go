@@ -35,6 +35,7 @@ type hierarchy struct {
 	whole    bool          // the parent is to be sent all
 	sent     summary.Check // of what it was sent last
 	wishes   chan *summary.Question
+	wished   atomic.Int64 // questions of this period
 }
 
 // child is the owner's view of one child.
@@ -189,6 +190,7 @@ func (h *hierarchy) period() {
 	now := time.Now()
 	changed := false
 	h.useless = 0
+	h.wished.Store(0)
 	for id, c := range h.children {
 		age := now.Sub(time.Unix(0, c.heard.Load()))
 		c.overdue()
