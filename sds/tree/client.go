@@ -291,7 +291,9 @@ func (w *wide) outcome(b []byte) (route.Outcome, error) {
 	if err := proto.Unmarshal(b, m); err != nil {
 		return o, err
 	}
-	w.hidden = append(w.hidden, m)
+	if len(w.hidden) < presentMost {
+		w.hidden = append(w.hidden, m)
+	}
 	return outcomeFrom(m), nil
 }
 

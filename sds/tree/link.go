@@ -380,7 +380,9 @@ func (h *hierarchy) beat(s *stream, nb *neighbour, b *treepb.Beat) {
 	if c == nil || c.heard != nb.heard {
 		return
 	}
-	c.useless = min(1, max(0, b.GetUseless()))
+	if c.useless = 0; b.GetUseless() > 0 { // NaN is not
+		c.useless = min(1, b.GetUseless())
+	}
 	c.wishes = c.wishes[:0]
 	for _, w := range b.GetWishes() {
 		c.wishes = append(c.wishes, summary.Wish{Key: summary.Key(w.GetKey()), Pairs: w.GetPairs(), Triple: w.GetTriples()})
