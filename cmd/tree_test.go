@@ -346,20 +346,31 @@ func (f *forest) filter(name string) (heal func()) {
 	return func() { nft("delete table inet parted") }
 }
 
-// A daemon past its limit starts another one, which services of its kinds move to by themselves; nobody who asks, plainly
-// or with a scope, misses anything meanwhile, nor while the other one is killed and started again.
+// A daemon past its limit starts another one, which services of its kinds, or of its range of owners where all are of one
+// kind, move to by themselves; nobody who asks, plainly or with a scope, misses anything meanwhile, nor while the other one is
+// killed and started again.
 func TestALoadedDaemonSpawns(t *testing.T) {
+	for name, owners := range map[string][]string{"two kinds": {"user/ann", "base/bob"}, "one kind": {"user/ann", "user/bob"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spawning(t, owners)
+		})
+	}
+}
+
+func spawning(t *testing.T, owners []string) {
 	s := newSystem(t)
 	const each = 6
 	s.run("server", fmt.Sprintf("roles:\n  ca: {domain: test.ninja}\n  capability: {}\n  sds: {name: main, channel: '%s:%d', period: 1s, spawn: {services: %d}}\n", s.group, s.port+1, each+2))
 	f := &forest{system: s, names: []string{"server"}, clients: map[string]*tree.Client{}, address: map[string]string{}}
 	f.address["server"] = f.ready("server")["sds"]
-	s.user("server/admin", "ann")
-	s.must("bob", "ninjactl", "join", s.must("server/admin", "ninjactl", "token", "--for", "base/bob"), "--group", fmt.Sprintf("%s:%d", s.group, s.port), "--via", "127.0.0.1")
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	t.Cleanup(func() { cancel(); all.Wait() })
-	for _, who := range []string{"ann", "bob"} {
+	var announcers []*announce.Announcer
+	for _, id := range owners {
+		_, who, _ := strings.Cut(id, "/")
+		s.must(who, "ninjactl", "join", s.must("server/admin", "ninjactl", "token", "--for", id), "--group", fmt.Sprintf("%s:%d", s.group, s.port), "--via", "127.0.0.1")
 		h, err := home.Open(ctx, filepath.Join(s.dir, who))
 		if err != nil {
 			t.Fatal(err)
@@ -375,6 +386,7 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 		t.Cleanup(func() { client.Close() })
 		f.clients["server"] = client
 		s.announcing(ctx, &all, h, client.Client, func(a *announce.Announcer) {
+			announcers = append(announcers, a)
 			for i := range each {
 				name := fmt.Sprintf("%s-%d", who, i)
 				if _, err := rights.Grant(ctx, fmt.Sprintf("%s#%s", h.Identity.ID(), name), "everyone", 1); err != nil {
@@ -421,6 +433,14 @@ func TestALoadedDaemonSpawns(t *testing.T) {
 	watchful("a server is spawned", func() bool { return strings.Contains(links(), "sds/main-1 alive") })
 	moved := time.Now() // longer than any service that was heard at the first lives there
 	watchful("services move", func() bool { return time.Since(moved) > 8*time.Second })
+	followed := make(map[string]bool)
+	for _, a := range announcers {
+		server, _ := a.Server()
+		followed[server.ID.Name()] = true
+	}
+	if !followed["main"] || !followed["main-1"] {
+		t.Errorf("services announce themselves to %v", followed)
+	}
 	before := spawned()
 	if len(before) != 1 {
 		t.Fatalf("spawned processes: %v", before)

@@ -301,19 +301,45 @@ func (s *Server) Moved(to ca.ID, choose func(owner ca.ID) bool) {
 	})
 }
 
-// Announced is how many services announce themselves to this server, hidden ones too, and how many of the others were
-// told by another one.
-func (s *Server) Announced(teller ca.ID) (here, there int) {
+// Announced is how many services, hidden ones too, announce themselves to this server, under "", and to each of those who
+// told of theirs.
+func (s *Server) Announced() map[ca.ID]int {
+	out := make(map[ca.ID]int)
 	_ = s.store.do(func() {
 		now := time.Since(s.store.began)
 		for _, e := range s.store.services {
-			switch {
-			case e.own > now:
-				here++
-			case e.teller == string(teller):
-				there++
+			if e.own > now {
+				out[""]++
+			} else {
+				out[ca.ID(e.teller)]++
 			}
 		}
 	})
-	return here, there
+	return out
+}
+
+// Owners are who has services here, hidden ones and copies too, and how many.
+func (s *Server) Owners() map[ca.ID]int {
+	out := make(map[ca.ID]int)
+	_ = s.store.do(func() {
+		for id, o := range s.store.owned {
+			out[id] = o.services
+		}
+	})
+	return out
+}
+
+// Bodies are the services of the owners that are chosen, as they were announced, with what is left of their lives.
+func (s *Server) Bodies(choose func(owner ca.ID) bool) (out []announce.Body) {
+	_ = s.store.do(func() {
+		now := time.Since(s.store.began)
+		for _, e := range s.store.services {
+			if e.expires > now && choose(e.owner()) {
+				b := e.body()
+				b.Lifetime = max(minLifetime, e.expires-now)
+				out = append(out, b)
+			}
+		}
+	})
+	return out
 }

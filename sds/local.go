@@ -13,7 +13,6 @@ import (
 
 	"ninja/ca"
 	"ninja/capability"
-	"ninja/sds/announce"
 	"ninja/sds/index"
 	"ninja/sds/sdspb"
 )
@@ -213,32 +212,6 @@ func (s *Server) Load() int { return int(s.store.stats.services.Load()) }
 
 // Queries is how many questions the server has answered since it was started.
 func (s *Server) Queries() int64 { return s.store.stats.queries.Load() }
-
-// Bodies are the services that announce themselves to this server, with what is left of their lives: for another server
-// to take over. Of those of one owner all are told or none, as choose says.
-func (s *Server) Bodies(choose func(owner ca.ID, services int) bool) (out []announce.Body) {
-	_ = s.store.do(func() {
-		now := time.Since(s.store.began)
-		owned := make(map[ca.ID]int)
-		for _, e := range s.store.services {
-			if e.own > now {
-				owned[e.owner()]++
-			}
-		}
-		chosen := make(map[ca.ID]bool)
-		for owner, n := range owned {
-			chosen[owner] = choose(owner, n)
-		}
-		for _, e := range s.store.services {
-			if e.own > now && chosen[e.owner()] {
-				b := e.body()
-				b.Lifetime = max(minLifetime, e.own-now)
-				out = append(out, b)
-			}
-		}
-	})
-	return out
-}
 
 // Verify checks a service that came by way of others as the client checks all that it finds. When values of some paths
 // were selected, there is nothing signed to check.

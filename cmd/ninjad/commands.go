@@ -128,8 +128,9 @@ roles:
     period: 8s                 # how often they do; longer while all together take more than the budget, bytes a second
     budget: 125000             # -1 keeps the period as it is
     max-period: 65536ms
-    networks: [127.0.0.0/8]    # the server's extent: networks and kinds; leave them out for all
+    networks: [127.0.0.0/8]    # the server's extent: networks, kinds and owners; leave them out for all
     kinds: [proxy, base, unit, user, apc]
+    owners: ""                 # binary digits, such as 01: whose ID's SHA-256 begins with them; servers share a load so
     ca: 127.0.0.1:7700         # where these are, when another daemon plays them
     capability: 127.0.0.1:7704
     schemas: []                # NAME-VERSION.dtd files, or directories of them, that descriptions may claim

@@ -86,9 +86,10 @@ type sdsRole struct {
 	serviceRole `yaml:",inline"`
 	// Channel is the multicast group that services announce themselves on.
 	Channel string `yaml:"channel"`
-	// Networks and Kinds are the server's extent; empty is all.
+	// Networks, Kinds and Owners are the server's extent; empty is all.
 	Networks []string `yaml:"networks"`
 	Kinds    []string `yaml:"kinds"`
+	Owners   string   `yaml:"owners"`
 	// Period is how often services announce themselves, rounded to a power of two of milliseconds; while they take more
 	// than Budget bytes a second it becomes longer, up to MaxPeriod.
 	Period    time.Duration `yaml:"period"`

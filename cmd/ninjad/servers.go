@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -126,7 +127,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	}
 	d.health.watchSDS(server, receiver)
 	server.Register(n.server)
-	filled, err := n.joinHierarchies(role, server, authority, manager)
+	filled, err := n.joinHierarchies(role, extent, server, authority, manager)
 	if err != nil {
 		return err
 	}
@@ -145,9 +146,13 @@ func (r *sdsRole) extent() (announce.Extent, error) {
 	for _, text := range r.Networks {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return e, err
+			return e, fmt.Errorf("roles.sds.networks: %w", err)
 		}
 		e.Networks = append(e.Networks, p)
+	}
+	var err error
+	if e.Owners, err = announce.ParseOwners(r.Owners); err != nil {
+		return e, fmt.Errorf("roles.sds.owners: %w", err)
 	}
 	return e, nil
 }

@@ -122,7 +122,7 @@ func (s *supervisor) identity(seed tree.Seed, state string) (join string, err er
 func (s *supervisor) config(seed tree.Seed, state, ready, join string) map[string]any {
 	d := s.d.cfg
 	sds := map[string]any{
-		"name": seed.Name, "channel": s.role.Channel, "networks": s.role.Networks, "kinds": seed.Kinds, "period": s.role.Period.String(),
+		"name": seed.Name, "channel": s.role.Channel, "networks": s.role.Networks, "kinds": seed.Extent.Kinds, "owners": seed.Extent.Owners.String(), "period": s.role.Period.String(),
 		"ca": s.ca, "capability": s.caps, "spawned-by": string(seed.Parent),
 		"parents": []map[string]any{{"hierarchy": seed.Hierarchy, "addresses": []string{seed.Address}}},
 	}

@@ -57,6 +57,9 @@ func (r *sdsRole) checkHierarchies() error {
 			}
 		}
 	}
+	if _, err := r.extent(); err != nil {
+		return err
+	}
 	if s := r.Spawn; s != nil && s.Services <= 0 && s.Queries <= 0 {
 		return errors.New("roles.sds.spawn: say past how many services or queries a second the server spawns another one")
 	}
@@ -131,7 +134,7 @@ func linksAlone() []grpc.ServerOption {
 
 // joinHierarchies makes the SDS server a part of its hierarchies.
 // What it returns waits until the server has what its family has, when another one spawned it.
-func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
+func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
 	var secret atomic.Pointer[[]byte]
 	cfg := tree.Config{
 		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
@@ -151,7 +154,9 @@ func (n *node) joinHierarchies(role sdsRole, server *sds.Server, authority, mana
 	}
 	t.Register(n.server)
 	if s := role.Spawn; s != nil {
-		grow := tree.Growth{Spawner: &supervisor{n.d, role, authority, manager}, Services: s.Services, Queries: s.Queries, Most: s.Most, Settle: announce.LifetimePeriods * role.Period}
+		grow := tree.Growth{
+			Spawner: &supervisor{n.d, role, authority, manager}, Extent: extent, Services: s.Services, Queries: s.Queries, Most: s.Most, Settle: announce.LifetimePeriods * role.Period,
+		}
 		n.d.keep(n.log, "growth", func(ctx context.Context) error { return t.Grow(ctx, grow) })
 	}
 	n.d.keep(n.log, "hierarchies", t.Run)

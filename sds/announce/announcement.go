@@ -16,6 +16,9 @@ const announcementContext = "ninja server announcement 1"
 // maxList bounds every list in a server announcement.
 const maxList = 16
 
+// MaxKinds is how many kinds of principals an extent may name.
+const MaxKinds = maxList
+
 // What a blob or a solicitation is of.
 const (
 	blobAnnouncement = 0 // in solicitations only
@@ -33,6 +36,7 @@ const (
 //	ID of the server: length (8) text
 //	networks of the extent: number (8), each length (8) address bits (8)
 //	kinds of the extent, gRPC addresses, CA, capability manager: each number (8), strings of length (8) text
+//	owners of the extent: number of binary digits (8), they in whole bytes; servers before these were known end here
 //	whatever later versions add; readers pass over it
 //	Ed25519 signature (512) over all before it
 func appendAnnouncement(b []byte, s ServerInfo) []byte {
@@ -54,7 +58,8 @@ func appendAnnouncement(b []byte, s ServerInfo) []byte {
 	b = appendStrings(b, s.Extent.Kinds)
 	b = appendStrings(b, s.Addresses)
 	b = appendStrings(b, s.CA)
-	return appendStrings(b, s.Capability)
+	b = appendStrings(b, s.Capability)
+	return s.Extent.Owners.append(b)
 }
 
 // signAnnouncement makes the datagram of s in the name of id.
@@ -101,6 +106,9 @@ func parseAnnouncement(d []byte) (ServerInfo, error) {
 	}
 	s.Extent.Kinds = r.strings(maxList)
 	s.Addresses, s.CA, s.Capability = r.strings(maxList), r.strings(maxList), r.strings(maxList)
+	if len(r.b) > 0 {
+		s.Extent.Owners = r.owners()
+	}
 	if r.bad || err != nil || networks > maxList || lifetime > uint64((24*time.Hour).Milliseconds()) {
 		return ServerInfo{}, refuse(ReasonMalformed, "a server announcement that is cut off or over its bounds")
 	}

@@ -235,7 +235,7 @@ func (a *Announcer) choose(now time.Time) {
 	if a.sender.server != nil {
 		present = a.sender.server.info.ID
 	}
-	best := a.directory.choose(a.cfg.Via, a.cfg.Identity.ID().Kind(), present, now)
+	best := a.directory.choose(a.cfg.Via, a.cfg.Identity.ID(), present, now)
 	if a.fixed != "" {
 		best = a.directory.servers[a.fixed]
 	}

@@ -210,12 +210,12 @@ func (d *directory) learn(hash [32]byte, content []byte, now time.Time) error {
 	return nil
 }
 
-// choose returns the server that a principal of the kind at the address follows: the most specific that lives and
+// choose returns the server that a principal at the address follows: the most specific that lives and
 // whose key is known; among equals the present one, then the first by name. When none lives it is the present one.
-func (d *directory) choose(at netip.Addr, kind string, present ca.ID, now time.Time) *heardServer {
+func (d *directory) choose(at netip.Addr, owner ca.ID, present ca.ID, now time.Time) *heardServer {
 	best, rank := d.servers[present], -1
 	for _, s := range d.servers {
-		specific, ok := s.info.Extent.Covers(at, kind)
+		specific, ok := s.info.Extent.Covers(at, owner)
 		if !ok || s.key == nil || now.Sub(s.heard) > s.info.Lifetime {
 			continue
 		}

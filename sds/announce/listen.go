@@ -58,7 +58,7 @@ func Listen(ctx context.Context, cfg ListenConfig) (ServerInfo, error) {
 				return
 			}
 			// A fixed server is asked whatever its extent.
-			if _, ok := server.info.Extent.Covers(cfg.Via, cfg.Identity.ID().Kind()); ok || cfg.Server.IsValid() {
+			if _, ok := server.info.Extent.Covers(cfg.Via, cfg.Identity.ID()); ok || cfg.Server.IsValid() {
 				select {
 				case found <- server.info:
 				default:

@@ -67,7 +67,7 @@ func (r *rig) announceServer() {
 			r.t.Fatal(err)
 		}
 	}
-	best := r.directory.choose(senderAt.Addr(), r.owner.ID().Kind(), "", r.now)
+	best := r.directory.choose(senderAt.Addr(), r.owner.ID(), "", r.now)
 	if err := r.sender.follow(best, r.now); err != nil {
 		r.t.Fatal(err)
 	}

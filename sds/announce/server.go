@@ -37,31 +37,43 @@ type ServerInfo struct {
 // Domain is the trust domain that the server is of.
 func (s ServerInfo) Domain() string { return s.ID.Domain() }
 
-// Extent is a part of the network: hosts of some networks and principals of some kinds.
+// Extent is a part of the network: hosts of some networks and principals of some kinds, or some of their owners' hashes.
 type Extent struct {
 	// Networks are the address ranges; none is all.
 	Networks []netip.Prefix
+	// Owners are a range of principals by the hash of their IDs; the zero value is all.
+	Owners Owners
 	// Kinds are the kinds of principals (ca.KindUnit ...); none is all.
 	Kinds []string
 }
 
-// Covers says whether a principal of the kind at the address is within the extent, and how specific the extent is
-// about it: a service follows the most specific server. A longer prefix is more specific than a named kind.
-func (e Extent) Covers(at netip.Addr, kind string) (specific int, ok bool) {
-	if len(e.Kinds) > 0 {
-		if !slices.Contains(e.Kinds, kind) {
-			return 0, false
-		}
-		specific = 1
-	}
-	if len(e.Networks) == 0 {
-		return specific, true
-	}
+// Covers says whether a principal at the address is within the extent, and how specific the extent is about it: a service
+// follows the most specific server. A longer prefix of the address counts first, then a smaller range of owners, then
+// fewer kinds.
+func (e Extent) Covers(at netip.Addr, owner ca.ID) (specific int, ok bool) {
 	longest := -1
 	for _, p := range e.Networks {
 		if p.Contains(at) {
 			longest = max(longest, p.Bits())
 		}
 	}
-	return specific + 2*(longest+1), longest >= 0
+	if len(e.Networks) > 0 && longest < 0 {
+		return 0, false
+	}
+	within, ok := e.CoversOwner(owner)
+	return (longest+1)*(ownersMost+1)*(maxList+1) + within, ok
+}
+
+// CoversOwner is Covers for who is within the networks: what tells servers of the same networks apart.
+func (e Extent) CoversOwner(owner ca.ID) (specific int, ok bool) {
+	if e.Owners.bits > 0 && !e.Owners.Covers(OwnerHash(owner)) {
+		return 0, false
+	}
+	if len(e.Kinds) > 0 {
+		if !slices.Contains(e.Kinds, owner.Kind()) {
+			return 0, false
+		}
+		specific = max(1, maxList+1-len(e.Kinds))
+	}
+	return int(e.Owners.bits)*(maxList+1) + specific, true
 }

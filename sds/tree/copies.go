@@ -38,6 +38,7 @@ func (n *Node) share(ctx context.Context, s *sapling, spawned Spawned, hold time
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := n.copying(ctx, s, spawned, id)
+		s.alike.Store(false)
 		n.cfg.Local.Hold(id, hold)
 		if time.Since(begun) > backoffMost {
 			wait = backoffLeast
@@ -66,6 +67,7 @@ func (n *Node) copying(ctx context.Context, s *sapling, spawned Spawned, id ca.I
 		n.mu.Lock()
 		n.copied[id] = true
 		n.mu.Unlock()
+		s.alike.Store(true)
 		s.whole.Do(func() { close(s.copied) })
 	})
 }

@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ninja/ca"
+	"ninja/sds/announce"
 )
 
 // Spawner starts servers that share the load of one (ninja-architecture 6.2, Czerwinski et al. 1999: "a server spawns a
@@ -27,8 +28,9 @@ type Seed struct {
 	Hierarchy string // that it joins,
 	Parent    ca.ID  // below this server,
 	Address   string // which is here
-	// Kinds are the kinds of principals whose services it answers for: its extent.
-	Kinds []string
+	// Extent is whose services it takes the announcements of: of some kinds of principals, or of a range of owners. Its
+	// networks are those of the server that it shares the load of.
+	Extent announce.Extent
 }
 
 // Spawned is a server that was started.
@@ -46,9 +48,11 @@ type Growth struct {
 	Spawner Spawner
 	// Hierarchy is the one that children join; "" is "local".
 	Hierarchy string
-	// Services is how many announce themselves to a server at most before it spawns, Queries how many it answers in a
-	// second; 0 is no limit. When what announces itself to it and to a child is less than half of the limits, the child is
-	// taken back.
+	// Extent is the server's own; its networks do not count here.
+	Extent announce.Extent
+	// Services is how many announce themselves to one server at most before another one takes a part of them, Queries how
+	// many this server answers in a second; 0 is no limit. When what announces itself to the youngest child and to the one
+	// that it took its part from is less than half of the limits, the child is taken back.
 	Services int
 	Queries  float64
 	// Most is how many children it spawns; 0 is 4.
@@ -68,8 +72,10 @@ const (
 type sapling struct {
 	seed    Seed
 	id      ca.ID
+	from    int // whose part it took: 0 is this server, i the sapling before the i-th
 	spawned Spawned
-	end     func() // of the copying; it waits
+	end     func()      // of the copying; it waits
+	alike   atomic.Bool // it tells what it hears, and has told all
 	whole   sync.Once
 	copied  chan struct{} // closed when it has told all that it has
 }
@@ -80,7 +86,8 @@ type pressure struct {
 	over, under int
 }
 
-// step takes the load of one period, of the server itself and with the child that could be taken back.
+// step takes the load of one period: the services of the fullest server of the family, the queries that this one answers,
+// and the services of the child that could be taken back and of the one that would have them.
 func (p *pressure) step(services int, queries float64, together int) (grow, shrink bool) {
 	high := p.Services > 0 && services > p.Services || p.Queries > 0 && queries > p.Queries
 	low := (p.Services == 0 || together < p.Services/2) && (p.Queries == 0 || queries < p.Queries/2)
@@ -102,28 +109,15 @@ func btoi(b bool) int {
 	return 0
 }
 
-// covers reports whether the child is to answer for the services of an owner.
-func (s Seed) covers(owner ca.ID) bool { return slices.Contains(s.Kinds, owner.Kind()) }
-
-// split chooses the kinds of principals to hand over: those that come nearest to half of the services; none when all are
-// of one kind.
-func split(kinds map[string]int) (out []string) {
-	all := 0
-	for _, n := range kinds {
-		all += n
-	}
-	names := slices.Collect(maps.Keys(kinds))
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(kinds[b], kinds[a]), cmp.Compare(a, b)) })
-	taken := 0
-	for _, k := range names {
-		if 2*(taken+kinds[k]) <= all || taken == 0 && len(names) > 1 && k != names[0] {
-			out, taken = append(out, k), taken+kinds[k]
-		}
-	}
-	if len(out) == len(names) {
-		return nil
-	}
-	return out
+// grower is growth under way. Its goroutine owns it.
+type grower struct {
+	*Node
+	Growth
+	pressure pressure
+	saplings []*sapling // the youngest last; it is the first to be taken back
+	queries  int64      // that were answered at the last tick
+	grown    time.Time
+	stuck    string // why it cannot grow, once that is logged
 }
 
 // Grow watches the load and spawns and takes back children until ctx ends, whose error it returns. A child that crashes
@@ -133,45 +127,99 @@ func (n *Node) Grow(ctx context.Context, g Growth) error {
 		return errors.New("tree: growth wants a spawner and a limit")
 	}
 	g.Hierarchy, g.Most, g.Settle = cmp.Or(g.Hierarchy, "local"), cmp.Or(g.Most, 4), cmp.Or(g.Settle, 30*time.Second)
-	p := pressure{Growth: g}
-	var saplings []*sapling
+	grow := &grower{Node: n, Growth: g, pressure: pressure{Growth: g}, queries: n.cfg.Local.Queries()}
 	defer func() {
-		for _, s := range saplings {
+		for _, s := range grow.saplings {
 			s.spawned.Stop()
 			s.end()
 		}
 	}()
 	tick := time.NewTicker(n.cfg.Period)
 	defer tick.Stop()
-	last := n.cfg.Local.Queries()
-	var grown time.Time
 	for {
 		select {
 		case <-tick.C:
+			grow.tick(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		now := n.cfg.Local.Queries()
-		rate := float64(now-last) / n.cfg.Period.Seconds()
-		last = now
-		n.revive(ctx, g, saplings)
-		var youngest ca.ID
-		if len(saplings) > 0 {
-			youngest = saplings[len(saplings)-1].id
-		}
-		here, there := n.cfg.Local.Announced(youngest)
-		grow, shrink := p.step(here, rate, here+there)
-		switch {
-		case grow && len(saplings) < g.Most && time.Since(grown) > g.Settle:
-			if s := n.sprout(ctx, g, len(saplings)); s != nil {
-				saplings, grown = append(saplings, s), time.Now()
-			}
-		case shrink && len(saplings) > 0:
-			if n.takeBack(ctx, saplings[len(saplings)-1]) {
-				saplings = saplings[:len(saplings)-1]
-			}
+	}
+}
+
+// tick judges the load of one period.
+func (g *grower) tick(ctx context.Context) {
+	answered := g.cfg.Local.Queries()
+	rate := float64(answered-g.queries) / g.cfg.Period.Seconds()
+	g.queries = answered
+	g.revive(ctx)
+	loads := g.loads()
+	together, last := loads[0], len(g.saplings)-1
+	if last >= 0 {
+		together = loads[last+1] + loads[g.saplings[last].from]
+	}
+	grow, shrink := g.pressure.step(slices.Max(loads), rate, together)
+	switch {
+	case grow && time.Since(g.grown) > g.Settle:
+		g.grow(ctx, loads)
+	case shrink && last >= 0:
+		if g.takeBack(g.saplings[last]) {
+			g.saplings = g.saplings[:last]
 		}
 	}
+}
+
+// loads are how many services announce themselves to each in the family.
+func (g *grower) loads() []int {
+	announced := g.cfg.Local.Announced()
+	loads := []int{announced[""]}
+	for _, s := range g.saplings {
+		loads = append(loads, announced[s.id])
+	}
+	return loads
+}
+
+// family is the server with its children.
+func (g *grower) family() family {
+	f := family{g.Extent}
+	for _, s := range g.saplings {
+		f = append(f, s.seed.Extent)
+	}
+	return f
+}
+
+// grow has a new child take a part of the fullest server whose part can be split.
+func (g *grower) grow(ctx context.Context, loads []int) {
+	if len(g.saplings) >= g.Most {
+		g.complain("as many servers as may be spawned are there: allow more, or give another server a part of the networks")
+		return
+	}
+	f, services := g.family(), g.cfg.Local.Owners()
+	order := make([]int, len(f))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(loads[b], loads[a]) })
+	for _, at := range order {
+		if at > 0 && (g.Services == 0 || loads[at] <= g.Services) {
+			continue
+		}
+		if part, ok := f.split(at, services); ok {
+			g.stuck = ""
+			if s := g.sprout(ctx, at, part); s != nil {
+				g.saplings, g.grown = append(g.saplings, s), time.Now()
+			}
+			return
+		}
+	}
+	g.complain("all services are of one owner: give another server a part of the networks")
+}
+
+// complain says once why the server does not grow.
+func (g *grower) complain(why string) {
+	if g.stuck != why {
+		g.cfg.Log.Warn("too much load, and "+why, "services", g.cfg.Local.Load(), "spawned", len(g.saplings))
+	}
+	g.stuck = why
 }
 
 // startTime bounds the start of a child and a handing over.
@@ -179,68 +227,74 @@ const startTime = time.Minute
 
 // sprout starts a child, hands over a part, and says so. It returns nil when that failed: at the next pressure it is tried
 // again.
-func (n *Node) sprout(ctx context.Context, g Growth, i int) *sapling {
-	kinds := make(map[string]int)
-	n.cfg.Local.Bodies(func(owner ca.ID, services int) bool { kinds[owner.Kind()] += services; return false })
-	seed := Seed{Name: fmt.Sprintf("%s-%d", n.self.Name(), i+1), Hierarchy: g.Hierarchy, Parent: n.self, Address: n.cfg.Address, Kinds: split(kinds)}
-	if len(seed.Kinds) == 0 {
-		n.cfg.Log.Warn("too much load, and all of one kind: give another server a part of the networks", "services", n.cfg.Local.Load())
-		return nil
-	}
-	id, err := ca.MakeID(n.self.Domain(), ca.KindSDS, seed.Name)
+func (g *grower) sprout(ctx context.Context, from int, part announce.Extent) *sapling {
+	seed := Seed{Name: fmt.Sprintf("%s-%d", g.self.Name(), len(g.saplings)+1), Hierarchy: g.Hierarchy, Parent: g.self, Address: g.cfg.Address, Extent: part}
+	id, err := ca.MakeID(g.self.Domain(), ca.KindSDS, seed.Name)
 	if err != nil {
-		n.cfg.Log.Error("could not spawn a server", "name", seed.Name, "error", err)
+		g.cfg.Log.Error("could not spawn a server", "name", seed.Name, "error", err)
 		return nil
 	}
-	n.mu.Lock()
-	delete(n.copied, id) // one of that name, taken back before, left nothing that is not here
-	n.mu.Unlock()
-	life := ctx
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	g.mu.Lock()
+	delete(g.copied, id) // one of that name, taken back before, left nothing that is not here
+	g.mu.Unlock()
+	start, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	spawned, err := g.Spawner.Spawn(ctx, seed)
+	spawned, err := g.Spawner.Spawn(start, seed)
 	if err != nil {
-		n.cfg.Log.Error("could not spawn a server", "name", seed.Name, "error", err)
+		g.cfg.Log.Error("could not spawn a server", "name", seed.Name, "error", err)
 		return nil
 	}
-	s := &sapling{seed: seed, id: id, spawned: spawned, copied: make(chan struct{})}
-	n.tend(life, g, s)
-	if err := n.handOver(ctx, s); err != nil {
+	s := &sapling{seed: seed, id: id, from: from, spawned: spawned, copied: make(chan struct{})}
+	g.tend(ctx, s)
+	f := append(g.family(), part)
+	if err := g.handOver(start, s, func(owner ca.ID) bool { return f.of(owner) == len(f)-1 }); err != nil {
 		// It refills by listening, as after a crash; what it lacks is still here.
-		n.cfg.Log.Error("could not hand over to a spawned server", "name", seed.Name, "error", err)
+		g.cfg.Log.Error("could not hand over to a spawned server", "name", seed.Name, "error", err)
 	}
-	s.await(ctx)
-	n.cfg.Log.Info("spawned a server", "name", seed.Name, "kinds", seed.Kinds, "address", spawned.Address())
+	s.await(start)
+	g.cfg.Log.Info("spawned a server", "name", seed.Name, "kinds", part.Kinds, "owners", part.Owners.String(), "address", spawned.Address())
 	return s
 }
 
 // revive starts children again that have ended by themselves.
-func (n *Node) revive(ctx context.Context, g Growth, saplings []*sapling) {
-	for _, s := range saplings {
+func (g *grower) revive(ctx context.Context) {
+	for _, s := range g.saplings {
 		select {
 		case <-s.spawned.Ended():
 		default:
 			continue
 		}
-		n.cfg.Log.Warn("a spawned server has ended: starting it again", "name", s.seed.Name)
+		g.cfg.Log.Warn("a spawned server has ended: starting it again", "name", s.seed.Name)
 		start, cancel := context.WithTimeout(ctx, startTime)
 		spawned, err := g.Spawner.Spawn(start, s.seed)
 		cancel()
 		if err != nil {
-			n.cfg.Log.Error("could not start it again", "name", s.seed.Name, "error", err)
+			g.cfg.Log.Error("could not start it again", "name", s.seed.Name, "error", err)
 			continue
 		}
 		s.end()
 		s.spawned = spawned
-		n.tend(ctx, g, s)
+		g.tend(ctx, s)
 	}
 }
 
 // tend has a child and this server be kept alike while the child runs.
-func (n *Node) tend(ctx context.Context, g Growth, s *sapling) {
+func (g *grower) tend(ctx context.Context, s *sapling) {
 	ctx, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	spawned := s.spawned
-	all.Go(func() { n.share(ctx, s, spawned, 2*g.Settle) })
+	all.Go(func() { g.share(ctx, s, spawned, 2*g.Settle) })
 	s.end = func() { cancel(); all.Wait() }
+}
+
+// takeBack ends a child. All that it has been told is here already, as copies; what it hears until it ends announces itself
+// to who is followed next.
+func (g *grower) takeBack(s *sapling) bool {
+	if !s.alike.Load() {
+		return false // later, when it is known to have told all
+	}
+	s.spawned.Stop()
+	s.end()
+	g.cfg.Log.Info("took back a spawned server", "name", s.seed.Name)
+	return true
 }

@@ -2,9 +2,7 @@ package tree
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 
 	"google.golang.org/grpc"
@@ -20,10 +18,10 @@ import (
 // handSize is how many bytes of services go in one message.
 const handSize = 1 << 20
 
-// handOver gives a child the services that it shall answer for, as if they had been announced to it. They stay here too,
-// as copies, so that at every moment both have them.
-func (n *Node) handOver(ctx context.Context, s *sapling) error {
-	bodies := n.cfg.Local.Bodies(func(owner ca.ID, _ int) bool { return s.seed.covers(owner) })
+// handOver gives a child the services of its owners, as if they had been announced to it. They stay here too, as copies,
+// so that at every moment both have them.
+func (n *Node) handOver(ctx context.Context, s *sapling, its func(owner ca.ID) bool) error {
+	bodies := n.cfg.Local.Bodies(its)
 	conn, err := n.dialSpawned(s.id, s.spawned.Address())
 	if err != nil {
 		return err
@@ -38,47 +36,9 @@ func (n *Node) handOver(ctx context.Context, s *sapling) error {
 		return err
 	})
 	if err == nil {
-		n.cfg.Local.Moved(s.id, s.seed.covers)
+		n.cfg.Local.Moved(s.id, its)
 	}
 	return err
-}
-
-// takeBack has a child hand back all that it has, and ends it.
-func (n *Node) takeBack(ctx context.Context, s *sapling) bool {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	if err := n.receive(ctx, s); err != nil {
-		n.cfg.Log.Error("could not take back from a spawned server", "name", s.seed.Name, "error", err)
-		return false
-	}
-	s.spawned.Stop()
-	s.end()
-	n.cfg.Log.Info("took back a spawned server", "name", s.seed.Name)
-	return true
-}
-
-func (n *Node) receive(ctx context.Context, s *sapling) error {
-	conn, err := n.dialSpawned(s.id, s.spawned.Address())
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	stream, err := treepb.NewTreeClient(conn).GiveBack(ctx, &treepb.GiveBackRequest{Version: 1}, grpc.WaitForReady(true))
-	if err != nil {
-		return err
-	}
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if refused := n.takeOver(m); len(refused) > 0 {
-			n.cfg.Log.Warn("some services were not taken back", "name", s.seed.Name, "services", len(refused), "first", refused[0])
-		}
-	}
 }
 
 // dialSpawned connects to a child, which must be the one that was started.
@@ -144,12 +104,4 @@ func (n *Node) HandOver(ctx context.Context, m *treepb.HandOverRequest) (*treepb
 		return nil, err
 	}
 	return &treepb.HandOverResponse{Refused: n.takeOver(m)}, nil
-}
-
-// GiveBack implements the RPC.
-func (n *Node) GiveBack(_ *treepb.GiveBackRequest, stream treepb.Tree_GiveBackServer) error {
-	if err := n.fromSpawner(stream.Context()); err != nil {
-		return err
-	}
-	return inParts(n.cfg.Local.Bodies(func(ca.ID, int) bool { return true }), stream.Send)
 }

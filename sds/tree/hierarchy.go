@@ -329,13 +329,22 @@ func (h *hierarchy) common() summary.Plan {
 	return plan
 }
 
-// services are those that everyone may find here and below.
+// services are those that everyone may find here and below. What a spawned server has is here too, and counts once.
 func (h *hierarchy) services() uint64 {
 	n := uint64(len(h.content.docs))
 	for _, c := range h.children {
-		n += c.table.Services()
+		if !h.ofFamily(c.neighbour) {
+			n += c.table.Services()
+		}
 	}
 	return n
+}
+
+// ofFamily reports whether a neighbour was spawned here and all that it has is here too.
+func (n *Node) ofFamily(nb *neighbour) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return nb.spawned && n.copied[nb.id]
 }
 
 func planMessage(p summary.Plan) *treepb.Plan {

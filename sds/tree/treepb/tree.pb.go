@@ -1625,7 +1625,7 @@ type Link struct {
 	AgeMs         uint64                 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the last beat
 	Services      uint64                 `protobuf:"varint,7,opt,name=services,proto3" json:"services,omitempty"`        // behind it
 	Terms         uint64                 `protobuf:"varint,8,opt,name=terms,proto3" json:"terms,omitempty"`              // of its summary
-	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of the filter that the server asks
+	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of memory that it takes
 	Flag          string                 `protobuf:"bytes,10,opt,name=flag,proto3" json:"flag,omitempty"`
 	Sent          uint64                 `protobuf:"varint,11,opt,name=sent,proto3" json:"sent,omitempty"`         // questions
 	Wasted        uint64                 `protobuf:"varint,12,opt,name=wasted,proto3" json:"wasted,omitempty"`     // of them, that found nothing
@@ -1884,50 +1884,6 @@ func (x *Service) GetLifetimeMs() uint64 {
 	return 0
 }
 
-type GiveBackRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GiveBackRequest) Reset() {
-	*x = GiveBackRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GiveBackRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GiveBackRequest) ProtoMessage() {}
-
-func (x *GiveBackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GiveBackRequest.ProtoReflect.Descriptor instead.
-func (*GiveBackRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *GiveBackRequest) GetVersion() uint32 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
 type HandOverResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Refused       []string               `protobuf:"bytes,1,rep,name=refused,proto3" json:"refused,omitempty"`
@@ -1937,7 +1893,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +1905,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +1918,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -1989,7 +1945,7 @@ type Copies struct {
 
 func (x *Copies) Reset() {
 	*x = Copies{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +1957,7 @@ func (x *Copies) String() string {
 func (*Copies) ProtoMessage() {}
 
 func (x *Copies) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +1970,7 @@ func (x *Copies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copies.ProtoReflect.Descriptor instead.
 func (*Copies) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Copies) GetVersion() uint32 {
@@ -2072,7 +2028,7 @@ type Alive struct {
 
 func (x *Alive) Reset() {
 	*x = Alive{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2040,7 @@ func (x *Alive) String() string {
 func (*Alive) ProtoMessage() {}
 
 func (x *Alive) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2053,7 @@ func (x *Alive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alive.ProtoReflect.Descriptor instead.
 func (*Alive) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Alive) GetOwner() string {
@@ -2146,7 +2102,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2114,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2127,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Withdrawn) GetOwner() string {
@@ -2355,9 +2311,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12&\n" +
 	"\x04body\x18\x02 \x01(\v2\x12.ninja.sds.v1.BodyR\x04body\x12\x1f\n" +
 	"\vlifetime_ms\x18\x03 \x01(\x04R\n" +
-	"lifetimeMs\"+\n" +
-	"\x0fGiveBackRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\",\n" +
+	"lifetimeMs\",\n" +
 	"\x10HandOverResponse\x12\x18\n" +
 	"\arefused\x18\x01 \x03(\tR\arefused\"\xf2\x01\n" +
 	"\x06Copies\x12\x18\n" +
@@ -2380,14 +2334,13 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\tWithdrawn\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xc2\x03\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xec\x02\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
 	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
 	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12@\n" +
-	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01\x12T\n" +
-	"\bGiveBack\x12\".ninja.sds.tree.v1.GiveBackRequest\x1a\".ninja.sds.tree.v1.HandOverRequest0\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
+	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
 var (
 	file_sds_tree_treepb_tree_proto_rawDescOnce sync.Once
@@ -2401,7 +2354,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Hello)(nil),            // 1: ninja.sds.tree.v1.Hello
@@ -2425,14 +2378,13 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Link)(nil),             // 19: ninja.sds.tree.v1.Link
 	(*HandOverRequest)(nil),  // 20: ninja.sds.tree.v1.HandOverRequest
 	(*Service)(nil),          // 21: ninja.sds.tree.v1.Service
-	(*GiveBackRequest)(nil),  // 22: ninja.sds.tree.v1.GiveBackRequest
-	(*HandOverResponse)(nil), // 23: ninja.sds.tree.v1.HandOverResponse
-	(*Copies)(nil),           // 24: ninja.sds.tree.v1.Copies
-	(*Alive)(nil),            // 25: ninja.sds.tree.v1.Alive
-	(*Withdrawn)(nil),        // 26: ninja.sds.tree.v1.Withdrawn
-	nil,                      // 27: ninja.sds.tree.v1.Alive.NumbersEntry
-	(*sdspb.Found)(nil),      // 28: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 29: ninja.sds.v1.Body
+	(*HandOverResponse)(nil), // 22: ninja.sds.tree.v1.HandOverResponse
+	(*Copies)(nil),           // 23: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 24: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 25: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 26: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 27: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 28: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	1,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2449,30 +2401,28 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	15, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
 	13, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
 	14, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	28, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	27, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
 	16, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
 	19, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	3,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
 	21, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	29, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	28, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
 	21, // 20: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
-	25, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
-	26, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
-	27, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	24, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	25, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	26, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
 	0,  // 24: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
 	0,  // 25: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
 	17, // 26: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
 	20, // 27: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	24, // 28: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
-	22, // 29: ninja.sds.tree.v1.Tree.GiveBack:input_type -> ninja.sds.tree.v1.GiveBackRequest
-	0,  // 30: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 31: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	18, // 32: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	23, // 33: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	24, // 34: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
-	20, // 35: ninja.sds.tree.v1.Tree.GiveBack:output_type -> ninja.sds.tree.v1.HandOverRequest
-	30, // [30:36] is the sub-list for method output_type
-	24, // [24:30] is the sub-list for method input_type
+	23, // 28: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	0,  // 29: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 30: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	18, // 31: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	22, // 32: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	23, // 33: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	29, // [29:34] is the sub-list for method output_type
+	24, // [24:29] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -2500,7 +2450,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,7 +27,6 @@ const (
 	Tree_Links_FullMethodName    = "/ninja.sds.tree.v1.Tree/Links"
 	Tree_HandOver_FullMethodName = "/ninja.sds.tree.v1.Tree/HandOver"
 	Tree_Copy_FullMethodName     = "/ninja.sds.tree.v1.Tree/Copy"
-	Tree_GiveBack_FullMethodName = "/ninja.sds.tree.v1.Tree/GiveBack"
 )
 
 // TreeClient is the client API for Tree service.
@@ -45,8 +44,6 @@ type TreeClient interface {
 	HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error)
 	// Copy keeps the server and the one that spawned it alike: each tells the other what it hears. Only that server may.
 	Copy(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Copies, Copies], error)
-	// GiveBack hands all services back to it.
-	GiveBack(ctx context.Context, in *GiveBackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HandOverRequest], error)
 }
 
 type treeClient struct {
@@ -116,25 +113,6 @@ func (c *treeClient) Copy(ctx context.Context, opts ...grpc.CallOption) (grpc.Bi
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tree_CopyClient = grpc.BidiStreamingClient[Copies, Copies]
 
-func (c *treeClient) GiveBack(ctx context.Context, in *GiveBackRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HandOverRequest], error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Tree_ServiceDesc.Streams[3], Tree_GiveBack_FullMethodName, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	x := &grpc.GenericClientStream[GiveBackRequest, HandOverRequest]{ClientStream: stream}
-	if err := x.ClientStream.SendMsg(in); err != nil {
-		return nil, err
-	}
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
-	return x, nil
-}
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Tree_GiveBackClient = grpc.ServerStreamingClient[HandOverRequest]
-
 // TreeServer is the server API for Tree service.
 // All implementations must embed UnimplementedTreeServer
 // for forward compatibility.
@@ -150,8 +128,6 @@ type TreeServer interface {
 	HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error)
 	// Copy keeps the server and the one that spawned it alike: each tells the other what it hears. Only that server may.
 	Copy(grpc.BidiStreamingServer[Copies, Copies]) error
-	// GiveBack hands all services back to it.
-	GiveBack(*GiveBackRequest, grpc.ServerStreamingServer[HandOverRequest]) error
 	mustEmbedUnimplementedTreeServer()
 }
 
@@ -176,9 +152,6 @@ func (UnimplementedTreeServer) HandOver(context.Context, *HandOverRequest) (*Han
 }
 func (UnimplementedTreeServer) Copy(grpc.BidiStreamingServer[Copies, Copies]) error {
 	return status.Error(codes.Unimplemented, "method Copy not implemented")
-}
-func (UnimplementedTreeServer) GiveBack(*GiveBackRequest, grpc.ServerStreamingServer[HandOverRequest]) error {
-	return status.Error(codes.Unimplemented, "method GiveBack not implemented")
 }
 func (UnimplementedTreeServer) mustEmbedUnimplementedTreeServer() {}
 func (UnimplementedTreeServer) testEmbeddedByValue()              {}
@@ -258,17 +231,6 @@ func _Tree_Copy_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tree_CopyServer = grpc.BidiStreamingServer[Copies, Copies]
 
-func _Tree_GiveBack_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(GiveBackRequest)
-	if err := stream.RecvMsg(m); err != nil {
-		return err
-	}
-	return srv.(TreeServer).GiveBack(m, &grpc.GenericServerStream[GiveBackRequest, HandOverRequest]{ServerStream: stream})
-}
-
-// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Tree_GiveBackServer = grpc.ServerStreamingServer[HandOverRequest]
-
 // Tree_ServiceDesc is the grpc.ServiceDesc for Tree service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -303,11 +265,6 @@ var Tree_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Tree_Copy_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
-		},
-		{
-			StreamName:    "GiveBack",
-			Handler:       _Tree_GiveBack_Handler,
-			ServerStreams: true,
 		},
 	},
 	Metadata: "sds/tree/treepb/tree.proto",
