@@ -1771,6 +1771,142 @@ func (x *Link) GetDetail() string {
 	return ""
 }
 
+type PlaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Hierarchy     string                 `protobuf:"bytes,2,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"`
+	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`    // of those that can be the parent, tried in order; none: the server is to have no parent
+	Domain        string                 `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`          // theirs; empty is the server's own
+	Configured    bool                   `protobuf:"varint,5,opt,name=configured,proto3" json:"configured,omitempty"` // as the server's configuration says, in place of addresses and domain
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceRequest) Reset() {
+	*x = PlaceRequest{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceRequest) ProtoMessage() {}
+
+func (x *PlaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceRequest.ProtoReflect.Descriptor instead.
+func (*PlaceRequest) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PlaceRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PlaceRequest) GetHierarchy() string {
+	if x != nil {
+		return x.Hierarchy
+	}
+	return ""
+}
+
+func (x *PlaceRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *PlaceRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *PlaceRequest) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
+type PlaceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"` // empty: none
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Line          []string               `protobuf:"bytes,3,rep,name=line,proto3" json:"line,omitempty"` // the parent's ancestors, the nearest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceResponse) Reset() {
+	*x = PlaceResponse{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceResponse) ProtoMessage() {}
+
+func (x *PlaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceResponse.ProtoReflect.Descriptor instead.
+func (*PlaceResponse) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *PlaceResponse) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *PlaceResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PlaceResponse) GetLine() []string {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
 type HandOverRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1781,7 +1917,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1929,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1942,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HandOverRequest) GetVersion() uint32 {
@@ -1835,7 +1971,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1983,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1996,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Service) GetOwner() string {
@@ -1893,7 +2029,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2041,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2054,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -1945,7 +2081,7 @@ type Copies struct {
 
 func (x *Copies) Reset() {
 	*x = Copies{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2093,7 @@ func (x *Copies) String() string {
 func (*Copies) ProtoMessage() {}
 
 func (x *Copies) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2106,7 @@ func (x *Copies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copies.ProtoReflect.Descriptor instead.
 func (*Copies) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Copies) GetVersion() uint32 {
@@ -2028,7 +2164,7 @@ type Alive struct {
 
 func (x *Alive) Reset() {
 	*x = Alive{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2176,7 @@ func (x *Alive) String() string {
 func (*Alive) ProtoMessage() {}
 
 func (x *Alive) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2189,7 @@ func (x *Alive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alive.ProtoReflect.Descriptor instead.
 func (*Alive) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Alive) GetOwner() string {
@@ -2102,7 +2238,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2250,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2263,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Withdrawn) GetOwner() string {
@@ -2303,7 +2439,19 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x06wasted\x18\f \x01(\x04R\x06wasted\x12\x1a\n" +
 	"\breceived\x18\r \x01(\x04R\breceived\x12\x18\n" +
 	"\aspawned\x18\x0e \x01(\bR\aspawned\x12\x16\n" +
-	"\x06detail\x18\x0f \x01(\tR\x06detail\"c\n" +
+	"\x06detail\x18\x0f \x01(\tR\x06detail\"\x9c\x01\n" +
+	"\fPlaceRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
+	"\thierarchy\x18\x02 \x01(\tR\thierarchy\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06domain\x18\x04 \x01(\tR\x06domain\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x05 \x01(\bR\n" +
+	"configured\"U\n" +
+	"\rPlaceResponse\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04line\x18\x03 \x03(\tR\x04line\"c\n" +
 	"\x0fHandOverRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
 	"\bservices\x18\x02 \x03(\v2\x1a.ninja.sds.tree.v1.ServiceR\bservices\"h\n" +
@@ -2334,11 +2482,12 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\tWithdrawn\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xec\x02\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xb8\x03\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
-	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
+	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12J\n" +
+	"\x05Place\x12\x1f.ninja.sds.tree.v1.PlaceRequest\x1a .ninja.sds.tree.v1.PlaceResponse\x12S\n" +
 	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12@\n" +
 	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
@@ -2354,7 +2503,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Hello)(nil),            // 1: ninja.sds.tree.v1.Hello
@@ -2376,15 +2525,17 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*LinksRequest)(nil),     // 17: ninja.sds.tree.v1.LinksRequest
 	(*LinksResponse)(nil),    // 18: ninja.sds.tree.v1.LinksResponse
 	(*Link)(nil),             // 19: ninja.sds.tree.v1.Link
-	(*HandOverRequest)(nil),  // 20: ninja.sds.tree.v1.HandOverRequest
-	(*Service)(nil),          // 21: ninja.sds.tree.v1.Service
-	(*HandOverResponse)(nil), // 22: ninja.sds.tree.v1.HandOverResponse
-	(*Copies)(nil),           // 23: ninja.sds.tree.v1.Copies
-	(*Alive)(nil),            // 24: ninja.sds.tree.v1.Alive
-	(*Withdrawn)(nil),        // 25: ninja.sds.tree.v1.Withdrawn
-	nil,                      // 26: ninja.sds.tree.v1.Alive.NumbersEntry
-	(*sdspb.Found)(nil),      // 27: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 28: ninja.sds.v1.Body
+	(*PlaceRequest)(nil),     // 20: ninja.sds.tree.v1.PlaceRequest
+	(*PlaceResponse)(nil),    // 21: ninja.sds.tree.v1.PlaceResponse
+	(*HandOverRequest)(nil),  // 22: ninja.sds.tree.v1.HandOverRequest
+	(*Service)(nil),          // 23: ninja.sds.tree.v1.Service
+	(*HandOverResponse)(nil), // 24: ninja.sds.tree.v1.HandOverResponse
+	(*Copies)(nil),           // 25: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 26: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 27: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 28: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 29: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 30: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	1,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2401,28 +2552,30 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	15, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
 	13, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
 	14, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	27, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	29, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
 	16, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
 	19, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	3,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
-	21, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	28, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
-	21, // 20: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
-	24, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
-	25, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
-	26, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	23, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
+	30, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	23, // 20: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
+	26, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	27, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	28, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
 	0,  // 24: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
 	0,  // 25: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
 	17, // 26: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
-	20, // 27: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	23, // 28: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
-	0,  // 29: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 30: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	18, // 31: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	22, // 32: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	23, // 33: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
-	29, // [29:34] is the sub-list for method output_type
-	24, // [24:29] is the sub-list for method input_type
+	20, // 27: ninja.sds.tree.v1.Tree.Place:input_type -> ninja.sds.tree.v1.PlaceRequest
+	22, // 28: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
+	25, // 29: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	0,  // 30: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 31: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	18, // 32: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	21, // 33: ninja.sds.tree.v1.Tree.Place:output_type -> ninja.sds.tree.v1.PlaceResponse
+	24, // 34: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	25, // 35: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	30, // [30:36] is the sub-list for method output_type
+	24, // [24:30] is the sub-list for method input_type
 	24, // [24:24] is the sub-list for extension type_name
 	24, // [24:24] is the sub-list for extension extendee
 	0,  // [0:24] is the sub-list for field type_name
@@ -2450,7 +2603,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
