@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -24,10 +23,10 @@ import (
 
 // parentConfig is where an SDS server joins a hierarchy.
 type parentConfig struct {
-	Hierarchy string   `yaml:"hierarchy"`
-	Addresses []string `yaml:"addresses"`
+	Hierarchy string   `yaml:"hierarchy" json:"-"`
+	Addresses []string `yaml:"addresses" json:"addresses"`
 	// Domain is the parent's; empty is the server's own.
-	Domain string `yaml:"domain"`
+	Domain string `yaml:"domain" json:"domain,omitempty"`
 }
 
 // childrenConfig is who may join a hierarchy below the server.
@@ -37,25 +36,26 @@ type childrenConfig struct {
 	Allow []string `yaml:"allow"`
 }
 
-// checkHierarchies says what is wrong with the parents and children of the role.
-func (r *sdsRole) checkHierarchies() error {
+// checkParents says what is wrong with parents.
+func checkParents(all []parentConfig) error {
 	names := make(map[string]bool)
-	for _, p := range r.Parents {
-		if err := tree.CheckName(p.Hierarchy); err != nil {
-			return fmt.Errorf("roles.sds.parents: %w", err)
-		}
-		if names[p.Hierarchy] || len(p.Addresses) == 0 {
-			return fmt.Errorf("roles.sds.parents: the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
+	for _, p := range all {
+		if names[p.Hierarchy] {
+			return fmt.Errorf("the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
-		if _, err := ca.MakeID(p.Domain, ca.KindSDS, "parent"); p.Domain != "" && err != nil {
-			return fmt.Errorf("roles.sds.parents: domain %q: want one such as example.org", p.Domain)
+		parent := p.parent()
+		if err := parent.Check(); err != nil {
+			return err
 		}
-		for _, a := range p.Addresses {
-			if _, _, err := net.SplitHostPort(a); err != nil {
-				return fmt.Errorf("roles.sds.parents: address %q: want HOST:PORT", a)
-			}
-		}
+	}
+	return nil
+}
+
+// checkHierarchies says what is wrong with the parents and children of the role.
+func (r *sdsRole) checkHierarchies() error {
+	if err := checkParents(r.Parents); err != nil {
+		return fmt.Errorf("roles.sds.parents: %w", err)
 	}
 	if _, err := r.extent(); err != nil {
 		return err
@@ -135,6 +135,14 @@ func linksAlone() []grpc.ServerOption {
 // joinHierarchies makes the SDS server a part of its hierarchies.
 // What it returns waits until the server has what its family has, when another one spawned it.
 func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
+	kept, err := loadParents(n.d.dir("parents.json"), role.Parents)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := administers(n.id.ID().Domain())
+	if err != nil {
+		return nil, err
+	}
 	var secret atomic.Pointer[[]byte]
 	cfg := tree.Config{
 		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
@@ -145,9 +153,7 @@ func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds
 			return nil
 		},
 	}
-	for _, p := range role.Parents {
-		cfg.Parents = append(cfg.Parents, tree.Parent{Hierarchy: p.Hierarchy, Addresses: p.Addresses, Domain: p.Domain})
-	}
+	cfg.Parents, cfg.Configured, cfg.Keep, cfg.Administers = kept.now(n.log), kept.configured, kept.keep, admin
 	t, err := tree.New(cfg)
 	if err != nil {
 		return nil, err

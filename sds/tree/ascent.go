@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"ninja/ca"
 	"ninja/sds/route"
@@ -110,7 +111,11 @@ func (a *ascent) climb() {
 		if joined || i == 0 {
 			level = slog.LevelInfo // once, not at every try
 		}
-		a.cfg.Log.Log(a.ctx, level, "without parent", "hierarchy", a.name, "address", address, "error", err)
+		what := "without parent"
+		if a.first != nil {
+			what = "not joined elsewhere"
+		}
+		a.cfg.Log.Log(a.ctx, level, what, "hierarchy", a.name, "address", address, "error", err)
 		a.failed(address, err, len(addresses))
 		if a.backoff(a.ctx, &wait) != nil {
 			return
@@ -122,6 +127,10 @@ func (a *ascent) climb() {
 func (a *ascent) failed(address string, err error, of int) {
 	if a.first == nil {
 		return
+	}
+	var rpc interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &rpc) {
+		err = errors.New(rpc.GRPCStatus().Message())
 	}
 	if a.tried = append(a.tried, fmt.Errorf("%s: %w", address, err)); len(a.tried) >= of {
 		a.tell(errors.Join(a.tried...))

@@ -72,7 +72,7 @@ func (h *hierarchy) above() *neighbour {
 // Join has the server stand below another parent in a hierarchy from now on. The new parent is joined first; only then the
 // old one is left. When nobody at the addresses takes this server in, nothing has changed, and the error says why.
 func (n *Node) Join(ctx context.Context, p Parent) error {
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return err
 	}
 	h, err := n.hierarchy(p.Hierarchy)
@@ -203,8 +203,8 @@ func (n *Node) placed(ctx context.Context, hierarchy string) *treepb.PlaceRespon
 	return out
 }
 
-// check says what is wrong with a parent.
-func (p *Parent) check() error {
+// Check says what is wrong with a parent.
+func (p *Parent) Check() error {
 	if err := CheckName(p.Hierarchy); err != nil {
 		return err
 	}

@@ -125,10 +125,10 @@ func New(cfg Config) (*Node, error) {
 	}
 	names := make(map[string]bool)
 	for _, p := range cfg.Parents {
-		if err := CheckName(p.Hierarchy); err != nil {
+		if err := p.Check(); err != nil {
 			return nil, err
 		}
-		if len(p.Addresses) == 0 || names[p.Hierarchy] {
+		if names[p.Hierarchy] {
 			return nil, fmt.Errorf("tree: hierarchy %s wants one parent with addresses", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
