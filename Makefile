@@ -10,7 +10,7 @@ ENGINES := gcc libc6-dev pkg-config pocketsphinx-en-us libpocketsphinx-dev espea
 # What tests and checks hold the product against: other programs' parsers, DNS-SD, clients. zlib1g-dev lets the race detector
 # build a library that only tests use.
 CHECKERS := libxml2-utils protobuf-compiler libopus-dev zlib1g-dev avahi-daemon avahi-utils dbus iproute2 nftables python3-h2 python3-protobuf \
-	python3-cryptography chromium ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good baresip-core
+	python3-cryptography chromium ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good baresip-core libmediastreamer-dev
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 GO := go
 COMMANDS := ninjad ninjactl sdsquery demo

@@ -107,7 +107,7 @@ func (l *sdsSummary) Run(ctx context.Context, c *commands) error {
 			fmt.Fprintf(w, "%s: plan %d tells %d kinds of facts in pairs and %d in triples\n", name, p.Epoch, p.Pairs, p.Triples)
 			for _, k := range s.Links {
 				if k.Hierarchy == name && !k.Up {
-					fmt.Fprintf(w, "  %s\t%d services\t%d terms\tfilter of %d bytes\t%d bytes received\t%v old\t%s\n", k.Neighbour, k.Services, k.Terms,
+					fmt.Fprintf(w, "  %s\t%d services\t%d terms\t%d bytes of memory\t%d bytes received\t%v old\t%s\n", k.Neighbour, k.Services, k.Terms,
 						k.Bytes, k.Received, k.Age.Round(time.Millisecond), k.Flag)
 				}
 			}

@@ -174,6 +174,9 @@ func Decide(self ca.ID, branches []Branch, a Arrival) Decision {
 			status = Bounded
 		}
 		if status != 0 {
+			if d.Outcomes == nil {
+				d.Outcomes = make([]Outcome, 0, len(branches)-i)
+			}
 			d.Outcomes = append(d.Outcomes, Outcome{Server: b.ID, Via: self, Hierarchy: b.Hierarchy, Up: b.Up, Status: status, Age: b.Age, Stale: b.Stale})
 			continue
 		}

@@ -54,8 +54,8 @@ func (c *content) replace(all []sds.PublicDoc) {
 func (c *content) follow(p summary.Plan) {
 	for _, d := range c.docs {
 		f := summary.Describe(string(d.By), d.Tree)
-		c.plan.Terms(f, c.terms.Remove)
-		p.Terms(f, c.terms.Add)
+		c.plan.Beyond(p, f, c.terms.Remove)
+		p.Beyond(c.plan, f, c.terms.Add)
 	}
 	c.plan, c.replanned = p, true
 }

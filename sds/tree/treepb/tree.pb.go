@@ -1625,7 +1625,7 @@ type Link struct {
 	AgeMs         uint64                 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the last beat
 	Services      uint64                 `protobuf:"varint,7,opt,name=services,proto3" json:"services,omitempty"`        // behind it
 	Terms         uint64                 `protobuf:"varint,8,opt,name=terms,proto3" json:"terms,omitempty"`              // of its summary
-	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of the filter that the server asks
+	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of memory that it takes
 	Flag          string                 `protobuf:"bytes,10,opt,name=flag,proto3" json:"flag,omitempty"`
 	Sent          uint64                 `protobuf:"varint,11,opt,name=sent,proto3" json:"sent,omitempty"`         // questions
 	Wasted        uint64                 `protobuf:"varint,12,opt,name=wasted,proto3" json:"wasted,omitempty"`     // of them, that found nothing
