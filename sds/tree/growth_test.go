@@ -385,3 +385,44 @@ func TestPressure(t *testing.T) {
 		t.Errorf("taken back %d times in %d quiet periods", shrunk, underFor)
 	}
 }
+
+// TestAFamilyCountsOnce: a child that stands in a hierarchy in which its parent has a parent is not counted a second time
+// there, and what ends there ends above.
+func TestAFamilyCountsOnce(t *testing.T) {
+	w := newWood(t)
+	top, root := w.grow("top"), w.grow("root", "world=top")
+	owners := []*ca.Identity{w.identity(ca.KindUnit, "a"), w.identity(ca.KindUnit, "b"), w.identity(ca.KindUnit, "c")}
+	for _, o := range owners {
+		for i := range 5 {
+			root.publish(o, fmt.Sprint("s", i), 1, printer("printer", i))
+		}
+	}
+	top.knows("root", 15)
+	n := &nursery{wood: w}
+	ctx, cancel := context.WithCancel(context.Background())
+	var growing sync.WaitGroup
+	growing.Go(func() {
+		_ = root.node.Grow(ctx, Growth{Spawner: n, Hierarchy: "world", Services: 12, Settle: settle})
+	})
+	t.Cleanup(func() { cancel(); growing.Wait() })
+	eventually(t, "a child has all and has said so", func() bool {
+		p := n.last()
+		if p == nil || p.server.Load() != 15 {
+			return false
+		}
+		h, err := root.node.hierarchy("world")
+		if err != nil {
+			return false
+		}
+		for _, nb := range *h.view.Load() {
+			if nb.id == p.id.ID() && nb.table.Known() && nb.table.Services() == 15 {
+				return true
+			}
+		}
+		return false
+	})
+	time.Sleep(3 * testPeriod) // by then what the child has told would have been passed on
+	top.knows("root", 15)
+	n.last().server.Withdraw(owners[0].ID(), "s0", 1)
+	top.knows("root", 14)
+}
