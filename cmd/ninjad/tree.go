@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/announce"
+	"ninja/sds/sdspb"
 	"ninja/sds/tree"
 	"ninja/sds/tree/treepb"
 )
@@ -181,20 +183,61 @@ func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds
 			wait = min(2*wait, time.Minute)
 		}
 	})
-	return func(ctx context.Context) {
-		if role.SpawnedBy == "" {
-			return
-		}
-		late := time.NewTimer(fillTime)
-		defer late.Stop()
-		select {
-		case <-t.Filled():
-		case <-late.C:
-			n.log.Warn("the server that spawned this one has not told what it has: announcing without", "spawner", role.SpawnedBy)
-		case <-ctx.Done():
-		}
-	}, nil
+	return func(ctx context.Context) { n.fill(ctx, ca.ID(role.SpawnedBy), t, server) }, nil
 }
 
-// fillTime is how long a spawned server waits for its part before it announces itself.
-const fillTime = 20 * time.Second
+// fill waits until a server that another one spawned has what its family has, and the access lists that say who may find it.
+func (n *node) fill(ctx context.Context, spawner ca.ID, t *tree.Node, server *sds.Server) {
+	if spawner == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, fillTime)
+	defer cancel()
+	select {
+	case <-t.Filled():
+	case <-ctx.Done():
+		n.log.Warn("the server that spawned this one has not told what it has: answering without", "spawner", spawner)
+	}
+	for !n.follower.Fresh() {
+		if world.Sleep(ctx, lookTime) != nil {
+			n.log.Warn("the capability manager has not told the access lists: answering without")
+			return
+		}
+	}
+	server.Reclass()
+}
+
+// whenFull holds back what clients ask of a server that another one spawned, until it can answer as the others of its family do.
+func whenFull(full <-chan struct{}) []grpc.ServerOption {
+	wait := func(ctx context.Context, method string) error {
+		if !strings.HasPrefix(method, "/"+sdspb.Discovery_ServiceDesc.ServiceName+"/") && method != treepb.Tree_Session_FullMethodName {
+			return nil
+		}
+		select {
+		case <-full:
+			return nil
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, m any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			if err := wait(ctx, info.FullMethod); err != nil {
+				return nil, err
+			}
+			return handle(ctx, m)
+		}),
+		grpc.ChainStreamInterceptor(func(s any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			if err := wait(stream.Context(), info.FullMethod); err != nil {
+				return err
+			}
+			return handle(s, stream)
+		}),
+	}
+}
+
+const (
+	// fillTime is how long a spawned server waits for its part before it answers and announces itself.
+	fillTime = 20 * time.Second
+	lookTime = 20 * time.Millisecond
+)
