@@ -22,6 +22,7 @@ var floors = map[string]int{
 	"ca/seal":                         0,
 	"connectors/hop":                  2,
 	"connectors/mem":                  2,
+	"connectors/splice":               2,
 	"connectors/tcp":                  3,
 	"connectors/trunk":                3,
 	"connectors/rtp":                  4,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,19 +30,24 @@ type place struct {
 	hops    *hop.Server
 }
 
-// newPlace starts a node whose programs come from the registry.
-func newPlace(b *testing.B, a *ca.Authority, kind, name string, r *operators.Registry) place {
+// newPlace starts a node whose programs come from the registry, and whose hops go by tcp.
+func newPlace(b testing.TB, a *ca.Authority, kind, name string, r *operators.Registry) place {
+	return newPlaceIn(b, a, kind, name, r, world.Real(), func(id *ca.Identity, hops *hop.Server) connectors.Transport {
+		return tcp.New(tcp.Config{Hops: hops, Identity: id, World: world.Real()})
+	})
+}
+
+func newPlaceIn(b testing.TB, a *ca.Authority, kind, name string, r *operators.Registry, w world.World, by func(*ca.Identity, *hop.Server) connectors.Transport) place {
 	id, err := a.NewIdentity(kind, name)
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := world.Real()
 	hops, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: "127.0.0.1:0"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	h, err := host.New(host.Config{
-		Identity: id, World: w, Registry: r, Transports: []connectors.Transport{tcp.New(tcp.Config{Hops: hops, Identity: id, World: w})},
+		Identity: id, World: w, Registry: r, Transports: []connectors.Transport{by(id, hops)},
 		Permit: func(context.Context, ca.Peer, host.Assignment) error { return nil },
 	})
 	if err != nil {
@@ -55,7 +61,7 @@ func newPlace(b *testing.B, a *ca.Authority, kind, name string, r *operators.Reg
 	return p
 }
 
-func listen(b *testing.B, s *grpc.Server) string {
+func listen(b testing.TB, s *grpc.Server) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -66,7 +72,7 @@ func listen(b *testing.B, s *grpc.Server) string {
 }
 
 // background runs something until the benchmark has ended.
-func background(b *testing.B, run func(context.Context) error) {
+func background(b testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -79,7 +85,21 @@ func background(b *testing.B, run func(context.Context) error) {
 // BenchmarkSetUp measures a path from the request to the first ADU at its sink, through five operators on two proxies,
 // planning included, against the same number of empty calls (mutual TLS, warm connections) as it makes.
 func BenchmarkSetUp(b *testing.B) {
-	c, rpc, heard := chain(b)
+	heard := make(chan struct{}, 1)
+	c, rpc := chain(b, func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
+		if err := out.Write(ctx, connectors.ADU{Payload: []byte("x")}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}, func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
+		if _, err := in.Read(ctx); err != nil {
+			return err
+		}
+		heard <- struct{}{}
+		<-ctx.Done()
+		return nil
+	})
 	floor := emptyCalls(b, rpc)
 	var total time.Duration
 	b.ResetTimer()
@@ -105,30 +125,15 @@ func BenchmarkSetUp(b *testing.B) {
 	b.ReportMetric(float64(floor.Microseconds()), "floor-us")
 }
 
-// chain is a creator with real nodes for a path of five operators on two proxies between the ends of a unit; heard gets
-// something when the first ADU of a path has come through.
-func chain(b *testing.B) (c *Creator, rpc apcpb.CreatorClient, heard chan struct{}) {
+// chain is a creator with real nodes for a path of five operators on two proxies between the ends of a unit.
+func chain(b *testing.B, microphone, speaker operators.Func) (*Creator, apcpb.CreatorClient) {
 	a, err := ca.NewAuthority(world.Real(), "test")
 	if err != nil {
 		b.Fatal(err)
 	}
-	heard = make(chan struct{}, 1)
 	unit, work := new(operators.Registry), new(operators.Registry)
-	add(unit, "microphone", func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
-		if err := out.Write(ctx, connectors.ADU{Payload: []byte("x")}); err != nil {
-			return err
-		}
-		<-ctx.Done()
-		return nil
-	})
-	add(unit, "speaker", func(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
-		if _, err := in.Read(ctx); err != nil {
-			return err
-		}
-		heard <- struct{}{}
-		<-ctx.Done()
-		return nil
-	})
+	add(unit, "microphone", microphone)
+	add(unit, "speaker", speaker)
 	add(work, "step", operators.Each(func(a connectors.ADU) (connectors.ADU, error) { return a, nil }).Run)
 	lobby := newPlace(b, a, ca.KindUnit, "lobby", unit)
 	proxies := []place{newPlace(b, a, ca.KindProxy, "p1", work), newPlace(b, a, ca.KindProxy, "p2", work)}
@@ -149,50 +154,105 @@ func chain(b *testing.B) (c *Creator, rpc apcpb.CreatorClient, heard chan struct
 			publish(p, operators.Description{Kind: operators.KindOperator, Name: "operator." + s.Name, Operators: []operators.Spec{s}})
 		}
 	}
-	c, rpc = creatorOn(b, a, town)
-	return c, rpc, heard
+	return creatorOn(b, a, town)
 }
 
-// BenchmarkMove measures how long the data pauses when a path of five operators on two proxies is made anew beside
-// itself: from the first node's start until the first ADU has come through the new epoch. The floor is what it would be if the old
-// path were broken before the new one is made: a set-up as BenchmarkSetUp measures it, without planning.
+// pauses are those between the ADUs that a listener hears, over all epochs.
+type pauses struct {
+	mu      sync.Mutex
+	last    time.Time
+	longest time.Duration
+	heard   int
+}
+
+func (p *pauses) listen(ctx context.Context, in connectors.Reader, _ connectors.Writer) error {
+	for {
+		if _, err := in.Read(ctx); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		now := time.Now()
+		p.longest, p.last = max(p.longest, now.Sub(p.last)), now
+		p.heard++
+		p.mu.Unlock()
+	}
+}
+
+// during is the longest pause from now until f has run and ten more ADUs have been heard.
+func (p *pauses) during(f func()) time.Duration {
+	p.mu.Lock()
+	p.longest = 0
+	p.mu.Unlock()
+	f()
+	p.mu.Lock()
+	enough := p.heard + 10
+	p.mu.Unlock()
+	for {
+		p.mu.Lock()
+		heard, longest := p.heard, p.longest
+		p.mu.Unlock()
+		if heard >= enough {
+			return longest
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// every sends an ADU each period, for as long as it may.
+func every(period time.Duration) operators.Func {
+	return func(ctx context.Context, _ connectors.Reader, out connectors.Writer) error {
+		for begin, n := time.Now(), 1; ; n++ {
+			if err := out.Write(ctx, connectors.ADU{Payload: []byte("x")}); err != nil {
+				return err
+			}
+			if err := world.Sleep(ctx, time.Until(begin.Add(time.Duration(n)*period))); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// BenchmarkMove measures the longest pause that a listener hears, of ADUs that are sent every millisecond, when a path of five
+// operators on two proxies is made anew beside itself and its stages go on. The floor is the pause when the old path is broken before
+// the new one is made; quiet is the longest pause in as long a time without a change.
 func BenchmarkMove(b *testing.B) {
-	c, _, heard := chain(b)
+	p := &pauses{}
+	c, _ := chain(b, every(time.Millisecond), p.listen)
 	ctx, token := context.Background(), []byte("0123456789abcdef")
-	p, s, err := c.plan(ctx, ann, Request{Path: string(token), Line: "phone:lobby ! phone:lobby", Capability: token})
+	of, s, err := c.plan(ctx, ann, Request{Path: string(token), Line: "phone:lobby ! phone:lobby", Capability: token})
 	if err != nil {
 		b.Fatal(err)
 	}
 	epoch := uint32(0)
-	set := func(beside bool) (f *flow, paused time.Duration) {
+	var now *flow
+	set := func(beside bool) {
 		epoch++
-		f = p.flow(c.cfg.Open, s.print, epoch)
-		begun := time.Now()
+		f := of.flow(c.cfg.Open, s.print, epoch)
+		if beside {
+			f.carry(now, drain)
+		}
 		if err := f.set(ctx, token, beside); err != nil {
 			b.Fatal(err)
-		}
-		if beside {
-			begun = time.Now()
 		}
 		if err := f.start(ctx); err != nil {
 			b.Fatal(err)
 		}
-		<-heard
-		return f, time.Since(begun)
+		now = f
 	}
-	old, _ := set(false)
-	var gap, broken time.Duration
+	p.during(func() { set(false) })
+	var gap, broken, quiet time.Duration
 	for b.Loop() {
-		next, paused := set(true)
-		gap += paused
+		old, begun := now, time.Now()
+		gap += p.during(func() { set(true) })
+		took := time.Since(begun)
+		quiet += p.during(func() { time.Sleep(took) })
 		old.leave(func(*node) bool { return false })
-		next.tearDown()
-		old, paused = set(false)
-		broken += paused
+		broken += p.during(func() { now.tearDown(); set(false) })
 	}
-	old.tearDown()
+	now.tearDown()
 	b.ReportMetric(float64(gap.Microseconds())/float64(b.N), "gap-us")
 	b.ReportMetric(float64(broken.Microseconds())/float64(b.N), "floor-us")
+	b.ReportMetric(float64(quiet.Microseconds())/float64(b.N), "quiet-us")
 	b.ReportMetric(float64(gap)/float64(broken), "x-break-before-make")
 }
 
@@ -201,7 +261,7 @@ func add(r *operators.Registry, key string, run operators.Func) {
 }
 
 // creatorOn makes a creator that commands real nodes, with a client for its empty calls.
-func creatorOn(b *testing.B, a *ca.Authority, t *town) (*Creator, apcpb.CreatorClient) {
+func creatorOn(b testing.TB, a *ca.Authority, t *town) (*Creator, apcpb.CreatorClient) {
 	self, err := a.NewIdentity(ca.KindAPC, "apc")
 	if err != nil {
 		b.Fatal(err)

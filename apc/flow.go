@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"ninja/apc/plan"
 	"ninja/ca"
 	"ninja/internal/world"
 	"ninja/operators"
@@ -41,6 +42,10 @@ const (
 	renewEvery = 4 * time.Second
 	// commandTime bounds one command to one node; fetching a grammar and starting an engine fit well within it.
 	commandTime = 15 * time.Second
+	// drain is how long an epoch may take to come to its end that was left by choice: what is under way in its stages arrives.
+	// brokenDrain is the same when it was left because it broke: much of it will never come.
+	drain       = 2 * time.Second
+	brokenDrain = 500 * time.Millisecond
 	// silence is how long a node that sends heartbeats may be silent before the way to it is taken for broken.
 	silence = 5 * time.Second
 )
@@ -89,6 +94,7 @@ type flow struct {
 	position *operators.Position
 	nodes    []*node
 	reports  chan report
+	drain    time.Duration // how long the older epoch may take to come to its end
 	// certified is when the first certificate of its nodes ends, and with it a hop; zero is not known.
 	certified time.Time
 }
@@ -97,6 +103,22 @@ func (p *path) flow(open Opener, b *blueprint, epoch uint32) *flow {
 	return &flow{
 		log: p.log, open: open, path: p.info.Path, epoch: epoch, print: b, position: p.position, nodes: b.nodes(),
 		reports: make(chan report),
+	}
+}
+
+// carry has the stages go on that are the same in the flow that runs now.
+func (f *flow) carry(now *flow, drain time.Duration) {
+	f.drain = drain
+	as := make(map[string]string)
+	for i, at := range plan.Stays(now.print.plan, f.print.plan) {
+		if at >= 0 {
+			as[f.print.steps[i].Stage] = now.print.steps[at].Stage
+		}
+	}
+	for _, n := range f.nodes {
+		for i := range n.stages {
+			n.stages[i].Carry = as[n.stages[i].ID]
+		}
 	}
 }
 
@@ -112,7 +134,7 @@ func (f *flow) set(ctx context.Context, token []byte, beside bool) error {
 		}
 		n.command(session)
 		mine, err := session.Prepare(ctx, host.Assignment{
-			Path: f.path, Epoch: f.epoch, Beside: beside, Lease: lease, Capability: token,
+			Path: f.path, Epoch: f.epoch, Beside: beside, Drain: f.drain, Lease: lease, Capability: token,
 			Stages: n.stages, Data: f.print.data, Position: f.position,
 		})
 		mu.Lock()

@@ -95,6 +95,14 @@ type Move struct {
 	Steps string `json:"steps"`
 }
 
+// drain is how long what was left may take to come to its end.
+func (m *Move) drain() time.Duration {
+	if m.Cause == CauseRepair {
+		return brokenDrain
+	}
+	return drain
+}
+
 func (m *Move) repairs() int {
 	if m.Cause == CauseRepair {
 		return 1

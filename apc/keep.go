@@ -8,6 +8,7 @@ import (
 
 	"ninja/ca"
 	"ninja/capability"
+	"ninja/internal/world"
 	"ninja/operators/host"
 )
 
@@ -236,12 +237,16 @@ func (k *keeper) follow(ctx context.Context) {
 	clear(k.ended)
 }
 
-// replace makes another flow, and lets the old one go once the new one has started: make before break. With beside false
-// the old one goes first, for nodes that cannot hold both. The error leaves the old flow as it was unless broken.
+// replace makes another flow, in which the stages go on that stay where they are, and lets the old one go once the new one
+// has started and what was under way has arrived: make before break. With beside false the old one goes first, for nodes
+// that cannot hold both. The error leaves the old flow as it was unless broken.
 func (k *keeper) replace(ctx context.Context, s *sketch, b *blueprint, m Move, beside bool) (broken bool, err error) {
 	epoch := k.epoch() + 1
 	k.highest = epoch
 	next := k.p.flow(k.c.cfg.Open, b, epoch)
+	if beside {
+		next.carry(k.flow, m.drain())
+	}
 	token, _ := k.p.rights()
 	begun := k.p.now()
 	if err := next.set(ctx, token, beside); err != nil {
@@ -266,7 +271,10 @@ func (k *keeper) replace(ctx context.Context, s *sketch, b *blueprint, m Move, b
 	k.p.adopt(next, &m)
 	k.follow(ctx)
 	k.p.tell(Event{Kind: "move", Text: fmt.Sprintf("%s: %s; epoch %d, gap %v: %s", m.Cause, m.Why, epoch, m.Gap.Round(time.Microsecond), m.Steps)})
-	k.c.kept.Go(func() { old.leave(func(n *node) bool { return !next.has(n.id) }) })
+	k.c.kept.Go(func() {
+		_ = world.Sleep(ctx, next.drain) // when the path ends the old flow has no more to bring
+		old.leave(func(n *node) bool { return !next.has(n.id) })
+	})
 	k.c.kept.Go(func() { k.c.prepare(ctx, k.p, &now, epoch) })
 	return false, nil
 }

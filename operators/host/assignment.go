@@ -22,6 +22,10 @@ type Assignment struct {
 	// Beside has an older epoch of the path run on here until Start, so that a path is remade before it is broken;
 	// without it the older epoch is torn down first.
 	Beside bool
+	// Drain is how long, after Start, those stages of the older epoch may go on that are not carried and come to their end by
+	// themselves, since what sent to them ends; zero ends them at Start. It is also how long a hop of the older epoch may
+	// be silent when that of the newer one sends already. See Stage.Carry.
+	Drain time.Duration
 	// Lease is how long the path lives without a renewal; zero is the host's default.
 	Lease time.Duration
 	// Capability is what the path runs under; Permit judges it.
@@ -43,6 +47,10 @@ type Stage struct {
 	// CPU is the share of one core that the operator's description declares; zero is not said, and what is measured
 	// then counts alone.
 	CPU float64
+	// Carry is the ID of the stage in the older epoch that goes on as this one: with its operator and all that it holds, its
+	// hops joined to those of this epoch without a gap. Empty has the stage made anew, and so does an older epoch that has no
+	// such stage running, or with another program, arguments or types. It counts only with Beside.
+	Carry string
 }
 
 // Mem is the transport of hops that join two stages of one assignment inside the process.
@@ -60,6 +68,9 @@ type HopEnd struct {
 	// Address is where the other end listens. It may be given for sending ends that are known at Prepare; else, and
 	// usually, it comes with Connect.
 	Address string
+	// Playout is, at a receiving end whose data is played to a listener, how long that may hold it at most
+	// (connectors.Hop.Playout); zero is the node's own.
+	Playout time.Duration
 }
 
 // DataSource is where external data can be fetched.
@@ -77,6 +88,7 @@ const (
 	MaxCapability = 16 << 10  // bytes
 	MaxData       = 4 << 20   // bytes of external data
 	MaxLease      = time.Hour // what a creator may ask for
+	MaxDrain      = 30 * time.Second
 )
 
 // Errors that a creator can branch on; both ends of a session return them wrapped.
@@ -95,6 +107,8 @@ func (a *Assignment) check(maxStages int) error {
 		return fmt.Errorf("%w: a path wants a name of 1 to %d bytes and an epoch from 1", ErrInvalid, MaxName)
 	case a.Lease < 0 || a.Lease > MaxLease:
 		return fmt.Errorf("%w: a lease of %v: at most %v is allowed", ErrInvalid, a.Lease, MaxLease)
+	case a.Drain < 0 || a.Drain > MaxDrain:
+		return fmt.Errorf("%w: a drain of %v: at most %v is allowed", ErrInvalid, a.Drain, MaxDrain)
 	case len(a.Capability) > MaxCapability:
 		return fmt.Errorf("%w: a capability of %d bytes: at most %d are allowed", ErrInvalid, len(a.Capability), MaxCapability)
 	case len(a.Stages) == 0 || len(a.Stages) > maxStages:
@@ -114,14 +128,18 @@ func (a *Assignment) check(maxStages int) error {
 }
 
 func (a *Assignment) checkStages() error {
-	seen := make(map[string]bool)
+	seen, carried := make(map[string]bool), make(map[string]bool)
 	for i := range a.Stages {
 		s := &a.Stages[i]
 		switch {
 		case !name(s.ID) || !name(s.Program):
 			return fmt.Errorf("%w: stage %d wants an id and a program of 1 to %d bytes", ErrInvalid, i+1, MaxName)
+		case s.Carry != "" && !name(s.Carry):
+			return fmt.Errorf("%w: stage %q: the stage to carry wants an id of 1 to %d bytes", ErrInvalid, s.ID, MaxName)
 		case seen[s.ID]:
 			return fmt.Errorf("%w: stage %q stands there twice", ErrInvalid, s.ID)
+		case carried[s.Carry]:
+			return fmt.Errorf("%w: stage %q is carried twice", ErrInvalid, s.Carry)
 		case s.In == nil && s.Out == nil:
 			return fmt.Errorf("%w: stage %q has neither an inbound nor an outbound hop", ErrInvalid, s.ID)
 		case len(s.Args) > MaxArgs:
@@ -136,6 +154,9 @@ func (a *Assignment) checkStages() error {
 			}
 		}
 		seen[s.ID] = true
+		if s.Carry != "" {
+			carried[s.Carry] = true
+		}
 	}
 	return nil
 }
@@ -183,6 +204,8 @@ func (e *HopEnd) check() error {
 		return fmt.Errorf("hop %q wants a type", e.Hop)
 	case e.Transport != Mem && e.Peer == "":
 		return fmt.Errorf("hop %q over %s wants the identity of its other end", e.Hop, e.Transport)
+	case e.Playout < 0:
+		return fmt.Errorf("hop %q: a playout of %v", e.Hop, e.Playout)
 	case len(e.Address) > MaxValue:
 		return fmt.Errorf("hop %q: an address of more than %d bytes", e.Hop, MaxValue)
 	}

@@ -7,14 +7,17 @@
 //   - Data never waits for control. A path runs on while its control stream is gone, until its lease runs out; a
 //     creator that comes back takes control again with Attach.
 //   - A fault stays where it is. A failed or panicking operator ends its own stage and closes its two hops; the other
-//     stages and paths run on, and the creator decides. A fault names the hop and the neighbour when a hop broke.
+//     stages and paths run on, and the creator decides. A fault names the hop and the neighbour when a hop broke; the stage
+//     waits for a while for the hop of a newer epoch.
 //   - Tear-down is bounded and leaves nothing: hops, goroutines, and operators that are an io.Closer are closed. Only
 //     an operator that does not heed its context can outlive its path, and it is logged.
 //   - Events travel against the data, past operators that do not take them. An operator takes them from its first call
 //     of out.Events on, and then passes on itself, with in.Signal, what concerns those above it.
-//   - Older epochs of a path are refused, a newer one replaces what runs here. Creators cannot touch each other's paths.
+//   - Older epochs of a path are refused, a newer one replaces what runs here, except the stages that it carries on: they keep
+//     their operators, and lose and repeat nothing. Creators cannot touch each other's paths.
 //
-// Every path has one goroutine that owns its state (path.run), one for each running stage, one for each hop's events.
+// Every epoch of a path has one goroutine that owns its state (path.run); there is one for each running operator, one for each
+// hop's events. An operator's goroutine changes owners when a newer epoch carries it.
 package host
 
 import (
@@ -60,8 +63,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// Lease is the life of a path whose creator asks for none; zero is 30 s.
 	Lease time.Duration
-	// SetupTimeout bounds Prepare, Connect, the wait for a sender after Start, and Permit; zero is 10 s. StopTimeout
-	// bounds tear-down; zero is 5 s.
+	// SetupTimeout bounds Prepare, Connect, Permit, the wait for a sender after Start, and the wait for the hop of a newer
+	// epoch when one broke; zero is 10 s. StopTimeout bounds tear-down; zero is 5 s.
 	SetupTimeout, StopTimeout time.Duration
 }
 
@@ -73,6 +76,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	paths    map[key]*path
+	draining []*path        // older epochs that come to their ends
 	fence    map[key]uint32 // highest epoch seen
 	fenced   []key          // in order of arrival, to bound the fence
 	streams  int
@@ -218,6 +222,7 @@ func (p *path) follow(old *path) *path {
 func (h *Host) forget(p *path) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.draining = slices.DeleteFunc(h.draining, func(d *path) bool { return d == p })
 	switch now := h.paths[p.key]; {
 	case now == p && p.older != nil: // it was never started
 		h.paths[p.key] = p.older
@@ -225,21 +230,6 @@ func (h *Host) forget(p *path) {
 		delete(h.paths, p.key)
 	case now != nil && now.older == p:
 		now.older = nil
-	}
-}
-
-// takeOver ends the older epoch that ran beside p, and waits until nothing of it is left.
-func (h *Host) takeOver(ctx context.Context, p *path) {
-	h.mu.Lock()
-	older := p.older
-	h.mu.Unlock()
-	if older == nil {
-		return
-	}
-	older.cancel(errReplaced)
-	select {
-	case <-older.done: // bounded by StopTimeout
-	case <-ctx.Done():
 	}
 }
 
@@ -253,7 +243,7 @@ func (h *Host) find(k key) *path {
 func (h *Host) all() []*path {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make([]*path, 0, len(h.paths))
+	all := slices.Clone(h.draining)
 	for _, p := range h.paths {
 		all = append(all, p)
 		if p.older != nil {

@@ -65,7 +65,7 @@ func TestPathOverTwoHosts(t *testing.T) {
 // "Operator nodes report problems to the APC facility about their neighboring nodes in the path" (7.2, step 3).
 func TestPanicIsAFaultOfItsStage(t *testing.T) {
 	s := newScene(t)
-	a, b := s.host("a", nil), s.host("b", nil)
+	a, b := s.host("a", func(c *Config) { c.SetupTimeout = time.Second }), s.host("b", nil)
 	first, second := s.open(a), s.open(b)
 	ctx := t.Context()
 	addresses, err := second.Prepare(ctx, Assignment{Path: "p", Epoch: 1, Stages: []Stage{step("bad", "panics", wireTo("1", a.id), nil)}})
@@ -86,11 +86,15 @@ func TestPanicIsAFaultOfItsStage(t *testing.T) {
 	if fault.Stage != "talk" || fault.Hop != "1" || fault.Neighbour != b.id {
 		t.Fatalf("fault %+v", fault)
 	}
-	// The rest of the assignment runs on.
+	// The neighbour has told that its hop broke, and waits for another one for a while.
 	beat := until(t, first, Heartbeat)
+	if beat.Stages[0].State != Running {
+		t.Fatalf("stages %+v", beat.Stages)
+	}
 	for beat.Stages[0].State != Failed {
 		beat = until(t, first, Heartbeat)
 	}
+	// The rest of the assignment runs on.
 	if beat.Stages[1].State != Running || beat.Stages[2].State != Running {
 		t.Fatalf("stages %+v", beat.Stages)
 	}

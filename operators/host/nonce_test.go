@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ninja/ca/seal"
 	"ninja/connectors"
@@ -80,7 +81,8 @@ func rounds() int {
 }
 
 // Threats, row 21: "no (key, nonce) pair twice in 100 repairs and 100 moves", with sockets of the hops' own and on trunks.
-// A repair makes the path anew after the old one is gone, a move beside the old one, which still sends.
+// A repair makes the path anew after the old one is gone, or replaces the node of the source while the sink goes on; a move
+// is made beside the old epoch, which still sends, and both stages go on.
 func TestNoNonceTwice(t *testing.T) {
 	for name, make := range map[string]func(testing.TB, string, ...world.World) []connectorstest.Process{
 		"own sockets": connectorstest.Processes, "trunks": connectorstest.Trunked,
@@ -108,18 +110,24 @@ func remake(t *testing.T, scheme string, make func(testing.TB, string, ...world.
 	}
 	ctx := t.Context()
 	var old []*Session
-	for epoch := range uint32(2 * rounds()) {
-		move := epoch%2 == 1
+	for epoch := range uint32(3 * rounds()) {
+		move, repair := epoch%3 == 1, epoch%3 == 2
 		hop := func(n int) *HopEnd {
 			return &HopEnd{Hop: "h", Transport: scheme, Type: connectors.MustType("audio/L16;channels=1;rate=8000"), Peer: ends[n].Identity.ID()}
 		}
 		prepare := func(n int, st Stage) (*Session, map[string]string) {
 			session := s.open(nodes[n])
-			addresses, err := session.Prepare(ctx, Assignment{Path: "p", Epoch: epoch + 1, Beside: move, Stages: []Stage{st}})
+			st.Carry = st.ID
+			addresses, err := session.Prepare(ctx, Assignment{
+				Path: "p", Epoch: epoch + 1, Beside: move || repair, Drain: time.Second, Stages: []Stage{st},
+			})
 			must(t, err)
 			return session, addresses
 		}
-		if !move {
+		switch {
+		case repair:
+			must(t, old[0].Close(ctx))
+		case !move:
 			for _, each := range old {
 				must(t, each.Close(ctx))
 			}
@@ -129,9 +137,7 @@ func remake(t *testing.T, scheme string, make func(testing.TB, string, ...world.
 		must(t, first.Connect(ctx, addresses))
 		must(t, second.Start(ctx))
 		must(t, first.Start(ctx))
-		for range 3 {
-			<-s.sunk
-		}
+		s.more(3)
 		old = []*Session{first, second}
 	}
 	for _, each := range old {
@@ -151,8 +157,8 @@ func remake(t *testing.T, scheme string, make func(testing.TB, string, ...world.
 			t.Fatal("the ledger does not see a nonce that comes twice")
 		}
 	}
-	t.Logf("PROVE %s: %d repairs and %d moves, %d keys, %d nonces, %d twice", t.Name(), rounds(), rounds(), len(l.keys), len(l.nonces), len(l.twice))
-	if len(l.twice) > 0 || len(l.nonces) < 2*rounds() || len(l.keys) == 0 {
+	t.Logf("PROVE %s: %d paths made anew, %d moves with stages that go on, %d repairs with one, %d keys, %d nonces, %d twice", t.Name(), rounds(), rounds(), rounds(), len(l.keys), len(l.nonces), len(l.twice))
+	if len(l.twice) > 0 || len(l.nonces) < 3*rounds() || len(l.keys) == 0 {
 		t.Errorf("%d keys, %d nonces; twice: %.10q", len(l.keys), len(l.nonces), l.twice)
 	}
 }

@@ -29,14 +29,17 @@ type path struct {
 	cancel     context.CancelCauseFunc
 	done       chan struct{} // closed when nothing of the path is left
 	commands   chan command
-	stopped    chan stopped
+	gives      chan giving
+	ends       chan struct{} // holds a token when an instance may have come to its end
 	lease      *time.Timer
-	stages     []*stage
+	stages     []*stage // changed with mu held
 	prepared   bool
 	started    bool
-	running    int   // stages not at their end, once started
-	failed     bool  // a stage was
-	older      *path // runs beside this one until it starts; guarded by the host's mu
+	draining   bool           // a newer epoch has taken over
+	running    int            // stages not at their end, once started
+	failed     bool           // a stage was
+	work       sync.WaitGroup // what stages do beside their instances
+	older      *path          // runs beside this one until it starts; guarded by the host's mu
 
 	mu      sync.Mutex // also guards the fields of stages that say so
 	box     *outbox    // of the stream in control; nil while there is none
@@ -63,12 +66,6 @@ func (c command) reply(addresses map[string]string, err error) {
 	c.box.put(replyEvent(c.id, addresses, err))
 }
 
-// stopped says that a stage has come to its end.
-type stopped struct {
-	stage *stage
-	fault *fault // nil: a normal end
-}
-
 func newPath(h *Host, creator ca.Peer, a Assignment, cancel context.CancelCauseFunc) *path {
 	if a.Lease == 0 {
 		a.Lease = h.cfg.Lease
@@ -78,7 +75,8 @@ func newPath(h *Host, creator ca.Peer, a Assignment, cancel context.CancelCauseF
 		log:      h.cfg.Log.With("path", a.Path, "epoch", a.Epoch),
 		done:     make(chan struct{}),
 		commands: make(chan command, 8),
-		stopped:  make(chan stopped, len(a.Stages)),
+		gives:    make(chan giving),
+		ends:     make(chan struct{}, 1),
 		expires:  time.Now().Add(a.Lease),
 	}
 }
@@ -86,7 +84,7 @@ func newPath(h *Host, creator ca.Peer, a Assignment, cancel context.CancelCauseF
 // run is the life of the path: it prepares, answers first, obeys commands, and takes everything down when ctx ends.
 func (p *path) run(ctx context.Context, old *path, first command) {
 	p.lease = time.AfterFunc(time.Until(p.expires), func() { p.cancel(errLease) })
-	defer p.lease.Stop()
+	defer func() { p.lease.Stop() }()
 	if old != nil {
 		<-old.done
 	}
@@ -111,8 +109,10 @@ func (p *path) run(ctx context.Context, old *path, first command) {
 			return
 		case c := <-p.commands:
 			p.obey(ctx, c)
-		case s := <-p.stopped:
-			p.stageStopped(ctx, s)
+		case g := <-p.gives:
+			p.give(g)
+		case <-p.ends:
+			p.book(ctx)
 		case <-beat.C:
 			p.heartbeat()
 		}
@@ -121,7 +121,11 @@ func (p *path) run(ctx context.Context, old *path, first command) {
 
 // obey does a command, unless another stream has taken control since it was sent.
 func (p *path) obey(ctx context.Context, c command) {
-	if !c.attach && !p.controls(c.box) {
+	switch {
+	case p.draining:
+		c.reply(nil, fmt.Errorf("%w: %w", ErrFenced, errReplaced))
+		return
+	case !c.attach && !p.controls(c.box):
 		c.reply(nil, errTaken)
 		return
 	}
@@ -233,23 +237,30 @@ func (p *path) allowed(ctx context.Context, creator ca.Peer, capability []byte) 
 	return err
 }
 
-// start sets every stage off.
+// start sets every stage off, after those that go on from the older epoch have been taken over.
 func (p *path) start(ctx context.Context) error {
 	if p.started {
 		return fmt.Errorf("%w: the path runs already", ErrInvalid)
 	}
 	for _, s := range p.stages {
-		if s.spec.Out != nil && s.out == nil {
+		if s.spec.Out != nil && s.hop == nil {
 			return fmt.Errorf("%w: hop %q is not connected: give its address with Connect first", ErrInvalid, s.spec.Out.Hop)
 		}
 	}
-	p.host.takeOver(ctx, p)
 	p.started = true
+	p.takeOver(ctx)
+	if err := p.makeLeft(ctx); err != nil {
+		p.cancel(err)
+		return err
+	}
 	p.running = len(p.stages)
 	for _, s := range p.stages {
 		p.setState(s, Running)
-		go func() { p.stopped <- stopped{s, s.run(ctx)} }()
+		if !s.live {
+			s.begin()
+		}
 	}
+	p.wake() // an instance may have come to its end on its way here
 	return nil
 }
 
@@ -259,48 +270,61 @@ func (p *path) setState(s *stage, state State) {
 	s.state = state
 }
 
-// stageStopped books the end of a stage and reports a fault, or the normal end of all. Stages that stop because the path
-// is being taken down have not come to a normal end: why it is gone is told instead (tellGone), and a creator that was told
-// an end before would not make the path anew.
-func (p *path) stageStopped(ctx context.Context, s stopped) {
-	p.running--
-	if s.fault != nil {
+// wake has the path's goroutine look for instances that have come to their ends.
+func (p *path) wake() {
+	select {
+	case p.ends <- struct{}{}:
+	default:
+	}
+}
+
+// book takes in which stages have come to their ends.
+func (p *path) book(ctx context.Context) {
+	for _, s := range p.stages {
+		if !s.live || s.booked {
+			continue
+		}
+		if o := s.inst.outcome.Load(); o != nil {
+			s.booked = true
+			p.running--
+			p.stageEnded(s, o.fault, ctx.Err() != nil)
+		}
+	}
+	if p.draining && p.running == 0 {
+		p.cancel(errReplaced)
+	}
+}
+
+// stageEnded reports a fault, or the normal end of all. Stages that stop because the path is being taken down have not
+// come to a normal end: why it is gone is told instead (tellGone), and a creator that was told an end before would not make
+// the path anew. Nor have those that a newer epoch has taken over from.
+func (p *path) stageEnded(s *stage, f *fault, down bool) {
+	if f != nil && !down {
 		p.failed = true
-		p.setState(s.stage, Failed)
-		p.log.Warn("stage failed", "stage", s.stage.spec.ID, "hop", s.fault.hop, "err", s.fault.err)
-		p.keep(s.fault.report(s.stage.spec.ID))
+		p.setState(s, Failed)
+		p.log.Warn("stage failed", "stage", s.spec.ID, "hop", f.hop, "err", f.err)
+		if !f.told {
+			p.keep(f.report(s.spec.ID))
+		}
 		return
 	}
-	p.setState(s.stage, Stopped)
-	if p.running == 0 && !p.failed && ctx.Err() == nil {
+	p.setState(s, Stopped)
+	if p.running == 0 && !p.failed && !down && !p.draining {
 		p.log.Info("path ended")
 		p.keep(&hostpb.Report{Kind: hostpb.Report_ENDED, Stages: statsToWire(p.stats())})
 	}
 }
 
+// hopBroke reports a hop that broke; the stage waits for another one. Any goroutine may call it.
+func (p *path) hopBroke(s *stage, end *HopEnd, err error) {
+	p.log.Warn("hop broke", "stage", s.spec.ID, "hop", end.Hop, "err", err)
+	f := fault{hop: end.Hop, neighbour: end.Peer, err: err}
+	p.keep(f.report(s.spec.ID))
+}
+
 // finish takes down what is left, within the host's stop timeout, and answers everyone who waits.
 func (p *path) finish(ctx context.Context) {
-	late := time.NewTimer(p.host.cfg.StopTimeout)
-	defer late.Stop()
-	if !p.started {
-		p.running = len(p.stages)
-		for _, s := range p.stages {
-			go func() {
-				s.release(nil)
-				p.stopped <- stopped{stage: s}
-			}()
-		}
-	}
-	for p.running > 0 {
-		select {
-		case s := <-p.stopped:
-			p.running--
-			p.setState(s.stage, Stopped)
-		case <-late.C:
-			p.log.Error("operators do not stop and are abandoned", "stages", p.runningStages(), "after", p.host.cfg.StopTimeout)
-			p.running = 0
-		}
-	}
+	p.leave(ctx)
 	p.host.forget(p)
 	p.mu.Lock()
 	p.gone = true
@@ -317,6 +341,36 @@ func (p *path) finish(ctx context.Context) {
 			c.reply(nil, p.goneError(ctx))
 		default:
 			p.tellGone(ctx)
+			return
+		}
+	}
+}
+
+// leave has all stages come to their ends, and drops those that never ran.
+func (p *path) leave(ctx context.Context) {
+	late := time.NewTimer(p.host.cfg.StopTimeout)
+	defer late.Stop()
+	p.running = 0
+	for _, s := range p.stages {
+		switch {
+		case !s.live:
+			p.work.Go(s.drop)
+		case !s.booked:
+			p.running++
+			s.inst.leave(context.Cause(ctx))
+		}
+	}
+	dropped := make(chan struct{})
+	go func() { p.work.Wait(); close(dropped) }()
+	p.wake()
+	for waits := dropped; p.running > 0 || waits != nil; {
+		select {
+		case <-p.ends:
+			p.book(ctx)
+		case <-waits:
+			waits = nil
+		case <-late.C:
+			p.log.Error("operators do not stop and are abandoned", "stages", p.runningStages(), "after", p.host.cfg.StopTimeout)
 			return
 		}
 	}

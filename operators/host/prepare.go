@@ -19,10 +19,11 @@ func (p *path) prepare(ctx context.Context) (map[string]string, error) {
 	defer cancel()
 	stages := make([]*stage, len(p.assignment.Stages))
 	for i, spec := range p.assignment.Stages {
-		stages[i] = &stage{
-			spec: spec, state: Prepared, meter: newMeter(), accept: p.host.cfg.SetupTimeout, log: p.log.With("stage", spec.ID),
+		s := &stage{path: p, spec: spec, state: Prepared, log: p.log.With("stage", spec.ID)}
+		if s.carries = p.carried(spec); s.carries == nil {
+			s.inst = newInstance(s)
 		}
-		stages[i].meter.source = spec.In == nil
+		stages[i] = s
 	}
 	p.mu.Lock()
 	p.stages = stages
@@ -31,7 +32,7 @@ func (p *path) prepare(ctx context.Context) (map[string]string, error) {
 	if err := p.listen(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.makeOperators(ctx); err != nil {
+	if err := p.makeOperators(ctx, p.stages); err != nil {
 		return nil, err
 	}
 	if given := p.given(); len(given) > 0 {
@@ -53,15 +54,9 @@ func (p *path) joinInside() {
 			senders[s.spec.Out.Hop] = s
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, s := range p.stages {
 		if s.spec.In != nil && s.spec.In.Transport == Mem {
-			w, r := mem.Pair(memDepth)
-			s.in = &reader{meter: s.meter}
-			s.in.join(r)
-			from := senders[s.spec.In.Hop] // there: check has seen to it
-			from.out = newWriter(w, from.meter)
+			senders[s.spec.In.Hop].hop, s.inside = mem.Pair(memDepth) // it is there: check has seen to it
 		}
 	}
 }
@@ -78,7 +73,7 @@ func (p *path) listen(ctx context.Context) error {
 			return err
 		}
 		hop := p.hop(end)
-		hop.Exit = p.exits(s)
+		hop.Exit, hop.Playout = p.exits(s), end.Playout
 		p.host.cfg.World.Fill(hop.Stream[:])
 		pending, err := t.Listen(ctx, hop)
 		if err != nil {
@@ -86,9 +81,6 @@ func (p *path) listen(ctx context.Context) error {
 		}
 		s.inbound = &inbound{pending: pending}
 		s.inbound.wait()
-		p.mu.Lock()
-		s.in = &reader{meter: s.meter}
-		p.mu.Unlock()
 	}
 	return nil
 }
@@ -157,7 +149,7 @@ func (p *path) connect(ctx context.Context, addresses map[string]string) error {
 	var dialled sync.WaitGroup
 	errs := make([]error, len(p.stages))
 	for i, s := range p.stages {
-		if s.spec.Out == nil || s.out != nil {
+		if s.spec.Out == nil || s.hop != nil {
 			continue
 		}
 		address, ok := addresses[s.spec.Out.Hop]
@@ -186,30 +178,32 @@ func (p *path) dial(ctx context.Context, s *stage, address string) error {
 	}
 	hop.Stream = parsed.Stream
 	w, err := t.Dial(ctx, address, hop)
-	if err != nil {
-		return err
+	if err == nil {
+		s.hop = w
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.out = newWriter(w, s.meter)
-	return nil
+	return err
 }
 
 // made is the outcome of one factory.
 type made struct {
-	stage *stage
-	op    operators.Operator
-	err   error
+	inst *instance
+	op   operators.Operator
+	err  error
 }
 
-// makeOperators makes all operators at once, because their factories may fetch data or start a program. What a factory
-// delivers after ctx has ended is closed.
-func (p *path) makeOperators(ctx context.Context) error {
+// makeOperators makes the operators of stages that have none, all at once, because their factories may fetch data or start
+// a program. What a factory delivers after ctx has ended is closed.
+func (p *path) makeOperators(ctx context.Context, stages []*stage) error {
 	results := make(chan made)
-	for _, s := range p.stages {
+	var makes int
+	for _, s := range stages {
+		if s.inst == nil {
+			continue
+		}
+		makes++
 		go func() {
-			m := made{stage: s}
-			m.err = s.guard(func() (err error) {
+			m := made{inst: s.inst}
+			m.err = m.inst.guard(func() (err error) {
 				m.op, err = p.host.cfg.Registry.Make(ctx, s.spec.Program, p.env(s))
 				return err
 			})
@@ -221,12 +215,12 @@ func (p *path) makeOperators(ctx context.Context) error {
 		}()
 	}
 	var errs []error
-	for range p.stages {
+	for range makes {
 		select {
 		case m := <-results:
-			m.stage.op = m.op
+			m.inst.op = m.op
 			if m.err != nil {
-				errs = append(errs, fmt.Errorf("stage %q: %w", m.stage.spec.ID, m.err))
+				errs = append(errs, fmt.Errorf("stage %q: %w", m.inst.spec.ID, m.err))
 			}
 		case <-ctx.Done():
 			errs = append(errs, fmt.Errorf("the operators were not made in time: %w", ctx.Err()))
@@ -236,12 +230,29 @@ func (p *path) makeOperators(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// makeLeft makes the operators of stages that were to go on from the older epoch and were gone.
+func (p *path) makeLeft(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.host.cfg.SetupTimeout)
+	defer cancel()
+	var left []*stage
+	for _, s := range p.stages {
+		if s.carries != nil {
+			s.carries.unexpect()
+			p.mu.Lock()
+			s.carries, s.inst = nil, newInstance(s)
+			p.mu.Unlock()
+			left = append(left, s)
+		}
+	}
+	return p.makeOperators(ctx, left)
+}
+
 // env is what a stage's operator is made in.
 func (p *path) env(s *stage) operators.Env {
 	env := operators.Env{
 		World: p.host.cfg.World, Log: s.log, Args: s.spec.Args, Position: p.assignment.Position,
 		Path: p.assignment.Path, Data: p.data,
-		Note: func(kind, text string) { p.note(s.spec.ID, kind, text) },
+		Note: s.inst.note,
 	}
 	if s.spec.In != nil {
 		env.In = s.spec.In.Type

@@ -191,6 +191,7 @@ type node struct {
 	*Host
 	id      ca.ID
 	address string
+	stop    func() // ends the host as the end of its process does
 }
 
 // host starts a host behind a real listener. Both end with the test.
@@ -220,7 +221,7 @@ func (s *scene) host(name string, change func(*Config)) node {
 	work.Go(func() { server.Serve(listener) })
 	work.Go(func() { h.Run(ctx) })
 	s.t.Cleanup(func() { cancel(); server.Stop(); work.Wait() })
-	return node{h, id.ID(), listener.Addr().String()}
+	return node{h, id.ID(), listener.Addr().String(), cancel}
 }
 
 func (s *scene) dialer(id *ca.Identity) *Dialer {

@@ -108,7 +108,7 @@ func TestExits(t *testing.T) {
 		step("listener", "x", within("8"), nil),
 		step("listener alone", "x", out("9"), nil),
 	} {
-		p.stages = append(p.stages, &stage{spec: spec})
+		p.stages = append(p.stages, &stage{path: p, spec: spec})
 	}
 	for i, want := range []bool{false, false, false, true, true, true, true} {
 		if got := p.exits(p.stages[i]); got != want {

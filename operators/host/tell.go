@@ -6,7 +6,8 @@ import (
 	"ninja/operators/host/hostpb"
 )
 
-// keep sends a report that must arrive, now and to whoever attaches later. There is at most one a stage, and the end.
+// keep sends a report that must arrive, now and to whoever attaches later. There is at most one a stage
+// and one a hop that broke, and the end.
 func (p *path) keep(r *hostpb.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -31,7 +32,9 @@ func (p *path) note(stage, kind, text string) {
 // heartbeat measures and tells the creator.
 func (p *path) heartbeat() {
 	for _, s := range p.stages {
-		s.meter.beat(time.Now())
+		if s.inst != nil {
+			s.inst.meter.beat(time.Now())
+		}
 	}
 	stats := statsToWire(p.stats())
 	p.mu.Lock()

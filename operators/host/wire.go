@@ -128,8 +128,8 @@ func hopFrom(s *hostpb.HopStats) connectors.Stats {
 
 func assignmentToWire(a Assignment) *hostpb.Prepare {
 	w := &hostpb.Prepare{
-		Path: a.Path, Epoch: a.Epoch, Beside: a.Beside, LeaseNanos: int64(a.Lease), Capability: a.Capability,
-		Data: make(map[string]*hostpb.DataSource),
+		Path: a.Path, Epoch: a.Epoch, Beside: a.Beside, DrainNanos: int64(a.Drain), LeaseNanos: int64(a.Lease),
+		Capability: a.Capability, Data: make(map[string]*hostpb.DataSource),
 	}
 	for ref, d := range a.Data {
 		w.Data[ref] = &hostpb.DataSource{Address: d.Address, Peer: string(d.Peer)}
@@ -139,7 +139,7 @@ func assignmentToWire(a Assignment) *hostpb.Prepare {
 	}
 	for _, s := range a.Stages {
 		w.Stages = append(w.Stages, &hostpb.Stage{
-			Id: s.ID, Program: s.Program, Args: s.Args, Cpu: s.CPU, In: endToWire(s.In), Out: endToWire(s.Out),
+			Id: s.ID, Program: s.Program, Args: s.Args, Cpu: s.CPU, Carry: s.Carry, In: endToWire(s.In), Out: endToWire(s.Out),
 		})
 	}
 	return w
@@ -151,14 +151,15 @@ func endToWire(e *HopEnd) *hostpb.HopEnd {
 	}
 	return &hostpb.HopEnd{
 		Hop: e.Hop, Transport: e.Transport, Type: e.Type.String(), Peer: string(e.Peer), Address: e.Address,
+		PlayoutNanos: int64(e.Playout),
 	}
 }
 
 // assignmentFrom reads what a creator sent; check judges the rest.
 func assignmentFrom(w *hostpb.Prepare) (Assignment, error) {
 	a := Assignment{
-		Path: w.Path, Epoch: w.Epoch, Beside: w.Beside, Lease: time.Duration(w.LeaseNanos), Capability: w.Capability,
-		Data: make(map[string]DataSource),
+		Path: w.Path, Epoch: w.Epoch, Beside: w.Beside, Drain: time.Duration(w.DrainNanos), Lease: time.Duration(w.LeaseNanos),
+		Capability: w.Capability, Data: make(map[string]DataSource),
 	}
 	for ref, d := range w.Data {
 		peer, err := ca.ParseID(d.GetPeer())
@@ -179,7 +180,9 @@ func assignmentFrom(w *hostpb.Prepare) (Assignment, error) {
 		if err != nil {
 			return a, err
 		}
-		a.Stages = append(a.Stages, Stage{ID: s.Id, Program: s.Program, Args: s.Args, CPU: s.Cpu, In: in, Out: out})
+		a.Stages = append(a.Stages, Stage{
+			ID: s.Id, Program: s.Program, Args: s.Args, CPU: s.Cpu, Carry: s.Carry, In: in, Out: out,
+		})
 	}
 	return a, nil
 }
@@ -188,7 +191,7 @@ func endFrom(w *hostpb.HopEnd) (*HopEnd, error) {
 	if w == nil {
 		return nil, nil
 	}
-	e := &HopEnd{Hop: w.Hop, Transport: w.Transport, Address: w.Address}
+	e := &HopEnd{Hop: w.Hop, Transport: w.Transport, Address: w.Address, Playout: time.Duration(w.PlayoutNanos)}
 	var err error
 	if e.Type, err = connectors.ParseType(w.Type); err != nil {
 		return nil, fmt.Errorf("%w: hop %q: %w", ErrInvalid, clip(w.Hop, MaxName), err)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
+	"ninja/sds"
 	"ninja/sds/route"
 	"ninja/sds/tree/treepb"
 )
@@ -47,7 +48,7 @@ func (a *ascent) leave(nb *neighbour) {
 	a.leaving.Store(true)
 	a.parts.Go(func() {
 		defer a.cancel()
-		if nb != nil && nb.stream != nil && nb.stream.put(&treepb.Frame{Kind: &treepb.Frame_Leave{Leave: true}}) == nil {
+		if nb != nil && nb.stream != nil && nb.stream.put(frameOf(&treepb.Frame{Kind: &treepb.Frame_Leave{Leave: true}})) == nil {
 			nb.drain(a.cfg.Period)
 		}
 	})
@@ -147,12 +148,12 @@ func (a *ascent) tell(err error) {
 
 // join opens a link to a parent and serves it until it breaks.
 func (a *ascent) join(address string) (joined bool, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+address,
+	conn, err := grpc.NewClient("passthrough:///"+address, append(sds.DialOptions(),
 		grpc.WithTransportCredentials(ca.ClientCredentials(a.cfg.Identity, a.isParent)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return a.cfg.World.Net.Dial(ctx, "tcp", address)
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMost), grpc.MaxCallSendMsgSize(messageMost)))
+	)...)
 	if err != nil {
 		return false, fmt.Errorf("address %q: %w", address, err)
 	}
@@ -206,7 +207,7 @@ func (a *ascent) isParent(peer ca.Peer) error {
 
 // failure is why a stream could not be written to: its reading side knows.
 func failure(raw rawStream, err error) error {
-	if _, why := raw.Recv(); why != nil {
+	if why := raw.RecvMsg(new(treepb.Frame)); why != nil {
 		return why
 	}
 	return err
@@ -271,12 +272,12 @@ func (a *ascent) serveParent(s *stream, address string, line []ca.ID, w *treepb.
 }
 
 func (h *hierarchy) readParent(s *stream, nb *neighbour) error {
+	h.questions(s, nb)
 	for {
-		f, err := s.recv()
+		f, err := s.recv(nb.hear)
 		if err != nil {
 			return err
 		}
-		nb.hear()
 		switch k := f.GetKind().(type) {
 		case *treepb.Frame_Beat:
 			nb.heard.Store(time.Now().UnixNano())
@@ -300,9 +301,7 @@ func (h *hierarchy) readParent(s *stream, nb *neighbour) error {
 		case *treepb.Frame_Resync:
 			h.do(s.ctx, func() { h.whole = h.whole || h.up == nb })
 		default:
-			if err := h.both(s, nb, f); err != nil {
-				return err
-			}
+			return fmt.Errorf("a frame of %s that does not belong here", nb.id)
 		}
 	}
 }

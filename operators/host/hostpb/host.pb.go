@@ -307,15 +307,18 @@ func (*Command_Close) isCommand_Do() {}
 // Prepare hands over the node's part of a path. Its operators are made and its inbound hops listen when the reply
 // comes, which carries their addresses.
 type Prepare struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Epoch         uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	LeaseNanos    int64                  `protobuf:"varint,3,opt,name=lease_nanos,json=leaseNanos,proto3" json:"lease_nanos,omitempty"`
-	Capability    []byte                 `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
-	Stages        []*Stage               `protobuf:"bytes,5,rep,name=stages,proto3" json:"stages,omitempty"`
-	Data          map[string]*DataSource `protobuf:"bytes,6,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // reference to where it can be fetched
-	Position      *Position              `protobuf:"bytes,7,opt,name=position,proto3" json:"position,omitempty"`
-	Beside        bool                   `protobuf:"varint,8,opt,name=beside,proto3" json:"beside,omitempty"` // an older epoch runs on until Start
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Path       string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Epoch      uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	LeaseNanos int64                  `protobuf:"varint,3,opt,name=lease_nanos,json=leaseNanos,proto3" json:"lease_nanos,omitempty"`
+	Capability []byte                 `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
+	Stages     []*Stage               `protobuf:"bytes,5,rep,name=stages,proto3" json:"stages,omitempty"`
+	Data       map[string]*DataSource `protobuf:"bytes,6,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // reference to where it can be fetched
+	Position   *Position              `protobuf:"bytes,7,opt,name=position,proto3" json:"position,omitempty"`
+	Beside     bool                   `protobuf:"varint,8,opt,name=beside,proto3" json:"beside,omitempty"` // an older epoch runs on until Start
+	// How long, after Start, those stages of the older epoch may go on that come to their end by themselves; 0: they are
+	// ended at Start. Senders that newer ones follow are given up when they are silent for so long.
+	DrainNanos    int64 `protobuf:"varint,9,opt,name=drain_nanos,json=drainNanos,proto3" json:"drain_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,6 +407,13 @@ func (x *Prepare) GetBeside() bool {
 		return x.Beside
 	}
 	return false
+}
+
+func (x *Prepare) GetDrainNanos() int64 {
+	if x != nil {
+		return x.DrainNanos
+	}
+	return 0
 }
 
 // Attach takes control of a path that already runs on the node.
@@ -640,13 +650,16 @@ func (*Close) Descriptor() ([]byte, []int) {
 }
 
 type Stage struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Program       string                 `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
-	Args          map[string]string      `protobuf:"bytes,3,rep,name=args,proto3" json:"args,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	In            *HopEnd                `protobuf:"bytes,4,opt,name=in,proto3" json:"in,omitempty"`     // absent: a source
-	Out           *HopEnd                `protobuf:"bytes,5,opt,name=out,proto3" json:"out,omitempty"`   // absent: a sink
-	Cpu           float64                `protobuf:"fixed64,6,opt,name=cpu,proto3" json:"cpu,omitempty"` // declared share of one core; 0: not said
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Program string                 `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
+	Args    map[string]string      `protobuf:"bytes,3,rep,name=args,proto3" json:"args,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	In      *HopEnd                `protobuf:"bytes,4,opt,name=in,proto3" json:"in,omitempty"`     // absent: a source
+	Out     *HopEnd                `protobuf:"bytes,5,opt,name=out,proto3" json:"out,omitempty"`   // absent: a sink
+	Cpu     float64                `protobuf:"fixed64,6,opt,name=cpu,proto3" json:"cpu,omitempty"` // declared share of one core; 0: not said
+	// The id of the stage in the older epoch that goes on as this one, with its operator; empty: it is made anew, as it is when
+	// there is no such stage, or another program, arguments or types. Only with beside.
+	Carry         string `protobuf:"bytes,7,opt,name=carry,proto3" json:"carry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -723,13 +736,21 @@ func (x *Stage) GetCpu() float64 {
 	return 0
 }
 
+func (x *Stage) GetCarry() string {
+	if x != nil {
+		return x.Carry
+	}
+	return ""
+}
+
 type HopEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hop           string                 `protobuf:"bytes,1,opt,name=hop,proto3" json:"hop,omitempty"`
 	Transport     string                 `protobuf:"bytes,2,opt,name=transport,proto3" json:"transport,omitempty"`
 	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Peer          string                 `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
-	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"` // of a sending end, when it is known at Prepare
+	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`                                // of a sending end, when it is known at Prepare
+	PlayoutNanos  int64                  `protobuf:"varint,6,opt,name=playout_nanos,json=playoutNanos,proto3" json:"playout_nanos,omitempty"` // of a receiving end: the longest that a listener's buffer may hold what comes; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +818,13 @@ func (x *HopEnd) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *HopEnd) GetPlayoutNanos() int64 {
+	if x != nil {
+		return x.PlayoutNanos
+	}
+	return 0
 }
 
 type DataSource struct {
@@ -1416,7 +1444,7 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\x05start\x18\x06 \x01(\v2\x11.ninja.host.StartH\x00R\x05start\x12)\n" +
 	"\x05renew\x18\a \x01(\v2\x11.ninja.host.RenewH\x00R\x05renew\x12)\n" +
 	"\x05close\x18\b \x01(\v2\x11.ninja.host.CloseH\x00R\x05closeB\x04\n" +
-	"\x02do\"\xed\x02\n" +
+	"\x02do\"\x8e\x03\n" +
 	"\aPrepare\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x1f\n" +
@@ -1428,7 +1456,9 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\x06stages\x18\x05 \x03(\v2\x11.ninja.host.StageR\x06stages\x121\n" +
 	"\x04data\x18\x06 \x03(\v2\x1d.ninja.host.Prepare.DataEntryR\x04data\x120\n" +
 	"\bposition\x18\a \x01(\v2\x14.ninja.host.PositionR\bposition\x12\x16\n" +
-	"\x06beside\x18\b \x01(\bR\x06beside\x1aO\n" +
+	"\x06beside\x18\b \x01(\bR\x06beside\x12\x1f\n" +
+	"\vdrain_nanos\x18\t \x01(\x03R\n" +
+	"drainNanos\x1aO\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.ninja.host.DataSourceR\x05value:\x028\x01\"R\n" +
@@ -1450,23 +1480,25 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x02 \x01(\fR\n" +
 	"capability\"\a\n" +
-	"\x05Close\"\xf7\x01\n" +
+	"\x05Close\"\x8d\x02\n" +
 	"\x05Stage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aprogram\x18\x02 \x01(\tR\aprogram\x12/\n" +
 	"\x04args\x18\x03 \x03(\v2\x1b.ninja.host.Stage.ArgsEntryR\x04args\x12\"\n" +
 	"\x02in\x18\x04 \x01(\v2\x12.ninja.host.HopEndR\x02in\x12$\n" +
 	"\x03out\x18\x05 \x01(\v2\x12.ninja.host.HopEndR\x03out\x12\x10\n" +
-	"\x03cpu\x18\x06 \x01(\x01R\x03cpu\x1a7\n" +
+	"\x03cpu\x18\x06 \x01(\x01R\x03cpu\x12\x14\n" +
+	"\x05carry\x18\a \x01(\tR\x05carry\x1a7\n" +
 	"\tArgsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
 	"\x06HopEnd\x12\x10\n" +
 	"\x03hop\x18\x01 \x01(\tR\x03hop\x12\x1c\n" +
 	"\ttransport\x18\x02 \x01(\tR\ttransport\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
 	"\x04peer\x18\x04 \x01(\tR\x04peer\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress\":\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12#\n" +
+	"\rplayout_nanos\x18\x06 \x01(\x03R\fplayoutNanos\":\n" +
 	"\n" +
 	"DataSource\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
