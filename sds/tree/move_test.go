@@ -183,6 +183,50 @@ func TestWhatIsNoParent(t *testing.T) {
 	eventually(t, "it joins again by the addresses that were named", func() bool { nb := above(c, "h"); return nb != nil && strings.HasPrefix(nb.address, "localhost") })
 }
 
+// TestAWatchMovesAlong: a question that stands at a server that moves stands with the new parent; what is behind both parents
+// is not told to have gone, what is behind the old one alone is, and the old link is over soon.
+func TestAWatchMovesAlong(t *testing.T) {
+	w := newWood(t)
+	owner, admin := w.identity(ca.KindBase, "b"), w.identity(ca.KindUser, "admin")
+	root := w.grow("root")
+	a, b := w.grow("a", "h=root"), w.grow("b")
+	c := w.grow("c")
+	c.stop()
+	c.start(func(cfg *Config) {
+		administered(w, map[string]string{})(cfg)
+		cfg.Parents = []Parent{{Hierarchy: "h", Addresses: []string{a.address}}}
+	})
+	t.Cleanup(func() { c.stop() })
+	for _, p := range []*plant{root, a, b, c} {
+		p.publish(owner, "at-"+p.id.ID().Name(), 1, printer("printer", 1))
+	}
+	root.knows("a", 2)
+	asker, boss := c.client(w.identity(ca.KindUser, "ann")), c.client(admin)
+	f := follow(t, asker, kindIs("printer"))
+	eventually(t, "what is there is told", func() bool { return f.settled() && f.has() == "at-a.1 at-c.1 at-root.1" })
+	old := above(c, "h").stream
+	to := func(p *plant, want string) {
+		t.Helper()
+		if _, err := boss.Join(context.Background(), Parent{Hierarchy: "h", Addresses: []string{p.address}}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "what is there now is told: "+want, func() bool { return f.has() == want })
+	}
+	to(root, "at-a.1 at-c.1 at-root.1")
+	eventually(t, "the old link is over", func() bool { return old.ctx.Err() != nil })
+	if f.left() != "" {
+		t.Errorf("told to have gone: %s", f.left())
+	}
+	to(b, "at-b.1 at-c.1")
+	if _, err := boss.Leave(context.Background(), "h"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what is elsewhere has gone", func() bool { return f.has() == "at-c.1" })
+	if f.left() != "at-a at-b at-root" {
+		t.Errorf("told to have gone: %s", f.left())
+	}
+}
+
 // TestServersMoveAtOnce: many moves of two servers, also below each other, at the same time: none is its own ancestor in the
 // end, and all is found.
 func TestServersMoveAtOnce(t *testing.T) {
