@@ -160,6 +160,10 @@ func (n *Node) Place(ctx context.Context, m *treepb.PlaceRequest) (*treepb.Place
 	if err := n.cfg.Administers(peer); err != nil {
 		return nil, status.Errorf(codes.PermissionDenied, "%s may not change the parents of this server: %v", peer.ID, err)
 	}
+	if !n.placing.TryLock() { // changes are kept in the order in which they are made
+		return nil, status.Error(codes.FailedPrecondition, errMoving.Error())
+	}
+	defer n.placing.Unlock()
 	var p *Parent
 	switch {
 	case m.GetConfigured() && n.cfg.Configured != nil:

@@ -82,6 +82,8 @@ type Node struct {
 	end      context.CancelFunc
 	parts    sync.WaitGroup
 
+	placing sync.Mutex // held while a parent is changed over the network, and that is kept
+
 	whole  sync.Once
 	filled chan struct{} // closed when the spawner has told all
 
