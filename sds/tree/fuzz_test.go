@@ -52,7 +52,8 @@ func newGarden(t testing.TB) *garden {
 	if g.node, err = New(Config{Identity: g.self, World: world.Real(), Local: local, Period: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	g.h = newHierarchy(g.node, "h", &Parent{Hierarchy: "h"})
+	g.h = newHierarchy(g.node, "h")
+	g.h.ascent = &ascent{hierarchy: g.h} // it tells a parent what its children tell
 	g.node.hierarchies["h"] = g.h
 	ended := make(chan struct{})
 	go func() { // the owner, without the links upward
@@ -303,7 +304,7 @@ func FuzzParent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = h.serveParent(newStream(t.Context(), peer, &script{frames: all[1:]}, asksAtOnce), "", line, all[0].GetWelcome())
+		_ = h.ascent.serveParent(newStream(t.Context(), peer, &script{frames: all[1:]}, asksAtOnce), "", line, all[0].GetWelcome())
 		h.wait(t.Context(), func() { err = g.followed(docs) })
 		if err != nil {
 			t.Fatal(err)
