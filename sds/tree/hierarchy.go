@@ -34,6 +34,7 @@ type hierarchy struct {
 	sequence uint64
 	whole    bool          // the parent is to be sent all
 	sent     summary.Check // of what it was sent last
+	told     uint64        // services that it was told of last
 	wishes   chan *summary.Question
 	wished   atomic.Int64 // questions of this period
 }
@@ -269,7 +270,7 @@ func (h *hierarchy) tellParent() {
 		return
 	}
 	s := h.up.stream
-	if len(s.bulk) == 0 && (h.whole || h.content.terms.Changed() > 0 || h.content.replanned) {
+	if len(s.bulk) == 0 && (h.whole || h.content.terms.Changed() > 0 || h.content.replanned || h.services() != h.told) {
 		h.sendSummary(s)
 	}
 	var all summary.Demand
@@ -307,7 +308,7 @@ func (h *hierarchy) sendSummary(s *stream) {
 	} else {
 		m.Added, m.Removed = h.content.terms.Delta()
 	}
-	h.whole, h.content.replanned, h.sent = false, false, m.Check
+	h.whole, h.content.replanned, h.sent, h.told = false, false, m.Check, m.Services
 	b := m.Encode()
 	signature := h.cfg.Identity.Sign(summaryContext, signed(h.name, b))
 	for len(b) > 0 {
