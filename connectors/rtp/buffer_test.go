@@ -204,7 +204,7 @@ func TestAnyNetwork(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.Uint64Range(1, 60).Draw(t, "packets")
 		b := &buffer{format: telephone, reorder: 40 * ms, playout: rapid.SampledFrom([]playout{
-			{}, {initial: 30 * ms}, {most: 80 * ms}}).Draw(t, "playout")}
+			{}, {initial: 30 * ms}, {most: 80 * ms}, {most: 80 * ms, bound: true}}).Draw(t, "playout")}
 		now, last, delivered, marks := start, uint64(0), uint64(0), 0
 		if b.playout.on() && rapid.Bool().Draw(t, "conceal") {
 			b.conceal = func(_ []byte, n, _ int) []byte { return bytes.Repeat([]byte{0xff}, n) }

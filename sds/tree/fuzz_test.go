@@ -93,15 +93,19 @@ type script struct {
 	ctx    context.Context
 }
 
-func (s *script) Send(*treepb.Frame) error { return nil }
+func (s *script) SendMsg(any) error { return nil }
 
-func (s *script) Recv() (*treepb.Frame, error) {
+func (s *script) RecvMsg(m any) error {
 	if len(s.frames) == 0 {
-		return nil, io.EOF
+		return io.EOF
 	}
 	f := s.frames[0]
 	s.frames = s.frames[1:]
-	return f, nil
+	b, err := proto.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(b, m.(proto.Message))
 }
 
 // frames reads an input. Questions and answers are left away: they have targets of their own.

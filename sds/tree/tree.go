@@ -208,6 +208,11 @@ func (n *Node) neighbours(in string) (who []*neighbour, branches []route.Branch)
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	most := 0
+	for _, h := range n.hierarchies {
+		most += len(*h.view.Load())
+	}
+	who, branches = make([]*neighbour, 0, most), make([]route.Branch, 0, most)
 	for name, h := range n.hierarchies {
 		if in != "" && in != name {
 			continue
