@@ -88,10 +88,7 @@ func (g *garden) peerOf(id *ca.Identity) ca.Peer {
 }
 
 // script is a stream on which the other side says what stands there and hangs up.
-type script struct {
-	frames []*treepb.Frame
-	ctx    context.Context
-}
+type script struct{ frames []*treepb.Frame }
 
 func (s *script) SendMsg(any) error { return nil }
 

@@ -196,8 +196,8 @@ func TestTheLawHolds(t *testing.T) {
 			t.Errorf("%s of a link with %.0f services behind it: %.0f by the law, %.0f measured", what, size[2], says, is)
 		}
 	}
-	hold("terms", Fit(size[0], terms[0], size[1], terms[1]).At(size[2]), terms[2])
-	law := Fit(size[0], changed[0], size[1], changed[1])
+	hold("terms", Fit(alone, size[0], terms[0], size[1], terms[1]).At(size[2]), terms[2])
+	law := Fit(2*c.Churn*alone, size[0], changed[0], size[1], changed[1])
 	hold("terms that change in a period", law.At(size[2]), changed[2])
 	hold("bytes of changes in a period", ChangeBytes(law.At(size[2])), bytes[2])
 }
