@@ -157,7 +157,11 @@ func (s *Session) dialPackets(ctx context.Context, cfg DialConfig) (io.WriteClos
 		s.trunk = true
 		return cfg.Carrier.Send(ctx, a.Host, s.Peer(), trunkStream(a.Stream), cfg.Hop.Epoch)
 	}
-	return dialPort(ctx, cfg.World, a.Host, s.extra)
+	conn, err := dialPort(ctx, cfg.World, a.Host, s.extra)
+	if err != nil {
+		return nil, err
+	}
+	return NewOutlet(conn), nil
 }
 
 // dialPort opens a socket towards a port of the host that address names.

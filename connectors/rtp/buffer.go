@@ -99,6 +99,17 @@ func (b *buffer) putText(p packet, now time.Time) bool {
 	return true
 }
 
+// pass delivers a packet that is next, where nothing else is to be decided: most are, and need not be held.
+func (b *buffer) pass(p packet) (connectors.ADU, bool) {
+	if p.position != b.next || b.slots[p.position%span].present || b.owed != 0 || b.ended || b.flushing || len(b.marks) > 0 ||
+		b.playout.on() || b.format.text {
+		return connectors.ADU{}, false
+	}
+	b.next++
+	b.known = max(b.known, b.next)
+	return b.delivered(p, p.mark), true
+}
+
 // said is a mark that was said on the session, and when.
 type said struct {
 	mark connectors.Mark
@@ -235,7 +246,12 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 
 func (b *buffer) deliver() connectors.ADU {
 	p := b.slots[b.next%span].packet
-	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step(), Stamp: p.stamp}
+	return b.delivered(p, b.step())
+}
+
+// delivered makes the ADU of a packet that has been gone on from.
+func (b *buffer) delivered(p packet, m connectors.Mark) connectors.ADU {
+	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: m, Stamp: p.stamp}
 	b.mediaAt = p.time + b.format.length(p.payload)
 	if b.conceal != nil {
 		b.last, b.run, b.rests = append(b.last[:0], p.payload...), 0, a.Mark != 0

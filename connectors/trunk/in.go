@@ -35,6 +35,7 @@ type In struct {
 	slab     []byte         // what was opened last is at its end
 	deliver  func(stream uint64, epoch uint32, payload []byte)
 	rate     rate
+	rated    uint64 // packets that are counted in it
 	message  *message
 	readOnce func(fd uintptr) bool // reads what is there and reports whether anything was
 	tryRead  func(fd uintptr)      // is readOnce without the report
@@ -154,7 +155,7 @@ const maxReads = 64
 
 // busy reports whether many datagrams come.
 func (i *In) busy() bool {
-	if !i.many.Load() {
+	if !i.counted() {
 		return false
 	}
 	i.mu.Lock()
@@ -199,16 +200,26 @@ func (i *In) readRaw(fd uintptr) bool {
 	if !ok {
 		return false
 	}
-	before := i.packets.Load()
 	for len(b) > 0 {
 		n := min(size, len(b))
 		i.take(b[:n], from)
 		b = b[n:]
 	}
-	now := time.Now()
-	i.rate.add(now, float64(i.packets.Load()-before))
-	i.many.Store(i.rate.expects(now))
 	return true
+}
+
+// counted counts what has come since the last time, and reports whether many datagrams come.
+func (i *In) counted() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	came := i.packets.Load()
+	if came != i.rated {
+		now := time.Now()
+		i.rate.add(now, float64(came-i.rated))
+		i.rated = came
+		i.many.Store(i.rate.expects(now))
+	}
+	return i.many.Load()
 }
 
 // take opens a datagram and delivers what it holds. The caller holds the lock.

@@ -3,6 +3,7 @@ package tree
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/sds"
 	"ninja/sds/route"
 	"ninja/sds/summary"
@@ -138,11 +140,14 @@ func (q *inquiry) askedBy(client ca.Peer) {
 	q.wish(q.routed)
 }
 
-// wish tells the hierarchies what is asked for.
+// wish tells the hierarchies what is asked for: of many questions a sample, each of which wakes a goroutine.
 func (n *Node) wish(q *summary.Question) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, h := range n.hierarchies {
+		if n := h.wished.Add(1); n > wishesEach && n%wishesEach != 0 {
+			continue
+		}
 		select {
 		case h.wishes <- q:
 		default: // a sample will do
@@ -150,10 +155,13 @@ func (n *Node) wish(q *summary.Question) {
 	}
 }
 
+// wishesEach is how many questions of a period are all told, and which of those after.
+const wishesEach = 32
+
 // route has the question be routed by what the asker may find.
 func (q *inquiry) route(tokens []summary.Term) {
 	if len(q.asker.Templates) == 0 {
-		q.routed = q.routed.With(tokens)
+		q.routed = q.question.with(tokens)
 		return
 	}
 	q.routed = summary.Ask(q.question.local.Needs(q.asker), tokens...)
@@ -162,11 +170,22 @@ func (q *inquiry) route(tokens []summary.Term) {
 // tokensMost bounds the tokens of a question.
 const tokensMost = 256
 
+// made are the tokens of the last grants that asked: one session's questions come after one another.
+type made struct {
+	at     time.Time
+	grants []capability.Who
+	tokens []summary.Term
+}
+
 // tokens are those that the asker's grants entitle to.
 func (n *Node) tokens(a sds.Asker) []summary.Term {
 	secret := n.cfg.Secret()
 	if len(secret) == 0 || !a.Secret() {
 		return nil
+	}
+	now := time.Now()
+	if m := n.made.Load(); m != nil && now.Sub(m.at) < n.cfg.Period && slices.Equal(m.grants, a.Grants) {
+		return m.tokens
 	}
 	var grants []string
 	for _, g := range a.Grants {
@@ -174,14 +193,23 @@ func (n *Node) tokens(a sds.Asker) []summary.Term {
 			grants = append(grants, string(g))
 		}
 	}
-	return summary.Tokens(secret, grants, n.cfg.World.Now())
+	tokens := summary.Tokens(secret, grants, n.cfg.World.Now())
+	n.made.Store(&made{now, slices.Clone(a.Grants), tokens})
+	return tokens
 }
 
 // arrival is the question as package route sees it.
 func (q *inquiry) arrival() route.Arrival {
 	out := q.arrivalOf(timeoutOf(q.ask))
-	out.Seen = q.seen.before([16]byte(q.ask.GetQuery()))
+	out.Seen = q.several() && q.seen.before([16]byte(q.ask.GetQuery()))
 	return out
+}
+
+// several reports whether the server stands in several hierarchies: in one no question comes twice.
+func (n *Node) several() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.hierarchies) > 1
 }
 
 // arrivalOf is arrival with so much time left, of a question that was not here before.
@@ -256,7 +284,6 @@ func (q *inquiry) tellHits(hits []sds.Hit, wait bool) error {
 		return nil
 	}
 	m, size, now := &answer{}, 0, time.Now()
-	scratch := make([]byte, 0, hits[0].Size())
 	for i := range hits {
 		h := &hits[i]
 		if size += h.Size(); size > answerSize {
@@ -265,11 +292,11 @@ func (q *inquiry) tellHits(hits []sds.Hit, wait bool) error {
 			}
 			m, size = &answer{}, h.Size()
 		}
-		var err error
-		if scratch, err = h.Pack(scratch[:0], now); err != nil {
+		b, err := h.Pack(make([]byte, head, h.Size()+len(h.Text)+len(q.self)), now)
+		if err != nil {
 			return err
 		}
-		m.hits = append(m.hits, appendHit(make([]byte, 0, len(scratch)+len(h.Text)+len(q.self)+32), scratch, h.Rank, h.Value, h.Text, string(q.self)))
+		m.hits = append(m.hits, hitAround(b, h.Rank, h.Value, h.Text, string(q.self)))
 	}
 	q.found += len(hits)
 	if len(q.steps) == 0 {

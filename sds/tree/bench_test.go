@@ -6,6 +6,8 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +29,7 @@ import (
 // message of two bytes back, each read and written by the one goroutine that waits for it. x-empty-hops is against such
 // streams as gRPC makes them, x-bare-hops against streams with the options of links (no pings of gRPC's own), which is
 // the harder. first makes the client anew each time, and so also shakes hands and presents nothing twice; session asks on
-// a stream that stands.
+// a stream that stands; callers=N is N at once on it.
 func BenchmarkRoutedQuery(b *testing.B) {
 	w := newWood(b)
 	owner := w.identity(ca.KindBase, "b")
@@ -73,6 +75,29 @@ func BenchmarkRoutedQuery(b *testing.B) {
 		b.ReportMetric(r.median(func(query, empty, _ spent) float64 { return float64(query.long) / float64(3*empty.long) }), "x-empty-hops")
 		b.ReportMetric(r.median(func(query, _, bare spent) float64 { return float64(query.long) / float64(3*bare.long) }), "x-bare-hops")
 	})
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			c := root.client(user)
+			one(b, c)
+			var next atomic.Int64
+			var all sync.WaitGroup
+			b.ResetTimer()
+			before := cpuTime()
+			for range callers {
+				all.Go(func() {
+					for next.Add(1) <= int64(b.N) {
+						if a, err := c.Ask(context.Background(), kindIs("kind500"), Options{Scope: route.All}); err != nil || len(a.Found) != 1 {
+							b.Error(err, a)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
+			b.ReportMetric(float64(cpuTime()-before)/float64(b.N)/1000, "cpu-us/query")
+		})
+	}
 	b.Run("first", func(b *testing.B) {
 		empty, _ := hop.roundTrip(b)
 		shake := hop.handshake(b)

@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -327,6 +329,14 @@ func (a *answer) room() int {
 // empty reports whether an answer says nothing.
 func (a *answer) empty() bool { return len(a.hits)+len(a.outcomes)+len(a.sealed) == 0 }
 
+// failure is why the question was not answered, if it was not.
+func (a *answer) failure() error {
+	if a.code == 0 {
+		return nil
+	}
+	return status.Error(codes.Code(a.code), a.problem)
+}
+
 // message is the answer with all that a watch tells.
 func (a *answer) message() (*treepb.Answer, error) {
 	m := new(treepb.Answer)
@@ -342,9 +352,9 @@ func packAnswer(m *treepb.Answer) (*answer, error) {
 	return parseAnswer(b)
 }
 
-// appendHit packs a hit around a packed Found.
-func appendHit(b, found []byte, rank int, value float64, text, server string) []byte {
-	b = appendBytes(b, hitFound, found)
+// hitAround packs a hit around a packed Found, which begins after head bytes.
+func hitAround(found []byte, rank int, value float64, text, server string) []byte {
+	b := frameAround(hitFound, found)
 	b = appendNumber(b, hitRank, uint64(rank))
 	if value != 0 {
 		b = protowire.AppendFixed64(protowire.AppendTag(b, hitValue, protowire.Fixed64Type), math.Float64bits(value))

@@ -18,26 +18,33 @@ import (
 type onward struct {
 	who     []*neighbour
 	steps   []route.Step // that are still to be taken
+	probes  []route.Step // to flagged children, whom nobody waits for
 	until   time.Time    // when those that have not answered are late
 	timer   *time.Timer
-	open    []*branch // asked, and not at an end
-	waiting int       // of them, that are not at an end
-	one     branch    // the first of them
-	held    []held    // what was said and the asker does not take yet
-	ending  bool      // all is at an end but held
-	alone   bool      // the question is for one server further on: what that says is the answer
+	slow    *time.Timer // ends what the asker does not take
+	open    []*branch   // that were asked
+	waiting int         // of them, that are not at an end and are waited for
+	one     branch      // the first of them
+	held    []held      // what was said and the asker does not take yet
+	ending  bool        // all is at an end but held
+	alone   bool        // the question is for one server further on: what that says is the answer
 }
 
 // branch is a question as one neighbour has been asked it.
 type branch struct {
-	q     *inquiry
-	nb    *neighbour
-	id    uint64 // on the neighbour's stream
-	begun time.Time
-	found bool
-	over  bool
-	purse purse
-	size  int // bytes of it that are held
+	q       *inquiry
+	nb      *neighbour
+	id      uint64 // on the neighbour's stream
+	begun   time.Time
+	charged time.Time     // for being overdue
+	after   time.Duration // when it is overdue
+	busy    time.Time     // since when it has told nothing to speak of
+	told    int           // bytes since then
+	found   bool
+	over    bool
+	aside   bool // it is not waited for: it is flagged
+	purse   purse
+	size    int // bytes of it that are held
 }
 
 // held is an answer of a branch that is to be told.
@@ -46,17 +53,26 @@ type held struct {
 	m  *answer
 }
 
-// plan notes where the question goes, without children that have used up what flagged ones are asked.
+// plan notes where the question goes, without children that have used up what flagged ones are asked. Those that have not
+// are asked, but not waited for: whoever is flagged holds up nobody.
 func (q *inquiry) plan(who []*neighbour, steps []route.Step) {
 	q.who = who
 	q.steps = steps[:0]
 	for _, s := range steps {
 		q.until = time.Now().Add(s.Left) // the same for all
-		if nb := who[s.Branch]; !nb.up && nb.account.barred() {
-			q.last.outcomes = append(q.last.outcomes, packOutcome(q.outcome(nb, route.Flagged)))
-			continue
+		nb := who[s.Branch]
+		ask, flagged := true, false
+		if !nb.up {
+			ask, flagged = nb.account.admit()
 		}
-		q.steps = append(q.steps, s)
+		switch {
+		case !ask:
+			q.last.outcomes = append(q.last.outcomes, packOutcome(q.outcome(nb, route.Flagged)))
+		case flagged:
+			q.probes = append(q.probes, s)
+		default:
+			q.steps = append(q.steps, s)
+		}
 	}
 	slices.SortStableFunc(q.steps, func(a, b route.Step) int { return a.Phase - b.Phase })
 }
@@ -65,9 +81,13 @@ func (q *inquiry) plan(who []*neighbour, steps []route.Step) {
 func (q *inquiry) proceed() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.over {
-		q.next()
+	if q.over {
+		return
 	}
+	for _, s := range q.probes {
+		q.forward(s, windowLeast, true)
+	}
+	q.next()
 }
 
 // next asks the branches of the next phase when those before are at an end, while something is wanted still. It ends the
@@ -83,13 +103,13 @@ func (q *inquiry) next() {
 			n++
 		}
 		now := q.steps[:n]
-		q.steps, q.open = q.steps[n:], q.open[:0]
+		q.steps = q.steps[n:]
 		window := min(windowMost, max(windowLeast, windowAll/len(now)))
 		for _, s := range now {
 			if q.enough() {
 				q.last.outcomes = append(q.last.outcomes, packOutcome(q.outcome(q.who[s.Branch], route.Unneeded)))
 			} else {
-				q.forward(s, window)
+				q.forward(s, window, false)
 			}
 		}
 	}
@@ -99,12 +119,13 @@ func (q *inquiry) next() {
 func (q *inquiry) enough() bool { return q.want == route.First && q.found >= q.question.local.Limit }
 
 // forward asks one branch.
-func (q *inquiry) forward(s route.Step, window int) {
+func (q *inquiry) forward(s route.Step, window int, aside bool) {
 	b := &q.one
 	if b.q != nil {
 		b = new(branch)
 	}
-	*b = branch{q: q, nb: q.who[s.Branch], begun: time.Now(), purse: purse{window: window}}
+	now := time.Now()
+	*b = branch{q: q, nb: q.who[s.Branch], begun: now, busy: now, aside: aside, purse: purse{window: window}, after: q.overdueAfter(s.Hops)}
 	s.Left = q.until.Sub(b.begun)
 	if s.Left <= 0 {
 		q.ended(b, context.DeadlineExceeded)
@@ -118,8 +139,18 @@ func (q *inquiry) forward(s route.Step, window int) {
 		return
 	}
 	q.open = append(q.open, b)
-	if q.waiting++; q.timer == nil {
+	if !aside {
+		q.waiting++
+	}
+	if q.timer == nil {
 		q.timer = time.AfterFunc(s.Left, q.late)
+	}
+}
+
+// end ends a branch.
+func (b *branch) end() {
+	if b.over = true; !b.aside {
+		b.q.waiting--
 	}
 }
 
@@ -147,21 +178,26 @@ func (b *branch) answered(m *answer) {
 	q := b.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if b.over || q.over {
+	if b.over || q.over && !b.aside {
 		return
 	}
 	b.found = b.found || len(m.hits)+len(m.sealed) > 0
+	if b.told += len(m.whole); b.told >= windowLeast/4 {
+		b.told, b.busy = 0, time.Now()
+	}
+	if q.over { // it was not waited for
+		if m.last {
+			b.end()
+			b.note(m.failure())
+		}
+		return
+	}
 	q.found += len(m.hits)
 	q.attribute(b.nb, m)
-	var failed error
-	if m.code != 0 {
-		failed = status.Error(codes.Code(m.code), m.problem)
-	}
-	last := m.last
+	failed, last := m.failure(), m.last
 	m.last, m.code, m.problem = false, 0, ""
 	if last {
-		b.over = true
-		q.waiting--
+		b.end()
 	}
 	if err := q.passOn(b, m, last && q.waiting == 0 && len(q.steps) == 0 && len(q.held) == 0); err != nil {
 		q.failing(err)
@@ -222,6 +258,7 @@ func (q *inquiry) more() {
 		q.held[0] = held{}
 		q.held = q.held[1:]
 		h.by.size -= len(h.m.whole)
+		h.by.busy = time.Now()
 		if !h.by.over {
 			h.by.purse.took(h.by.nb.stream, h.by.id, h.m)
 		}
@@ -241,9 +278,8 @@ func (q *inquiry) ended(b *branch, err error) {
 		return
 	}
 	became := statusOf(err)
-	if !b.nb.up && became != route.Unreachable && became != route.Unneeded {
-		// Who lets others wait owes an answer whatever its summary says.
-		b.nb.account.note(b.found, err != nil || b.nb.table.AnswersFor(q.routed))
+	if became != route.Unreachable && became != route.Unneeded {
+		b.note(err)
 	}
 	if err == nil {
 		return
@@ -256,26 +292,47 @@ func (q *inquiry) ended(b *branch, err error) {
 	q.last.outcomes = append(q.last.outcomes, packOutcome(o))
 }
 
+// note charges a child for an answer that is at an end, or did not come. Who lets others wait owes an answer whatever its
+// summary says, if it was given time enough: how much time there is, is up to whoever asks.
+func (b *branch) note(err error) {
+	if b.nb.up || !b.charged.IsZero() {
+		return
+	}
+	took := time.Since(b.begun)
+	if err == nil {
+		b.nb.account.answered(took)
+	} else if statusOf(err) == route.Late && took < b.nb.account.fair(b.nb.period) {
+		return
+	}
+	b.nb.account.note(b.found, err != nil || b.nb.table.AnswersFor(b.q.routed))
+}
+
 // giveUp ends the branches that are still open.
 func (q *inquiry) giveUp(why error) {
 	for _, b := range q.open {
 		if !b.over {
-			b.over = true
-			q.waiting--
+			b.end()
 			b.nb.stream.forget(b.id)
 			q.ended(b, why)
 		}
 	}
-	q.open = q.open[:0]
 }
 
 // late ends the branches that have not answered in time.
 func (q *inquiry) late() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.over {
-		q.giveUp(context.DeadlineExceeded)
+	if q.over { // those that were not waited for
+		for _, b := range q.open {
+			if !b.over {
+				b.end()
+				b.nb.stream.forget(b.id)
+				b.note(context.DeadlineExceeded)
+			}
+		}
+		return
 	}
+	q.giveUp(context.DeadlineExceeded)
 	if !q.over {
 		q.next()
 	}
@@ -286,11 +343,12 @@ func (b *branch) lost() {
 	q := b.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if b.over || q.over {
+	if b.over {
 		return
 	}
-	b.over = true
-	q.waiting--
+	if b.end(); q.over {
+		return
+	}
 	q.ended(b, errLinkLost)
 	if !q.over {
 		q.next()
@@ -299,10 +357,15 @@ func (b *branch) lost() {
 
 // finish says the last of it.
 func (q *inquiry) finish() {
-	q.stop()
-	if q.last.last = true; len(q.held) > 0 {
+	q.over, q.last.last = true, true
+	for _, b := range q.open {
+		if !b.over {
+			q.last.outcomes = append(q.last.outcomes, packOutcome(q.outcome(b.nb, route.Flagged)))
+		}
+	}
+	if len(q.held) > 0 {
 		q.ending = true
-		q.timer = time.AfterFunc(time.Until(q.reply.until), q.giveIn)
+		q.slow = time.AfterFunc(time.Until(q.reply.until), q.giveIn)
 		return
 	}
 	q.tellLast()
@@ -320,7 +383,10 @@ func (q *inquiry) giveIn() {
 }
 
 func (q *inquiry) tellLast() {
-	if q.timer != nil {
+	if q.slow != nil {
+		q.slow.Stop()
+	}
+	if q.timer != nil && !slices.ContainsFunc(q.open, func(b *branch) bool { return !b.over }) {
 		q.timer.Stop()
 	}
 	if q.out.heavy() {
@@ -366,7 +432,7 @@ func (q *inquiry) cancelled() {
 	defer q.mu.Unlock()
 	if q.ending {
 		q.ending, q.held = false, nil
-		q.timer.Stop()
+		q.slow.Stop()
 		q.reply.close()
 	}
 	if !q.over {

@@ -21,6 +21,7 @@ type reply struct {
 
 	// Guarded by the stream's mu:
 	cancel  func()
+	opened  bool
 	ended   bool
 	bounded bool          // left counts
 	left    int           // bytes that the asker still takes
@@ -48,7 +49,7 @@ func (s *stream) open(a *treepb.Ask) (*reply, error) {
 	_, twice := s.running[r.id]
 	over := s.over
 	if !twice && !over && r.id != 0 {
-		s.running[r.id] = r
+		s.running[r.id], r.opened = r, true
 	}
 	s.mu.Unlock()
 	switch {
@@ -104,6 +105,9 @@ func (r *reply) tell(a *answer, wait bool) error {
 	packed := appendAnswer(make([]byte, head, head+a.room()), a)
 	if err := r.pay(len(packed)-head, a.last, wait); err != nil {
 		return err
+	}
+	if a.last {
+		r.close() // before the asker can know, and ask again
 	}
 	frame := frameAround(frameAnswer, packed)
 	if wait {
@@ -194,11 +198,15 @@ func (r *reply) refuse(err error) {
 	_ = r.tell(&answer{last: true, code: uint32(st.Code()), problem: st.Message()}, false)
 }
 
-// close gives the question's place free. It may be called once.
+// close gives the question's place free, once.
 func (r *reply) close() {
 	r.s.mu.Lock()
-	delete(r.s.running, r.id)
+	if r.ended || !r.opened {
+		r.s.mu.Unlock()
+		return
+	}
 	r.ended = true
+	delete(r.s.running, r.id)
 	r.wake() // who waits to tell need not any more
 	r.ready = nil
 	r.s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -99,6 +100,7 @@ func (s *stream) sending() {
 	for {
 		select {
 		case <-s.wake:
+			runtime.Gosched() // whoever can say something now does so first
 			s.flush()
 		case f := <-s.bulk:
 			_ = s.put(frameOf(f)) // if it fails the stream has ended
@@ -184,6 +186,7 @@ func (s *stream) put(frame []byte) error {
 	first := s.queueing(frame)
 	s.mu.Unlock()
 	if first {
+		runtime.Gosched() // whoever can say something now does so first
 		s.flush()
 	}
 	return nil
@@ -252,12 +255,13 @@ func (s *stream) write(frames [][]byte) error {
 			size += len(frames[n])
 			n++
 		}
-		message := frames[0]
+		s.out.Version, s.out.Several = wireVersion, nil
 		if n > 1 {
-			message = slices.Concat(frames[:n]...)
+			s.out.Several = slices.Concat(frames[:n]...)
+			s.out.ProtoReflect().SetUnknown(nil)
+		} else {
+			s.out.ProtoReflect().SetUnknown(frames[0])
 		}
-		s.out.Version = wireVersion
-		s.out.ProtoReflect().SetUnknown(message)
 		if err := s.raw.SendMsg(&s.out); err != nil {
 			return err
 		}
@@ -289,7 +293,13 @@ func (s *stream) recv(heard func()) (*treepb.Frame, error) {
 		if s.in.GetVersion() >= wireVersion && !s.gathers.Load() {
 			s.gathers.Store(true)
 		}
+		if err := parts(s.in.GetSeveral(), s.takePart); err != nil {
+			return nil, err
+		}
 		b := []byte(s.in.ProtoReflect().GetUnknown())
+		if len(b) == 0 {
+			continue
+		}
 		switch kind, _, _ := protowire.ConsumeTag(b); kind {
 		case frameAsk, frameAnswer, frameCancel, frameCredit:
 			if err := parts(b, s.takePart); err != nil {

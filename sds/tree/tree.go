@@ -70,6 +70,7 @@ type Node struct {
 	// standing are the questions that stand here, by their 16 bytes.
 	standing sync.Map
 	mine     atomic.Pointer[mine]
+	made     atomic.Pointer[made]
 	rootCtx  context.Context // of Run; streams end with it
 	end      context.CancelFunc
 	parts    sync.WaitGroup

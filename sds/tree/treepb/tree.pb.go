@@ -243,11 +243,12 @@ func (*Frame_Leave) isFrame_Kind() {}
 
 func (*Frame_Credit) isFrame_Kind() {}
 
-// Packed is what one message is read and written as: its fields but version are those of one Frame, or, to a side that has
-// sent version 2, of several that are asks, answers, cancels and credits, to be taken in their order.
+// Packed is what one message is read and written as: the fields of a Frame, or, to a side that has sent version 2, those of
+// several that are asks, answers, cancels and credits, to be taken in their order.
 type Packed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Several       []byte                 `protobuf:"bytes,11,opt,name=several,proto3" json:"several,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +288,13 @@ func (x *Packed) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Packed) GetSeveral() []byte {
+	if x != nil {
+		return x.Several
+	}
+	return nil
 }
 
 // Hello asks to join a hierarchy.
@@ -2280,7 +2288,7 @@ var File_sds_tree_treepb_tree_proto protoreflect.FileDescriptor
 
 const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\n" +
-	"\x1asds/tree/treepb/tree.proto\x12\x11ninja.sds.tree.v1\x1a\x13sds/sdspb/sds.proto\"\xd3\x03\n" +
+	"\x1asds/tree/treepb/tree.proto\x12\x11ninja.sds.tree.v1\x1a\x13sds/sdspb/sds.proto\"\xd9\x03\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
 	"\x05hello\x18\x02 \x01(\v2\x18.ninja.sds.tree.v1.HelloH\x00R\x05hello\x126\n" +
@@ -2294,9 +2302,10 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05leave\x18\n" +
 	" \x01(\bH\x00R\x05leave\x123\n" +
 	"\x06credit\x18\f \x01(\v2\x19.ninja.sds.tree.v1.CreditH\x00R\x06creditB\x06\n" +
-	"\x04kind\"\"\n" +
+	"\x04kindJ\x04\b\v\x10\f\"<\n" +
 	"\x06Packed\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"^\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\aseveral\x18\v \x01(\fR\aseveral\"^\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\thierarchy\x18\x01 \x01(\tR\thierarchy\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
