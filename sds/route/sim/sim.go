@@ -132,11 +132,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := r.warm(); err != nil {
 		return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, err)
 	}
-	for range cfg.Periods {
+	for i := range cfg.Periods {
 		if err := r.step(); err != nil {
 			return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, err)
 		}
-		r.ask(cfg.Queries / cfg.Periods)
+		r.ask(cfg.Queries*(i+1)/cfg.Periods - cfg.Queries*i/cfg.Periods)
 	}
 	if err := ctx.Err(); err != nil {
 		return r.Result, err
