@@ -87,12 +87,12 @@ func (g *garden) peerOf(id *ca.Identity) ca.Peer {
 	return p
 }
 
-// script is a stream on which the other side says what stands there and hangs up.
-type script struct{ frames []*treepb.Frame }
+// monologue is a stream on which the other side says what stands there and hangs up.
+type monologue struct{ frames []*treepb.Frame }
 
-func (s *script) SendMsg(any) error { return nil }
+func (s *monologue) SendMsg(any) error { return nil }
 
-func (s *script) RecvMsg(m any) error {
+func (s *monologue) RecvMsg(m any) error {
 	if len(s.frames) == 0 {
 		return io.EOF
 	}
@@ -234,7 +234,7 @@ func FuzzChild(f *testing.F) {
 			return
 		}
 		g.sign(all)
-		_ = h.serveChild(newStream(t.Context(), peer, &script{frames: all[1:]}, asksAtOnce), all[0].GetHello())
+		_ = h.serveChild(newStream(t.Context(), peer, &monologue{frames: all[1:]}, asksAtOnce), all[0].GetHello())
 		h.wait(t.Context(), func() { err = g.settle(peer.ID) })
 		if err != nil {
 			t.Fatal(err)
@@ -300,7 +300,7 @@ func FuzzParent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = h.serveParent(newStream(t.Context(), peer, &script{frames: all[1:]}, asksAtOnce), "", line, all[0].GetWelcome())
+		_ = h.serveParent(newStream(t.Context(), peer, &monologue{frames: all[1:]}, asksAtOnce), "", line, all[0].GetWelcome())
 		h.wait(t.Context(), func() { err = g.followed(docs) })
 		if err != nil {
 			t.Fatal(err)
