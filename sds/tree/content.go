@@ -20,7 +20,7 @@ type content struct {
 	replanned bool // the plan has changed since it was told last
 }
 
-func (c *content) init() { c.docs = make(map[string]sds.PublicDoc) }
+func newContent() *content { return &content{docs: make(map[string]sds.PublicDoc)} }
 
 // put takes a document in, or a nil one out.
 func (c *content) put(id string, d *sds.PublicDoc) {
@@ -61,11 +61,11 @@ func (c *content) follow(p summary.Plan) {
 }
 
 // followContent keeps the content up with what the server has.
-func (h *hierarchy) followContent(ctx context.Context) {
+func (h *hierarchy) followContent(ctx context.Context, c *content) {
 	wait := backoffLeast
 	for ctx.Err() == nil {
 		err := h.cfg.Local.FollowPublic(ctx, func(all []sds.PublicDoc) {
-			h.do(ctx, func() { h.content.replace(all) })
+			h.do(ctx, func() { c.replace(all) })
 		}, func(before, after *sds.PublicDoc) {
 			id := ""
 			if after != nil {
@@ -73,7 +73,7 @@ func (h *hierarchy) followContent(ctx context.Context) {
 			} else {
 				id = before.ID
 			}
-			h.do(ctx, func() { h.content.put(id, after) })
+			h.do(ctx, func() { c.put(id, after) })
 		})
 		if ctx.Err() == nil {
 			h.cfg.Log.Debug("following what the server has", "hierarchy", h.name, "error", err)

@@ -52,7 +52,8 @@ func newGarden(t testing.TB) *garden {
 	if g.node, err = New(Config{Identity: g.self, World: world.Real(), Local: local, Period: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	g.h = newHierarchy(g.node, "h", &Parent{Hierarchy: "h"})
+	g.h = newHierarchy(g.node, "h")
+	g.h.ascent = &ascent{hierarchy: g.h} // it tells a parent what its children tell
 	g.node.hierarchies["h"] = g.h
 	ended := make(chan struct{})
 	go func() { // the owner, without the links upward
@@ -87,12 +88,15 @@ func (g *garden) peerOf(id *ca.Identity) ca.Peer {
 	return p
 }
 
-// monologue is a stream on which the other side says what stands there and hangs up.
-type monologue struct{ frames []*treepb.Frame }
+// script is a stream on which the other side says what stands there and hangs up.
+type script struct {
+	frames []*treepb.Frame
+	ctx    context.Context
+}
 
-func (s *monologue) SendMsg(any) error { return nil }
+func (s *script) SendMsg(any) error { return nil }
 
-func (s *monologue) RecvMsg(m any) error {
+func (s *script) RecvMsg(m any) error {
 	if len(s.frames) == 0 {
 		return io.EOF
 	}
@@ -234,7 +238,7 @@ func FuzzChild(f *testing.F) {
 			return
 		}
 		g.sign(all)
-		_ = h.serveChild(newStream(t.Context(), peer, &monologue{frames: all[1:]}, asksAtOnce), all[0].GetHello())
+		_ = h.serveChild(newStream(t.Context(), peer, &script{frames: all[1:]}, asksAtOnce), all[0].GetHello())
 		h.wait(t.Context(), func() { err = g.settle(peer.ID) })
 		if err != nil {
 			t.Fatal(err)
@@ -300,7 +304,7 @@ func FuzzParent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = h.serveParent(newStream(t.Context(), peer, &monologue{frames: all[1:]}, asksAtOnce), "", line, all[0].GetWelcome())
+		_ = h.ascent.serveParent(newStream(t.Context(), peer, &script{frames: all[1:]}, asksAtOnce), "", line, all[0].GetWelcome())
 		h.wait(t.Context(), func() { err = g.followed(docs) })
 		if err != nil {
 			t.Fatal(err)

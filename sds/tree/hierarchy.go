@@ -20,14 +20,19 @@ import (
 type hierarchy struct {
 	*Node
 	name     string
-	parent   *Parent // nil: the server is the root here
+	ctx      context.Context // ended when the hierarchy is closed
+	end      context.CancelFunc
 	commands chan func()
 	view     atomic.Pointer[[]*neighbour]
+	moving   sync.Mutex // held while it is joined elsewhere or left
 
+	ascent   *ascent            // to the parent; nil: the server is the root here
+	coming   *ascent            // that is to take its place
+	unfollow context.CancelFunc // of the content, which is followed for the parent
 	children map[ca.ID]*child
 	up       *neighbour // the parent that was found last; nil is none yet
 	line     []ca.ID    // the ancestors, the nearest first, the parent included
-	content  content
+	content  *content
 	planner  summary.Planner
 	demand   summary.Demand // of the subtree
 	useless  float64        // the worst share below that was told
@@ -104,24 +109,18 @@ func (nb *neighbour) branch(now time.Time) route.Branch {
 	return b
 }
 
-func newHierarchy(n *Node, name string, parent *Parent) *hierarchy {
+func newHierarchy(n *Node, name string) *hierarchy {
 	h := &hierarchy{
-		Node: n, name: name, parent: parent, commands: make(chan func(), 256), children: make(map[ca.ID]*child), whole: true,
+		Node: n, name: name, content: newContent(), commands: make(chan func(), 256), children: make(map[ca.ID]*child), whole: true,
 		wishes: make(chan *summary.Question, 256),
 	}
-	h.content.init()
+	h.ctx, h.end = context.WithCancel(n.rootCtx)
 	h.view.Store(&[]*neighbour{})
 	return h
 }
 
-// run owns the hierarchy's state until ctx ends.
-func (h *hierarchy) run(ctx context.Context) {
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	if h.parent != nil {
-		parts.Go(func() { h.climb(ctx) })
-		parts.Go(func() { h.followContent(ctx) })
-	}
+// run owns the hierarchy's state until it is closed.
+func (h *hierarchy) run() {
 	tick := time.NewTimer(h.cfg.World.Jitter(h.cfg.Period))
 	defer tick.Stop()
 	for {
@@ -133,7 +132,7 @@ func (h *hierarchy) run(ctx context.Context) {
 		case <-tick.C:
 			h.period()
 			tick.Reset(h.cfg.Period)
-		case <-ctx.Done():
+		case <-h.ctx.Done():
 			return
 		}
 	}
@@ -146,7 +145,7 @@ func (h *hierarchy) do(ctx context.Context, f func()) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-h.rootCtx.Done():
+	case <-h.ctx.Done():
 		return false
 	}
 }
@@ -160,7 +159,7 @@ func (h *hierarchy) wait(ctx context.Context, f func()) bool {
 	select {
 	case <-done:
 		return true
-	case <-h.rootCtx.Done():
+	case <-h.ctx.Done():
 		return false
 	}
 }
@@ -210,7 +209,7 @@ func (h *hierarchy) period() {
 			changed = true
 		}
 	}
-	if h.parent == nil {
+	if h.ascent == nil {
 		h.replan()
 	} else {
 		h.retoken(h.cfg.World.Now())
@@ -222,13 +221,16 @@ func (h *hierarchy) period() {
 	h.demand.Fade(0.9)
 	if changed {
 		h.publish()
+		h.close()
 	}
 }
 
-// forget lets go of a child that has long been away.
+// forget lets go of a child that has long been away, or left.
 func (h *hierarchy) forget(id ca.ID, c *child) {
-	for _, t := range c.table.Set() {
-		h.content.terms.Remove(t)
+	if h.ascent != nil {
+		for _, t := range c.table.Set() {
+			h.content.terms.Remove(t)
+		}
 	}
 	delete(h.children, id)
 }
@@ -247,7 +249,7 @@ func (h *hierarchy) replan() {
 
 // plan is the one that holds here.
 func (h *hierarchy) plan() summary.Plan {
-	if h.parent == nil {
+	if h.ascent == nil {
 		return h.planner.Plan()
 	}
 	return h.content.plan

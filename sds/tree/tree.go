@@ -44,8 +44,16 @@ type Config struct {
 	Local    *sds.Server
 	// Address is where the server is reached, for people to see.
 	Address string
-	// Parents are joined while Run runs.
+	// Parents are joined while Run runs. Join and Leave change them.
 	Parents []Parent
+	// Configured is where the configuration has the server join a hierarchy, whatever was changed since; nil: nowhere. It may
+	// be nil: nowhere at all.
+	Configured func(hierarchy string) *Parent
+	// Keep keeps a change of the parent in a hierarchy beyond a restart: another one, none for nil, or, as configured, whatever
+	// the configuration says. It may be nil.
+	Keep func(hierarchy string, p *Parent, configured bool) error
+	// Administers says who may change parents over the network; nil is nobody.
+	Administers func(peer ca.Peer) error
 	// Accept says who may join a hierarchy as a child; nil is any SDS server of the server's own domain.
 	Accept func(hierarchy string, peer ca.Peer) error
 	// Period is how often summaries and beats are sent; 0 is a second. A link is down after three periods of silence.
@@ -74,6 +82,8 @@ type Node struct {
 	rootCtx  context.Context // of Run; streams end with it
 	end      context.CancelFunc
 	parts    sync.WaitGroup
+
+	placing sync.Mutex // held while a parent is changed over the network, and that is kept
 
 	whole  sync.Once
 	filled chan struct{} // closed when the spawner has told all
@@ -118,16 +128,18 @@ func New(cfg Config) (*Node, error) {
 	}
 	names := make(map[string]bool)
 	for _, p := range cfg.Parents {
-		if err := CheckName(p.Hierarchy); err != nil {
+		if err := p.Check(); err != nil {
 			return nil, err
 		}
-		if len(p.Addresses) == 0 || names[p.Hierarchy] {
+		if names[p.Hierarchy] {
 			return nil, fmt.Errorf("tree: hierarchy %s wants one parent with addresses", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
-		if _, err := n.hierarchy(p.Hierarchy, &p); err != nil {
+		h, err := n.hierarchy(p.Hierarchy)
+		if err != nil {
 			return nil, err
 		}
+		h.commands <- func() { h.moveTo(h.ascend(p, nil)) }
 	}
 	return n, nil
 }
@@ -172,7 +184,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // hierarchy is the one of that name, made when there is none.
-func (n *Node) hierarchy(name string, parent *Parent) (*hierarchy, error) {
+func (n *Node) hierarchy(name string) (*hierarchy, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if h := n.hierarchies[name]; h != nil {
@@ -181,9 +193,9 @@ func (n *Node) hierarchy(name string, parent *Parent) (*hierarchy, error) {
 	if len(n.hierarchies) >= hierarchiesMost {
 		return nil, fmt.Errorf("this server stands in %d hierarchies, more it does not join", hierarchiesMost)
 	}
-	h := newHierarchy(n, name, parent)
+	h := newHierarchy(n, name)
 	n.hierarchies[name] = h
-	n.parts.Go(func() { h.run(n.rootCtx) })
+	n.parts.Go(h.run)
 	return h, nil
 }
 

@@ -157,14 +157,25 @@ func (w *standing) replace(ctx context.Context, lost map[place]map[string]bool) 
 	a := w.arrivalOf(timeMost)
 	who, branches := w.neighbours(w.ask.GetHierarchy())
 	d := route.Decide(w.self, branches, a)
+	departed := w.departed(who, lost)
 	wanted := make(map[place]bool)
 	for _, s := range d.Steps {
 		nb := who[s.Branch]
 		at := place{nb.id, nb.hierarchy}
 		wanted[at] = true
 		if w.placed[at] == nil {
+			if before := departed[at.hierarchy]; nb.up && before != nil { // most may be behind the new parent too
+				maps.Copy(before, lost[at])
+				lost[at] = before
+				delete(departed, at.hierarchy)
+			}
 			w.place(ctx, nb, s, lost[at])
 			delete(lost, at)
+		}
+	}
+	for _, servers := range departed {
+		if err := w.void(servers); err != nil {
+			return err
 		}
 	}
 	reachable := make(map[place]bool)

@@ -1904,6 +1904,142 @@ func (x *Link) GetDetail() string {
 	return ""
 }
 
+type PlaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Hierarchy     string                 `protobuf:"bytes,2,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"`
+	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`    // of those that can be the parent, tried in order; none: the server is to have no parent
+	Domain        string                 `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`          // theirs; empty is the server's own
+	Configured    bool                   `protobuf:"varint,5,opt,name=configured,proto3" json:"configured,omitempty"` // as the server's configuration says, in place of addresses and domain
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceRequest) Reset() {
+	*x = PlaceRequest{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceRequest) ProtoMessage() {}
+
+func (x *PlaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceRequest.ProtoReflect.Descriptor instead.
+func (*PlaceRequest) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PlaceRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PlaceRequest) GetHierarchy() string {
+	if x != nil {
+		return x.Hierarchy
+	}
+	return ""
+}
+
+func (x *PlaceRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *PlaceRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *PlaceRequest) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
+type PlaceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"` // empty: none
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Line          []string               `protobuf:"bytes,3,rep,name=line,proto3" json:"line,omitempty"` // the parent's ancestors, the nearest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceResponse) Reset() {
+	*x = PlaceResponse{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceResponse) ProtoMessage() {}
+
+func (x *PlaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceResponse.ProtoReflect.Descriptor instead.
+func (*PlaceResponse) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PlaceResponse) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *PlaceResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PlaceResponse) GetLine() []string {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
 type HandOverRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1914,7 +2050,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2062,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2075,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HandOverRequest) GetVersion() uint32 {
@@ -1968,7 +2104,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2116,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2129,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Service) GetOwner() string {
@@ -2026,7 +2162,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2174,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2187,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -2078,7 +2214,7 @@ type Copies struct {
 
 func (x *Copies) Reset() {
 	*x = Copies{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2226,7 @@ func (x *Copies) String() string {
 func (*Copies) ProtoMessage() {}
 
 func (x *Copies) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2239,7 @@ func (x *Copies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copies.ProtoReflect.Descriptor instead.
 func (*Copies) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Copies) GetVersion() uint32 {
@@ -2161,7 +2297,7 @@ type Alive struct {
 
 func (x *Alive) Reset() {
 	*x = Alive{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2309,7 @@ func (x *Alive) String() string {
 func (*Alive) ProtoMessage() {}
 
 func (x *Alive) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2322,7 @@ func (x *Alive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alive.ProtoReflect.Descriptor instead.
 func (*Alive) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Alive) GetOwner() string {
@@ -2235,7 +2371,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2383,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2396,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Withdrawn) GetOwner() string {
@@ -2444,7 +2580,19 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x06wasted\x18\f \x01(\x04R\x06wasted\x12\x1a\n" +
 	"\breceived\x18\r \x01(\x04R\breceived\x12\x18\n" +
 	"\aspawned\x18\x0e \x01(\bR\aspawned\x12\x16\n" +
-	"\x06detail\x18\x0f \x01(\tR\x06detail\"c\n" +
+	"\x06detail\x18\x0f \x01(\tR\x06detail\"\x9c\x01\n" +
+	"\fPlaceRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
+	"\thierarchy\x18\x02 \x01(\tR\thierarchy\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06domain\x18\x04 \x01(\tR\x06domain\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x05 \x01(\bR\n" +
+	"configured\"U\n" +
+	"\rPlaceResponse\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04line\x18\x03 \x03(\tR\x04line\"c\n" +
 	"\x0fHandOverRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
 	"\bservices\x18\x02 \x03(\v2\x1a.ninja.sds.tree.v1.ServiceR\bservices\"h\n" +
@@ -2475,11 +2623,12 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\tWithdrawn\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xec\x02\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xb8\x03\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
-	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
+	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12J\n" +
+	"\x05Place\x12\x1f.ninja.sds.tree.v1.PlaceRequest\x1a .ninja.sds.tree.v1.PlaceResponse\x12S\n" +
 	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12@\n" +
 	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
@@ -2495,7 +2644,7 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
 	(*Packed)(nil),           // 1: ninja.sds.tree.v1.Packed
@@ -2519,15 +2668,17 @@ var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*LinksRequest)(nil),     // 19: ninja.sds.tree.v1.LinksRequest
 	(*LinksResponse)(nil),    // 20: ninja.sds.tree.v1.LinksResponse
 	(*Link)(nil),             // 21: ninja.sds.tree.v1.Link
-	(*HandOverRequest)(nil),  // 22: ninja.sds.tree.v1.HandOverRequest
-	(*Service)(nil),          // 23: ninja.sds.tree.v1.Service
-	(*HandOverResponse)(nil), // 24: ninja.sds.tree.v1.HandOverResponse
-	(*Copies)(nil),           // 25: ninja.sds.tree.v1.Copies
-	(*Alive)(nil),            // 26: ninja.sds.tree.v1.Alive
-	(*Withdrawn)(nil),        // 27: ninja.sds.tree.v1.Withdrawn
-	nil,                      // 28: ninja.sds.tree.v1.Alive.NumbersEntry
-	(*sdspb.Found)(nil),      // 29: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 30: ninja.sds.v1.Body
+	(*PlaceRequest)(nil),     // 22: ninja.sds.tree.v1.PlaceRequest
+	(*PlaceResponse)(nil),    // 23: ninja.sds.tree.v1.PlaceResponse
+	(*HandOverRequest)(nil),  // 24: ninja.sds.tree.v1.HandOverRequest
+	(*Service)(nil),          // 25: ninja.sds.tree.v1.Service
+	(*HandOverResponse)(nil), // 26: ninja.sds.tree.v1.HandOverResponse
+	(*Copies)(nil),           // 27: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 28: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 29: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 30: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 31: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 32: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	2,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
@@ -2545,28 +2696,30 @@ var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
 	17, // 12: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
 	15, // 13: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
 	16, // 14: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	29, // 15: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	31, // 15: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
 	18, // 16: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
 	21, // 17: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
 	4,  // 18: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
-	23, // 19: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	30, // 20: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
-	23, // 21: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
-	26, // 22: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
-	27, // 23: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
-	28, // 24: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	25, // 19: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
+	32, // 20: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	25, // 21: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
+	28, // 22: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	29, // 23: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	30, // 24: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
 	0,  // 25: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
 	0,  // 26: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
 	19, // 27: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
-	22, // 28: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	25, // 29: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
-	0,  // 30: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 31: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	20, // 32: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	24, // 33: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	25, // 34: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
-	30, // [30:35] is the sub-list for method output_type
-	25, // [25:30] is the sub-list for method input_type
+	22, // 28: ninja.sds.tree.v1.Tree.Place:input_type -> ninja.sds.tree.v1.PlaceRequest
+	24, // 29: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
+	27, // 30: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	0,  // 31: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 32: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	20, // 33: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	23, // 34: ninja.sds.tree.v1.Tree.Place:output_type -> ninja.sds.tree.v1.PlaceResponse
+	26, // 35: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	27, // 36: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
 	25, // [25:25] is the sub-list for extension type_name
 	25, // [25:25] is the sub-list for extension extendee
 	0,  // [0:25] is the sub-list for field type_name
@@ -2595,7 +2748,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
