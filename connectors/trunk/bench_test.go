@@ -34,10 +34,10 @@ func BenchmarkTrunk(b *testing.B) {
 			trunk, single = measure{}, measure{}
 			nothing := func(int, []byte) {}
 			b.ResetTimer()
-			for range 5 * b.N { // in short turns, so that all three meet the same machine
-				trunk.pace(n, 5, overTrunk, &arrived)
-				single.pace(n, 5, sockets.send, &sockets.arrived)
-				idle.pace(n, 5, nothing, &arrived)
+			for range b.N {
+				trunk.pace(n, 25, overTrunk, &arrived)
+				single.pace(n, 25, sockets.send, &sockets.arrived)
+				idle.pace(n, 25, nothing, &arrived)
 			}
 			b.StopTimer()
 			trunk.cpu -= idle.cpu
