@@ -83,7 +83,7 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
+	conn, err := grpc.NewClient("passthrough:///"+cfg.Address, append(DialOptions(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(connect),
 		// A server that comes back is found within seconds, however long it was away: the standard waits up to two minutes.
@@ -91,8 +91,7 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 			Backoff:           backoff.Config{BaseDelay: backoffLeast, Multiplier: 1.6, Jitter: 0.3, MaxDelay: backoffMost},
 			MinConnectTimeout: 5 * time.Second,
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("sds: server address %q: %w", cfg.Address, err)
 	}

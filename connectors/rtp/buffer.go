@@ -49,6 +49,8 @@ type buffer struct {
 	mediaAt int64  // sample after the last one delivered
 	last    []byte // a copy of the last payload delivered, for concealing
 	run     int    // packets lost since
+	dropped int64  // samples in a row that came too late to be played
+	rests   bool   // the last delivered ended something: what follows may take its time
 
 	// listening is when the reader began to wait: before it, what is missing may have stood in the socket.
 	listening time.Time
@@ -202,6 +204,10 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 		}
 		s := &b.slots[b.next%span]
 		if s.present {
+			if b.overdue(s, now) {
+				b.drop()
+				continue
+			}
 			if due := b.due(s); due.After(now) {
 				return connectors.ADU{}, wait, due
 			}
@@ -211,6 +217,13 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 			continue // a packet that only repeated
 		}
 		until, missing := b.gap()
+		if !missing {
+			a, at, ok := b.fill(now)
+			if ok {
+				return a, deliver, time.Time{}
+			}
+			until = at
+		}
 		if !missing || until.After(now) {
 			return connectors.ADU{}, wait, until
 		}
@@ -241,8 +254,9 @@ func (b *buffer) delivered(p packet, m connectors.Mark) connectors.ADU {
 	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: m, Stamp: p.stamp}
 	b.mediaAt = p.time + b.format.length(p.payload)
 	if b.conceal != nil {
-		b.last, b.run = append(b.last[:0], p.payload...), 0
+		b.last, b.run, b.rests = append(b.last[:0], p.payload...), 0, a.Mark != 0
 	}
+	b.dropped = 0
 	if a.Mark != 0 {
 		b.marked = b.next
 	}

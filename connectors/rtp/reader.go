@@ -36,7 +36,7 @@ func newReader(s *hop.Session, in *hop.Inbox, f format, t connectors.Type, cfg C
 		return nil, err
 	}
 	r := &reader{session: s, inbox: in, opener: opener{keys: k, format: f}}
-	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
+	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost, bound: cfg.bound}}
 	if c := cfg.Conceal; c != nil {
 		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
 	}

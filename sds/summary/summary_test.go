@@ -223,67 +223,6 @@ func TestRangesCover(t *testing.T) {
 	}
 }
 
-// TestGuessesGainNothing (threat 10): who sees a summary and guesses what is hidden behind it learns less than a
-// thousandth more about the existence of hidden services than from a summary of a world without them.
-func TestGuessesGainNothing(t *testing.T) {
-	guesses := 100_000 * scale()
-	if guesses > 1_000_000 {
-		guesses = 1_000_000
-	}
-	r := rand.New(rand.NewPCG(11, 5))
-	secret := make([]byte, 32)
-	for i := range secret {
-		secret[i] = byte(r.Uint32())
-	}
-	now := time.Unix(1_800_000_000, 0)
-	open, hidden := new(Counting), new(Counting)
-	var p Plan
-	for i := range 2000 {
-		d, _ := check.Parse([]byte(document(r)))
-		f := Describe("spiffe://t/user/"+strconv.Itoa(i%50), index.Pack(d))
-		p.Terms(f, open.Add)
-		p.Terms(f, hidden.Add)
-	}
-	for i := range 100 { // a hundred grants with hidden services
-		hidden.Add(Token(secret, "group:secret-"+strconv.Itoa(i), now))
-	}
-	tables := [2]*Table{}
-	for i, c := range []*Counting{open, hidden} {
-		n, sum := c.Len(), c.Check()
-		tables[i], _ = new(Table).Apply(&Message{Sequence: 1, Terms: n, Check: sum, Added: c.Set()})
-	}
-	right := 0 // guesses of which the stranger says rightly that the grant opens something hidden here
-	wrong := 0
-	for i := range guesses {
-		var x Term
-		switch i % 3 {
-		case 0: // the token, with a key of the guesser's
-			x = Token([]byte("guess"+strconv.Itoa(i)), "group:secret-"+strconv.Itoa(i%100), now)
-		case 1: // the grant as content
-			x = KeyOf(index.Text, "@group").text("secret-" + strconv.Itoa(i))
-		default: // what a hidden service might say
-			x = KeyOf(index.Text, "@kind").text("vault-" + strconv.Itoa(i))
-		}
-		in, out := tables[1].has(x), tables[0].has(x)
-		if in && !out {
-			right++
-		}
-		if out && !in {
-			wrong++
-		}
-	}
-	gain := math.Abs(float64(right-wrong)) / float64(guesses)
-	t.Logf("PROVE %d guesses: %.5f %% gained (want under 0.1 %%)", guesses, 100*gain)
-	if gain >= 0.001 {
-		t.Errorf("%d guesses gain %.4f", guesses, gain)
-	}
-	for i := range 100 {
-		if !tables[1].May(Ask(index.Need{Kind: index.Text, Tag: "@kind", Text: "vault"}, Tokens(secret, []string{"group:secret-" + strconv.Itoa(i)}, now)...)) {
-			t.Errorf("holder %d is not routed to what its grant opens", i)
-		}
-	}
-}
-
 // TestLiarsAreFlagged (threat 11): within one period, and charged no more than their allowance afterwards.
 func TestLiarsAreFlagged(t *testing.T) {
 	var l Ledger

@@ -34,7 +34,9 @@ type hierarchy struct {
 	sequence uint64
 	whole    bool          // the parent is to be sent all
 	sent     summary.Check // of what it was sent last
+	told     uint64        // services that it was told of last
 	wishes   chan *summary.Question
+	wished   atomic.Int64 // questions of this period
 }
 
 // child is the owner's view of one child.
@@ -68,6 +70,7 @@ type neighbour struct {
 type account struct {
 	mu sync.Mutex
 	summary.Ledger
+	usual time.Duration // that an answer takes
 }
 
 func (a *account) note(useful, owed bool) {
@@ -76,11 +79,19 @@ func (a *account) note(useful, owed bool) {
 	a.Note(useful, owed)
 }
 
-// barred reports whether a question must not be sent, at the cost of the allowance when it may.
-func (a *account) barred() bool {
+// admit reports whether a question may be sent, at the cost of the allowance, and whether the child is flagged for what it
+// answers.
+func (a *account) admit() (ask, flagged bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.Admit()
+	return a.Admit(), a.Flag == summary.Lying || a.Flag == summary.Overfull
+}
+
+// flagged is admit without a question.
+func (a *account) flagged() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.Flag == summary.Lying
 }
 
 // branch is the neighbour as it is routed by.
@@ -180,8 +191,10 @@ func (h *hierarchy) period() {
 	now := time.Now()
 	changed := false
 	h.useless = 0
+	h.wished.Store(0)
 	for id, c := range h.children {
 		age := now.Sub(time.Unix(0, c.heard.Load()))
+		c.overdue()
 		c.account.mu.Lock()
 		was, flag := c.account.Flag, c.account.Period(c.table, age, h.cfg.Period)
 		useless := c.account.Useless()
@@ -257,7 +270,7 @@ func (h *hierarchy) tellParent() {
 		return
 	}
 	s := h.up.stream
-	if len(s.bulk) == 0 && (h.whole || h.content.terms.Changed() > 0 || h.content.replanned) {
+	if len(s.bulk) == 0 && (h.whole || h.content.terms.Changed() > 0 || h.content.replanned || h.services() != h.told) {
 		h.sendSummary(s)
 	}
 	var all summary.Demand
@@ -295,7 +308,7 @@ func (h *hierarchy) sendSummary(s *stream) {
 	} else {
 		m.Added, m.Removed = h.content.terms.Delta()
 	}
-	h.whole, h.content.replanned, h.sent = false, false, m.Check
+	h.whole, h.content.replanned, h.sent, h.told = false, false, m.Check, m.Services
 	b := m.Encode()
 	signature := h.cfg.Identity.Sign(summaryContext, signed(h.name, b))
 	for len(b) > 0 {

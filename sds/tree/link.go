@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"ninja/ca"
+	"ninja/sds"
 	"ninja/sds/route"
 	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
@@ -51,12 +52,12 @@ func (h *hierarchy) climb(ctx context.Context) {
 
 // join opens a link to a parent and serves it until it breaks.
 func (h *hierarchy) join(ctx context.Context, address string) (joined bool, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+address,
+	conn, err := grpc.NewClient("passthrough:///"+address, append(sds.DialOptions(),
 		grpc.WithTransportCredentials(ca.ClientCredentials(h.cfg.Identity, h.isParent)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return h.cfg.World.Net.Dial(ctx, "tcp", address)
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMost), grpc.MaxCallSendMsgSize(messageMost)))
+	)...)
 	if err != nil {
 		return false, fmt.Errorf("address %q: %w", address, err)
 	}
@@ -106,7 +107,7 @@ func (h *hierarchy) isParent(peer ca.Peer) error {
 
 // failure is why a stream could not be written to: its reading side knows.
 func failure(raw rawStream, err error) error {
-	if _, why := raw.Recv(); why != nil {
+	if why := raw.RecvMsg(new(treepb.Frame)); why != nil {
 		return why
 	}
 	return err
@@ -176,12 +177,12 @@ func (h *hierarchy) watchdog(s *stream, nb *neighbour) *time.Timer {
 }
 
 func (h *hierarchy) readParent(s *stream, nb *neighbour) error {
+	h.questions(s, nb)
 	for {
-		f, err := s.recv()
+		f, err := s.recv(nb.hear)
 		if err != nil {
 			return err
 		}
-		nb.hear()
 		switch k := f.GetKind().(type) {
 		case *treepb.Frame_Beat:
 			nb.heard.Store(time.Now().UnixNano())
@@ -202,47 +203,23 @@ func (h *hierarchy) readParent(s *stream, nb *neighbour) error {
 		case *treepb.Frame_Resync:
 			h.do(s.ctx, func() { h.whole = true })
 		default:
-			if err := h.both(s, nb, f); err != nil {
-				return err
-			}
+			return fmt.Errorf("a frame of %s that does not belong here", nb.id)
 		}
 	}
 }
 
 func (nb *neighbour) hear() { nb.beaten.Store(time.Now().UnixNano()) }
 
-// recv reads a frame, unless the stream has ended.
-func (s *stream) recv() (*treepb.Frame, error) {
-	f, err := s.raw.Recv()
-	if err != nil && s.ctx.Err() != nil {
-		err = context.Cause(s.ctx)
-	}
-	return f, err
-}
-
-// both takes the frames that go both ways.
-func (h *hierarchy) both(s *stream, nb *neighbour, f *treepb.Frame) error {
-	switch k := f.GetKind().(type) {
-	case *treepb.Frame_Ask:
-		a := k.Ask
+// questions has the questions of a neighbour be answered.
+func (h *hierarchy) questions(s *stream, nb *neighbour) {
+	from := origin{id: nb.id, up: nb.up}
+	s.asked = func(a *treepb.Ask) error {
 		if a.GetHierarchy() != h.name {
-			return s.refuse(a, status.Errorf(codes.InvalidArgument, "a question of the hierarchy %s on a link of %s", a.GetHierarchy(), h.name))
+			(&reply{s: s, id: a.GetId()}).refuse(status.Errorf(codes.InvalidArgument, "a question of the hierarchy %s on a link of %s", a.GetHierarchy(), h.name))
+			return nil
 		}
-		from := origin{id: nb.id, up: nb.up}
-		return s.serve(a, &h.parts, func(ctx context.Context) error {
-			if a.GetWatch() {
-				return h.watch(ctx, from, a, s.emit(a))
-			}
-			return h.answer(ctx, from, a, s.emit(a))
-		})
-	case *treepb.Frame_Answer:
-		s.take(k.Answer)
-	case *treepb.Frame_Cancel:
-		s.cancel(k.Cancel)
-	default:
-		return fmt.Errorf("a frame of %s that does not belong here", nb.id)
+		return h.next(from, a, s)
 	}
-	return nil
 }
 
 // Link serves a child.
@@ -298,9 +275,9 @@ func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
 		return errClosed
 	}
 	if refused != nil {
-		return s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: &treepb.Welcome{Refused: refused.Error()}}})
+		return s.raw.SendMsg(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: &treepb.Welcome{Refused: refused.Error()}}})
 	}
-	if err := s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: welcome}}); err != nil {
+	if err := s.raw.SendMsg(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: welcome}}); err != nil {
 		h.wait(h.rootCtx, func() { h.lost(nb, err) })
 		return err
 	}
@@ -363,12 +340,12 @@ func (h *hierarchy) lost(nb *neighbour, why error) {
 }
 
 func (h *hierarchy) readChild(s *stream, nb *neighbour) error {
+	h.questions(s, nb)
 	for {
-		f, err := s.recv()
+		f, err := s.recv(nb.hear)
 		if err != nil {
 			return err
 		}
-		nb.hear()
 		switch k := f.GetKind().(type) {
 		case *treepb.Frame_Beat:
 			if len(k.Beat.GetWishes()) > summary.WishesMost {
@@ -392,9 +369,7 @@ func (h *hierarchy) readChild(s *stream, nb *neighbour) error {
 			})
 			return errClosed
 		default:
-			if err := h.both(s, nb, f); err != nil {
-				return err
-			}
+			return fmt.Errorf("a frame of %s that does not belong here", nb.id)
 		}
 	}
 }
@@ -405,7 +380,9 @@ func (h *hierarchy) beat(s *stream, nb *neighbour, b *treepb.Beat) {
 	if c == nil || c.heard != nb.heard {
 		return
 	}
-	c.useless = min(1, max(0, b.GetUseless()))
+	if c.useless = 0; b.GetUseless() > 0 { // NaN is not
+		c.useless = min(1, b.GetUseless())
+	}
 	c.wishes = c.wishes[:0]
 	for _, w := range b.GetWishes() {
 		c.wishes = append(c.wishes, summary.Wish{Key: summary.Key(w.GetKey()), Pairs: w.GetPairs(), Triple: w.GetTriples()})

@@ -70,6 +70,7 @@ type Node struct {
 	// standing are the questions that stand here, by their 16 bytes.
 	standing sync.Map
 	mine     atomic.Pointer[mine]
+	made     atomic.Pointer[made]
 	rootCtx  context.Context // of Run; streams end with it
 	end      context.CancelFunc
 	parts    sync.WaitGroup
@@ -208,6 +209,11 @@ func (n *Node) neighbours(in string) (who []*neighbour, branches []route.Branch)
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	most := 0
+	for _, h := range n.hierarchies {
+		most += len(*h.view.Load())
+	}
+	who, branches = make([]*neighbour, 0, most), make([]route.Branch, 0, most)
 	for name, h := range n.hierarchies {
 		if in != "" && in != name {
 			continue
