@@ -47,6 +47,8 @@ type fakeNode struct {
 	certified time.Time
 	epoch     uint32
 	beside    bool
+	drain     time.Duration
+	carries   map[string]string // stages that go on, by what they are now
 }
 
 func (t *town) note(format string, args ...any) {
@@ -96,7 +98,12 @@ func (n *fakeNode) Prepare(_ context.Context, a host.Assignment) (map[string]str
 		}
 	}
 	n.town.note("prepare %s: %s", n.id.Name(), strings.Join(programs, " "))
-	n.epoch, n.beside = a.Epoch, a.Beside
+	n.epoch, n.beside, n.drain, n.carries = a.Epoch, a.Beside, a.Drain, make(map[string]string)
+	for _, s := range a.Stages {
+		if s.Carry != "" {
+			n.carries[s.ID] = s.Carry
+		}
+	}
 	return addresses, nil
 }
 

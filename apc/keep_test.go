@@ -85,8 +85,13 @@ func TestAKilledNodeIsReplaced(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 		w.mu.Lock()
-		lobby := w.nodes[dom+"unit/lobby"]
+		lobby, p2 := w.nodes[dom+"unit/lobby"], w.nodes[dom+"proxy/p2"]
 		w.mu.Unlock()
+		// What stays goes on with what it holds; what was at the dead node is made anew.
+		first, last := info.Steps[0].Stage, info.Steps[len(info.Steps)-1].Stage
+		if lobby.carries[first] != first || lobby.carries[last] != last || len(p2.carries) != 0 || lobby.drain != brokenDrain {
+			t.Errorf("the telephone carries %v, for %v, and the other proxy %v", lobby.carries, lobby.drain, p2.carries)
+		}
 		if lobby.epoch != 2 || !lobby.beside {
 			t.Errorf("the telephone was prepared for epoch %d, beside the old one: %v", lobby.epoch, lobby.beside)
 		}
@@ -259,6 +264,11 @@ func TestHopsAreMadeBeforeCertificatesEnd(t *testing.T) {
 		info := show(t, c)
 		if info.State != Running || info.Epoch != 2 || info.Moved != 1 || info.Repairs != 0 || info.Moves[0].Cause != CauseCertificates {
 			t.Fatalf("%s in epoch %d: %s; %+v", info.State, info.Epoch, info.Why, info.Moves)
+		}
+		for i, step := range info.Steps { // all stages go on
+			if n := w.nodes[step.Node]; n.carries[step.Stage] != step.Stage || n.drain != drain {
+				t.Errorf("stage %d: %s carries %v, for %v", i, step.Node, n.carries, n.drain)
+			}
 		}
 		w.mu.Lock()
 		w.life = time.Minute // the authority is away

@@ -62,7 +62,7 @@ func (k *keeper) remedy(ctx context.Context, v verdict, begun time.Time) error {
 			return err
 		}
 		m := Move{Cause: CauseRepair, Why: v.why, Before: before, Gap: k.p.now().Sub(begun)}
-		if _, last = k.replace(ctx, s, b, m, try == 0); last == nil || errors.Is(last, host.ErrDenied) || ctx.Err() != nil {
+		if _, last = k.replace(ctx, s, b, m, try < maxTries-1); last == nil || errors.Is(last, host.ErrDenied) || ctx.Err() != nil {
 			return last
 		}
 		var at *nodeError

@@ -20,7 +20,8 @@ const (
 	repairTime = time.Minute
 	// avoidTime is how long a path does without a node that was blamed: as long as the directory may still name it.
 	avoidTime = 2 * time.Minute
-	// maxTries bounds the attempts of one repair, tryAgain is the wait before the second.
+	// maxTries bounds the attempts of one repair; the last one takes the old epoch down first, for nodes that cannot hold both.
+	// tryAgain is the wait before the second.
 	maxTries = 3
 	tryAgain = 200 * time.Millisecond
 )

@@ -26,7 +26,7 @@ type sdsSimulate struct {
 }
 
 // Run makes the run that was asked for, and with Until two smaller ones, which say whether the law holds for it.
-func (s *sdsSimulate) Run(context.Context) error {
+func (s *sdsSimulate) Run(ctx context.Context) error {
 	cfg := sim.Config{
 		Servers: s.Servers, Services: s.Services, Fanout: s.Fanout, Queries: s.Queries, Periods: s.Periods, Seed: s.Seed,
 		Churn: s.Churn, Cut: s.Cut, Delay: s.Delay, Paper: true,
@@ -34,14 +34,14 @@ func (s *sdsSimulate) Run(context.Context) error {
 	if s.Servers < 2 || s.Fanout < 2 || s.Services < 1 || s.Queries < 1 || s.Periods < 1 {
 		return errors.New("simulate: two servers, a fan-out of two, and one of everything else are the least")
 	}
-	r, err := sim.Run(cfg)
+	r, err := sim.Run(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	var smaller []sim.Result
 	if configs, ok := r.Smaller(); ok && s.Until > 0 {
 		for _, c := range configs {
-			x, err := sim.Run(c)
+			x, err := sim.Run(ctx, c)
 			if err != nil {
 				return err
 			}

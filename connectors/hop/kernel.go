@@ -128,3 +128,18 @@ func Source(name *unix.RawSockaddrInet6) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// holdBytes makes a socket hold n bytes: past the system's limit (net.core.rmem_max) where the process may, else up to it.
+func holdBytes(c *net.UDPConn, n int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	forced := false
+	raw.Control(func(fd uintptr) {
+		forced = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, n) == nil
+	})
+	if !forced {
+		c.SetReadBuffer(n)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What an Outlet sends an inlet takes, datagram by datagram, with the address that it came from, without an allocation;
@@ -57,5 +59,31 @@ func TestKernelSockets(t *testing.T) {
 		if _, err := out.Write(sent); !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
+	}
+}
+
+// A socket holds no less than the system's limit lets anybody ask for.
+func TestHoldBytes(t *testing.T) {
+	held := func(ask func(*net.UDPConn)) (n int) {
+		l, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ask(l.(*net.UDPConn))
+		raw, err := l.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	unasked := held(func(*net.UDPConn) {})
+	asked := held(func(c *net.UDPConn) { c.SetReadBuffer(trunkBuffer) })
+	if got := held(func(c *net.UDPConn) { holdBytes(c, trunkBuffer) }); got < asked || got < unasked {
+		t.Errorf("holds %d bytes, unasked %d, asked %d", got, unasked, asked)
 	}
 }

@@ -81,6 +81,9 @@ const (
 	drain = 50 * time.Millisecond
 	// pollEvery is the pause between two looks at the socket while many datagrams come.
 	pollEvery = 500 * time.Microsecond
+	// leastPolls is how often it looks before it believes that few come. It is not a time: after a stall of the process
+	// nothing has come for long, and what all senders make up for then comes at once.
+	leastPolls = 20
 )
 
 // Run takes datagrams until the sending end closes, which returns nil, or the trunk breaks, or ctx ends, whose error it
@@ -98,19 +101,18 @@ func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, 
 	i.mu.Unlock()
 	timer := time.NewTimer(pollEvery)
 	defer timer.Stop()
+	polls := 0 // that are left before it counts that no crowd comes
 	for {
 		if over, err := i.over(ctx); over {
 			return err
 		}
+		if i.raw != nil && i.busy() && i.crowded() {
+			polls = leastPolls
+		}
 		switch {
-		case i.raw != nil && i.busy() && i.crowded():
-			i.raw.Control(func(fd uintptr) {
-				for range maxReads {
-					if !i.readRaw(fd) {
-						break
-					}
-				}
-			})
+		case polls > 0:
+			polls--
+			i.raw.Control(i.poll)
 			timer.Reset(pollEvery)
 			<-timer.C
 		case i.raw != nil && direct != nil && !i.busy() && direct():
@@ -120,6 +122,15 @@ func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, 
 			if err := i.read(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("read the trunk: %w", err)
 			}
+		}
+	}
+}
+
+// poll reads what is there.
+func (i *In) poll(fd uintptr) {
+	for range maxReads {
+		if !i.readRaw(fd) {
+			return
 		}
 	}
 }

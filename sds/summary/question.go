@@ -156,10 +156,18 @@ func (q *Question) may(t *Table) bool {
 	return false
 }
 
-func (t *Table) meets(way [][]Term) bool {
-	for _, terms := range way {
-		if !slices.ContainsFunc(terms, t.set.has) {
+func (t *Table) meets(way []list) bool {
+	var implied uint64
+	for i, l := range way {
+		if implied>>i&1 == 1 {
+			continue
+		}
+		at := slices.IndexFunc(l.terms, t.set.has)
+		if at < 0 {
 			return false
+		}
+		if at < l.plain {
+			implied |= l.implies
 		}
 	}
 	return true
@@ -169,7 +177,15 @@ func (t *Table) meets(way [][]Term) bool {
 // have mostly one plan, so that what is asked of the first is asked of them all.
 type worked struct {
 	plan Plan
-	ways [][][]Term
+	ways [][]list
+}
+
+// list is what one group of conditions asks for. Who has one of the first plain terms, which are those without a wild
+// card, meets the group's parts too: lists of the same way, one bit each, that need not be asked.
+type list struct {
+	terms   []Term
+	plain   int
+	implies uint64
 }
 
 // under works the question out for a plan, or finds it done.
@@ -188,20 +204,41 @@ func (q *Question) under(plan Plan) *worked {
 // lists are what conditions ask for under a plan: those that are told together in triples and pairs, and each alone.
 // What the fewest services meet comes first, so that a branch is mostly ruled out by terms that are absent: a filter says
 // so at once, while what is there is looked up. Up to most terms are asked for together, and no more.
-func (p Plan) lists(way []item, most int) (out [][]Term) {
+func (p Plan) lists(way []item, most int) (out []list) {
+	var asked []group
 	for _, some := range p.groups(way) {
 		if n := some.looks(); len(some) == 1 || n <= combined && n <= most {
 			if len(some) > 1 {
 				most -= n
 			}
-			out = append(out, some.terms())
+			asked = append(asked, some)
 		}
+	}
+	for _, some := range asked {
+		l := list{}
+		l.terms, l.plain = some.terms()
+		for i, other := range asked[:min(len(asked), 64)] {
+			if len(other) < len(some) && some.has(other) {
+				l.implies |= 1 << i
+			}
+		}
+		out = append(out, l)
 	}
 	return out
 }
 
 // group is one condition, or two or three that are told together.
 type group []item
+
+// has reports whether all conditions of another group are among these.
+func (g group) has(o group) bool {
+	for _, it := range o {
+		if !slices.ContainsFunc(g, func(mine item) bool { return mine.key == it.key && slices.Equal(mine.terms, it.terms) }) {
+			return false
+		}
+	}
+	return true
+}
 
 // groups are those of a way, as lists orders them.
 func (p Plan) groups(way []item) (out []group) {
@@ -242,24 +279,34 @@ func (g group) looks() int {
 	return n
 }
 
-// terms are the alternatives that meet the group; wild cards are the last, because they are rare.
-func (g group) terms() (out []Term) {
+// terms are the alternatives that meet the group; the first plain of them are without wild cards, which are rare.
+func (g group) terms() (out []Term, plain int) {
 	if len(g) == 1 {
-		return g[0].terms
+		return g[0].terms, len(g[0].terms)
 	}
 	out = make([]Term, 0, g.looks())
-	for _, x := range g[0].orWild() {
-		for _, y := range g[1].orWild() {
+	var wild []Term
+	put := func(t Term, any bool) {
+		if any {
+			wild = append(wild, t)
+		} else {
+			out = append(out, t)
+		}
+	}
+	a, b := g[0], g[1]
+	for i, x := range a.orWild() {
+		for j, y := range b.orWild() {
+			any := i == len(a.terms) || j == len(b.terms)
 			if len(g) == 2 {
-				out = append(out, pair(x, y))
+				put(pair(x, y), any)
 				continue
 			}
-			for _, z := range g[2].orWild() {
-				out = append(out, triple(x, y, z))
+			for k, z := range g[2].orWild() {
+				put(triple(x, y, z), any || k == len(g[2].terms))
 			}
 		}
 	}
-	return out
+	return append(out, wild...), len(out)
 }
 
 // orWild are the condition's terms and the wild card of its key.

@@ -72,8 +72,8 @@ func (s *set) has(t Term) bool {
 	if at >= len(s.buckets) {
 		return false
 	}
-	where := places(at, uint32(t))
-	return s.filter.TestLocations(where[:]) && in(s.buckets[at], uint32(t))
+	bits, p := s.filter.BitSet(), places(at, uint32(t)) // which need not be brought into range
+	return bits.Test(uint(p[0])) && bits.Test(uint(p[1])) && bits.Test(uint(p[2])) && in(s.buckets[at], uint32(t))
 }
 
 func in(bucket []uint32, low uint32) bool {

@@ -91,7 +91,6 @@ func (g *garden) peerOf(id *ca.Identity) ca.Peer {
 // script is a stream on which the other side says what stands there and hangs up.
 type script struct {
 	frames []*treepb.Frame
-	ctx    context.Context
 }
 
 func (s *script) SendMsg(any) error { return nil }

@@ -16,19 +16,19 @@ import (
 	"ninja/sds/tree/treepb"
 )
 
-// recital is a stream whose other side says these messages, and takes what it is sent.
-type recital struct {
+// dialogue is a stream whose other side says these messages, and takes what it is sent.
+type dialogue struct {
 	says [][]byte
 	sent [][]byte
 }
 
-func (s *recital) SendMsg(m any) error {
+func (s *dialogue) SendMsg(m any) error {
 	b, err := proto.Marshal(m.(proto.Message))
 	s.sent = append(s.sent, b)
 	return err
 }
 
-func (s *recital) RecvMsg(m any) error {
+func (s *dialogue) RecvMsg(m any) error {
 	if len(s.says) == 0 {
 		return io.EOF
 	}
@@ -47,7 +47,7 @@ func (t *takes) lost()              {}
 // one that has not; either way they come as they were sent, in their order.
 func TestWhatWaitsIsOneMessage(t *testing.T) {
 	for _, gathers := range []bool{false, true} {
-		out := &recital{}
+		out := &dialogue{}
 		s := newStream(context.Background(), ca.Peer{}, out, 4)
 		s.gathers.Store(gathers)
 		for i := range 3 {
@@ -60,7 +60,7 @@ func TestWhatWaitsIsOneMessage(t *testing.T) {
 			t.Errorf("gathers %v: %d messages, want %d", gathers, len(out.sent), n)
 		}
 		var got []byte
-		in := newStream(context.Background(), ca.Peer{}, &recital{says: out.sent}, 4)
+		in := newStream(context.Background(), ca.Peer{}, &dialogue{says: out.sent}, 4)
 		in.asked = func(a *treepb.Ask) error { got = append(got, a.GetQuestion()...); return nil }
 		if _, err := in.recv(nil); err != io.EOF || !bytes.Equal(got, []byte{0, 1, 2}) {
 			t.Errorf("gathers %v: read %v (%v)", gathers, got, err)
@@ -70,7 +70,7 @@ func TestWhatWaitsIsOneMessage(t *testing.T) {
 
 // FuzzMessage: whatever a message holds, it is read or refused, and no answer reaches a question that it is not for.
 func FuzzMessage(f *testing.F) {
-	out := &recital{}
+	out := &dialogue{}
 	s := newStream(context.Background(), ca.Peer{}, out, 4)
 	s.gathers.Store(true)
 	for _, a := range asks() {
@@ -92,7 +92,7 @@ func FuzzMessage(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := newStream(context.Background(), ca.Peer{}, &recital{says: [][]byte{b}}, 2)
+		s := newStream(context.Background(), ca.Peer{}, &dialogue{says: [][]byte{b}}, 2)
 		mine := new(takes)
 		if _, err := s.question(&treepb.Ask{}, mine, s.post); err != nil {
 			t.Fatal(err)

@@ -39,7 +39,7 @@ func (r *run) ask(queries int) {
 	for len(r.crowds) < r.Workers {
 		r.crowds = append(r.crowds, newCrowd(r))
 	}
-	for queries > 0 {
+	for queries > 0 && (r.ended == nil || r.ended() == nil) {
 		var done sync.WaitGroup
 		for _, c := range r.crowds {
 			c.asked = c.asked[:min(queries, atOnce)]

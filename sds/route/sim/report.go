@@ -43,20 +43,24 @@ func (r *Result) Print(w io.Writer, period float64) {
 	}
 }
 
-// Law is how something on a link grows with the services behind it: A x services^B. Terms grow so because the more
-// services there are, the fewer of them say what nobody has said (Heaps); what changes shows above as far as nobody else
-// says it, so that the terms of changes grow so too. The exponent falls as values are used up, so that the law of smaller
-// sizes says too much of larger ones rather than too little.
-type Law struct{ A, B float64 }
+// Law is how something on a link grows with the services behind it: Each x services + A x services^B. Each is what every
+// service says alone. The other terms grow so because the more services there are, the fewer of them say what nobody has
+// said (Heaps); what changes shows above as far as nobody else says it, so that the terms of changes grow so too. The
+// exponent falls as values are used up, so that the law of smaller sizes says too much of larger ones rather than too little.
+type Law struct{ Each, A, B float64 }
 
-// Fit is the law through what was measured at two sizes.
-func Fit(s1, v1, s2, v2 float64) Law {
+// Fit is the law through what was measured at two sizes, of which each service says so much alone.
+func Fit(each, s1, v1, s2, v2 float64) Law {
+	v1, v2 = math.Max(1, v1-each*s1), math.Max(1, v2-each*s2)
 	b := math.Log(v2/v1) / math.Log(s2/s1)
-	return Law{v1 / math.Pow(s1, b), b}
+	return Law{each, v1 / math.Pow(s1, b), b}
 }
 
 // At is what the law says of a link with so many services behind it.
-func (l Law) At(services float64) float64 { return l.A * math.Pow(services, l.B) }
+func (l Law) At(services float64) float64 { return l.Each*services + l.A*math.Pow(services, l.B) }
+
+// String is the law with s for services.
+func (l Law) String() string { return fmt.Sprintf("%.3g s + %.3g s^%.3f", l.Each, l.A, l.B) }
 
 // Bytes is the size of a set of so many terms on the wire: Rice's code of 40-bit fingerprints.
 func Bytes(terms float64) float64 {
@@ -96,16 +100,16 @@ func (r *Result) Extrapolate(w io.Writer, small, middle *Result, until, period f
 	s1, t1, c1, _ := small.Top()
 	s2, t2, c2, _ := middle.Top()
 	size, terms, changed, bytes := r.Top()
-	told, changes := Fit(s1, t1, s2, t2), Fit(s1, c1, s2, c2)
+	told, changes := Fit(alone, s1, t1, s2, t2), Fit(2*r.Churn*alone, s1, c1, s2, c2)
 	off := func(says, is float64) string {
 		return fmt.Sprintf("%.0f (measured %.0f, %+.1f %%)", says, is, 100*(says/is-1))
 	}
-	fmt.Fprintf(w, "law, from links with %.0f and %.0f services behind them: terms = %.1f x services^%.3f, of which %.2g x services^%.3f change in a period\n", s1, s2, told.A, told.B, changes.A, changes.B)
+	fmt.Fprintf(w, "law, from links with %.0f and %.0f services (s) behind them: terms = %v, of which change in a period %v\n", s1, s2, told, changes)
 	fmt.Fprintf(w, "law, of a link of the run with %.0f: terms %s, changing %s, bytes of changes a second %s\n",
 		size, off(told.At(size), terms), off(changes.At(size), changed), off(ChangeBytes(changes.At(size))/period, bytes/period))
-	whole, least := told.At(until), alone*until
-	fmt.Fprintf(w, "above %.3g services a link would tell at most %.3g terms, %.3g bytes as a whole and %.3g bytes a second of changes; at least (what a service says alone) %.3g, %.3g and %.3g",
-		until, whole, Bytes(whole), ChangeBytes(changes.At(until))/period, least, Bytes(least), ChangeBytes(2*r.Churn*least)/period)
+	whole := told.At(until)
+	fmt.Fprintf(w, "above %.3g services a link would tell %.3g terms, %.3g bytes as a whole and %.3g bytes a second of changes",
+		until, whole, Bytes(whole), ChangeBytes(changes.At(until))/period)
 	if links := math.Ceil(whole / summary.MaxTerms); links > 1 {
 		fmt.Fprintf(w, ": over the %d terms of one summary, so that the services of such a branch must be spread over %.0f links, of %.3g services and %.3g bytes a second each",
 			summary.MaxTerms, links, until/links, ChangeBytes(changes.At(until/links))/period)

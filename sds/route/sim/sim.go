@@ -5,6 +5,7 @@ package sim
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"runtime"
 	"sync"
@@ -112,6 +113,7 @@ type run struct {
 	planner summary.Planner
 	truth   *truth
 	crowds  []*crowd
+	ended   func() error // why the run is to end before its end; nil: it is not
 }
 
 // settled is how many periods a change may take to be known everywhere: one a level, and one for messages that are late.
@@ -119,21 +121,25 @@ func (r *run) settled() int { return 2*r.depth() + 1 }
 
 func (r *run) depth() int { return r.nodes[len(r.nodes)-1].level }
 
-// Run simulates.
-func Run(cfg Config) (Result, error) {
+// Run simulates, until ctx ends.
+func Run(ctx context.Context, cfg Config) (Result, error) {
 	small := Small(cfg.Seed)
 	cfg.Servers, cfg.Services, cfg.Fanout = cmp.Or(cfg.Servers, small.Servers), cmp.Or(cfg.Services, small.Services), cmp.Or(cfg.Fanout, small.Fanout)
 	cfg.Queries, cfg.Periods = cmp.Or(cfg.Queries, small.Queries), cmp.Or(cfg.Periods, small.Periods)
 	r := &run{Config: cfg, world: newWorld(cfg.Seed), Result: Result{Config: cfg}}
 	r.build()
+	r.ended = ctx.Err
 	if err := r.warm(); err != nil {
 		return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, err)
 	}
-	for range cfg.Periods {
+	for i := range cfg.Periods {
 		if err := r.step(); err != nil {
 			return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, err)
 		}
-		r.ask(cfg.Queries / cfg.Periods)
+		r.ask(cfg.Queries*(i+1)/cfg.Periods - cfg.Queries*i/cfg.Periods)
+	}
+	if err := ctx.Err(); err != nil {
+		return r.Result, err
 	}
 	r.measure()
 	return r.Result, nil
@@ -263,6 +269,9 @@ func (r *run) replan() {
 
 // step is one period: services change, links fail and heal, every server tells its parent what has changed.
 func (r *run) step() error {
+	if r.ended != nil && r.ended() != nil {
+		return r.ended()
+	}
 	r.period++
 	for i, n := range r.nodes {
 		for range r.churned(n) {

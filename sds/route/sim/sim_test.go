@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"math"
 	"os"
 	"strconv"
@@ -28,7 +30,7 @@ func TestNothingIsMissed(t *testing.T) {
 		if n > 4 {
 			c.Queries = 1000 // 10^6 over a thousand seeds
 		}
-		r, err := Run(c)
+		r, err := Run(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +57,7 @@ func TestTheSameSeedIsTheSameRun(t *testing.T) {
 	for i := range out {
 		c := Small(42)
 		c.Workers, c.Queries = 1+2*i, 3*atOnce
-		r, err := Run(c)
+		r, err := Run(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,6 +65,15 @@ func TestTheSameSeedIsTheSameRun(t *testing.T) {
 	}
 	if out[0].String() != out[1].String() {
 		t.Errorf("two runs of one seed:\n%s\n%s", &out[0], &out[1])
+	}
+}
+
+// TestARunCanBeEnded before its end.
+func TestARunCanBeEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, Small(1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("a run that was ended says %v", err)
 	}
 }
 
@@ -162,7 +173,7 @@ func TestTheLawHolds(t *testing.T) {
 	c := Small(9)
 	c.Servers, c.Services, c.Fanout, c.Cut, c.Queries, c.Paper = 121, 30, 3, 0, 200, false
 	c.Churn, c.Delay, c.Periods = 0.05, 0, 4
-	r, err := Run(c)
+	r, err := Run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +183,7 @@ func TestTheLawHolds(t *testing.T) {
 	}
 	var size, terms, changed, bytes [3]float64
 	for i, c := range configs {
-		x, err := Run(c)
+		x, err := Run(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,8 +196,8 @@ func TestTheLawHolds(t *testing.T) {
 			t.Errorf("%s of a link with %.0f services behind it: %.0f by the law, %.0f measured", what, size[2], says, is)
 		}
 	}
-	hold("terms", Fit(size[0], terms[0], size[1], terms[1]).At(size[2]), terms[2])
-	law := Fit(size[0], changed[0], size[1], changed[1])
+	hold("terms", Fit(alone, size[0], terms[0], size[1], terms[1]).At(size[2]), terms[2])
+	law := Fit(2*c.Churn*alone, size[0], changed[0], size[1], changed[1])
 	hold("terms that change in a period", law.At(size[2]), changed[2])
 	hold("bytes of changes in a period", ChangeBytes(law.At(size[2])), bytes[2])
 }
