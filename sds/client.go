@@ -36,6 +36,9 @@ type ClientConfig struct {
 	// Capability returns the capability to ask with, and is called before every query: let it keep what is still good.
 	// nil asks for what everyone may find.
 	Capability func(context.Context) ([]byte, error)
+	// Vouch has the capability manager say that a capability still holds, for servers of other domains
+	// (capability.Client.Vouch); nil: nothing is presented to them.
+	Vouch func(ctx context.Context, capability []byte) ([]byte, error)
 	// Log may be nil.
 	Log *slog.Logger
 }

@@ -2,6 +2,7 @@ package sds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -71,6 +72,20 @@ func (s *Server) Asks(peer ca.Peer, token []byte) (Asker, error) {
 		a.Templates = claims.Templates
 	}
 	return a, err
+}
+
+// AsksFrom is Asks for a peer and a capability of any trusted domain. With an error nothing was shown that holds.
+func (s *Server) AsksFrom(peer ca.Peer, token, voucher []byte) (Asker, error) {
+	if s.cfg.Foreign == nil {
+		return Anyone(peer.ID), errors.New("this server takes no capabilities of other domains")
+	}
+	claims, err := s.cfg.Foreign(token, voucher, peer.Key)
+	if err != nil {
+		return Anyone(peer.ID), fmt.Errorf("the capability does not hold: %w", err)
+	}
+	h := holder{peer: peer, token: token}
+	r, _, err := h.rights(claims)
+	return Asker{Payer: peer.ID, Principal: r.principal, Grants: r.grants, Templates: claims.Templates, narrowed: r.extra}, err
 }
 
 // Nothing reports whether the asker may find nothing at all: its capability is not for finding. Secret reports whether

@@ -33,6 +33,10 @@ type Config struct {
 	World world.World
 	// Verifier checks capabilities; nil means that no capability holds, so that only what everyone may find is found.
 	Verifier Verifier
+	// Foreign checks capabilities of every trusted domain, with the voucher of the manager that issued it
+	// (capability.Verifier.VerifyAny); nil means that of other domains none holds. They count only for what comes by way of
+	// hierarchies (AsksFrom).
+	Foreign func(token, voucher []byte, holder ed25519.PublicKey) (capability.Claims, error)
 	// ACLs say who may find what; nil means that there are none: only owners find anything. Changes hide and show
 	// services at once.
 	ACLs ACLs

@@ -43,7 +43,7 @@ func (s *sdsServer) dial(ctx context.Context, c *commands) (*tree.Client, error)
 		return nil, err
 	}
 	if err == nil {
-		cfg.Capability = rights.Capability
+		cfg.Capability, cfg.Vouch = rights.Capability, rights.Vouch
 	}
 	if cfg.Address == "" {
 		servers, err := h.Server(ctx)

@@ -42,7 +42,7 @@ func (d *daemon) startCapability(ctx context.Context) error {
 		return errors.Join(err, tables.Close())
 	}
 	manager.Register(n.server)
-	routing, err := capability.NewRouting(ctx, id, tables)
+	routing, err := capability.NewRouting(ctx, id, tables, manager)
 	if err != nil {
 		return errors.Join(err, tables.Close())
 	}
@@ -103,7 +103,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 		return err
 	}
 	server, err := sds.NewServer(sds.Config{
-		Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
+		Identity: id, World: d.world, Verifier: n.verifier, Foreign: n.verifier.VerifyAny, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
 	})
 	if err != nil {
 		return err

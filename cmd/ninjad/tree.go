@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -137,6 +136,10 @@ func linksAlone() []grpc.ServerOption {
 // joinHierarchies makes the SDS server a part of its hierarchies.
 // What it returns waits until the server has what its family has, when another one spawned it.
 func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
+	routes, err := capability.NewRoutesFollower(capability.FollowerConfig{World: n.d.world, Identity: n.id, Address: manager, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
 	kept, err := loadParents(n.d.dir("parents.json"), role.Parents)
 	if err != nil {
 		return nil, err
@@ -145,15 +148,9 @@ func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds
 	if err != nil {
 		return nil, err
 	}
-	var secret atomic.Pointer[[]byte]
 	cfg := tree.Config{
 		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
-		Secret: func() []byte {
-			if s := secret.Load(); s != nil {
-				return *s
-			}
-			return nil
-		},
+		Routes: routes.Routes,
 	}
 	cfg.Parents, cfg.Configured, cfg.Keep, cfg.Administers = kept.now(n.log), kept.configured, kept.keep, admin
 	t, err := tree.New(cfg)
@@ -168,21 +165,7 @@ func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds
 		n.d.keep(n.log, "growth", func(ctx context.Context) error { return t.Grow(ctx, grow) })
 	}
 	n.d.keep(n.log, "hierarchies", t.Run)
-	n.d.keep(n.log, "routing secret", func(ctx context.Context) error {
-		wait := time.Second
-		for {
-			s, err := capability.FetchRoutingSecret(ctx, n.d.world, n.id, manager)
-			if err == nil {
-				secret.Store(&s)
-				return nil
-			}
-			n.log.Debug("hidden services are found at their own server alone until the capability manager answers", "error", err)
-			if err := world.Sleep(ctx, n.d.world.Jitter(wait)); err != nil {
-				return nil
-			}
-			wait = min(2*wait, time.Minute)
-		}
-	})
+	n.d.keep(n.log, "routes of hidden services", routes.Run)
 	return func(ctx context.Context) { n.fill(ctx, ca.ID(role.SpawnedBy), t, server) }, nil
 }
 

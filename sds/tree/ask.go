@@ -3,7 +3,6 @@ package tree
 import (
 	"context"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
-	"ninja/capability"
 	"ninja/sds"
 	"ninja/sds/route"
 	"ninja/sds/summary"
@@ -127,6 +125,9 @@ func (q *inquiry) askedBy(client ca.Peer) {
 		q.cfg.Log.Debug("asks as anyone", "client", client.ID, "error", narrow)
 	}
 	q.ask.Tokens, q.ask.Narrowed = nil, q.asker.Templates
+	if !q.asker.Secret() { // it was revoked, say: elsewhere that is not known yet
+		q.ask.Proof = nil
+	}
 	tokens := q.tokens(q.asker)
 	for _, t := range tokens {
 		q.ask.Tokens = append(q.ask.Tokens, uint64(t))
@@ -165,37 +166,6 @@ func (q *inquiry) route(tokens []summary.Term) {
 		return
 	}
 	q.routed = summary.Ask(q.question.local.Needs(q.asker), tokens...)
-}
-
-// tokensMost bounds the tokens of a question.
-const tokensMost = 256
-
-// made are the tokens of the last grants that asked: one session's questions come after one another.
-type made struct {
-	at     time.Time
-	grants []capability.Who
-	tokens []summary.Term
-}
-
-// tokens are those that the asker's grants entitle to.
-func (n *Node) tokens(a sds.Asker) []summary.Term {
-	secret := n.cfg.Secret()
-	if len(secret) == 0 || !a.Secret() {
-		return nil
-	}
-	now := time.Now()
-	if m := n.made.Load(); m != nil && now.Sub(m.at) < n.cfg.Period && slices.Equal(m.grants, a.Grants) {
-		return m.tokens
-	}
-	var grants []string
-	for _, g := range a.Grants {
-		if g != everyone && len(grants) < tokensMost/2 {
-			grants = append(grants, string(g))
-		}
-	}
-	tokens := summary.Tokens(secret, grants, n.cfg.World.Now())
-	n.made.Store(&made{now, slices.Clone(a.Grants), tokens})
-	return tokens
 }
 
 // arrival is the question as package route sees it.

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"ninja/ca"
 	"ninja/sds/route"
 	"ninja/sds/tree/treepb"
 )
@@ -21,7 +22,7 @@ func (q *inquiry) attribute(nb *neighbour, m *answer) {
 			o = reached(o, string(q.self), nb.hierarchy, nb.up, uint64(max(0, time.Since(time.Unix(0, nb.heard.Load())).Milliseconds())))
 		}
 		if t.hidden {
-			if o, err = through(o, string(nb.id)); err != nil {
+			if o, err = q.through(o, string(nb.id)); err != nil {
 				continue
 			}
 		}
@@ -31,12 +32,14 @@ func (q *inquiry) attribute(nb *neighbour, m *answer) {
 }
 
 // through says of what is hidden somewhere by which server that is reached.
-func through(o []byte, server string) ([]byte, error) {
+func (q *inquiry) through(o []byte, server string) ([]byte, error) {
 	m := new(treepb.Outcome)
 	if err := proto.Unmarshal(o, m); err != nil {
 		return nil, err
 	}
-	if h := m.GetHidden(); len(h.Way) < route.HopsMost {
+	if h := m.GetHidden(); q.from.client != nil && !q.offered(ca.ID(m.GetServer()), h) {
+		m.Hidden = nil // it is not for this client
+	} else if len(h.Way) < route.HopsMost {
 		h.Way = append([]string{server}, h.Way...)
 	}
 	return proto.Marshal(m)

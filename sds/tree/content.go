@@ -2,10 +2,8 @@ package tree
 
 import (
 	"context"
-	"slices"
 	"time"
 
-	"ninja/capability"
 	"ninja/sds"
 	"ninja/sds/summary"
 )
@@ -86,7 +84,7 @@ func (h *hierarchy) followContent(ctx context.Context, c *content) {
 
 // retoken tells one token for each grant that opens something hidden here.
 func (h *hierarchy) retoken(now time.Time) {
-	fresh := tokensOf(h.cfg.Secret(), h.cfg.Local.HiddenGrants(), now)
+	fresh := tokensOf(h.cfg.Routes(), h.cfg.Local.HiddenGrants(), now)
 	added, removed := summary.Differences(h.content.tokens, fresh)
 	for _, t := range added {
 		h.content.terms.Add(t)
@@ -95,18 +93,4 @@ func (h *hierarchy) retoken(now time.Time) {
 		h.content.terms.Remove(t)
 	}
 	h.content.tokens = fresh
-}
-
-// tokensOf are the tokens of the grants, in order; none without a secret.
-func tokensOf(secret []byte, grants []capability.Who, now time.Time) (out []summary.Term) {
-	if len(secret) == 0 {
-		return nil
-	}
-	for _, g := range grants {
-		if g != capability.Everyone {
-			out = append(out, summary.Token(secret, string(g), now))
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }

@@ -435,11 +435,11 @@ func FuzzSealed(f *testing.F) {
 		default:
 			h.Chain[0], flip = server, 1
 		}
-		proof, err := newKeyring(client, world.Real()).present(g.self.ID(), h, "127.0.0.1:9", []byte("capability"), server)
+		proof, err := newKeyring(client, world.Real()).present(g.self.ID(), h, "127.0.0.1:9", []byte("capability"), nil, server)
 		if (err == nil) != (flip == 0) || err != nil && proof != nil {
 			t.Fatalf("a capability was sealed to a key that is not the server's: %v", err)
 		}
-		if _, err := newKeyring(client, world.Real()).present(g.peer.ID(), genuine, "", nil, nil); err == nil {
+		if _, err := newKeyring(client, world.Real()).present(g.peer.ID(), genuine, "", nil, nil, nil); err == nil {
 			t.Fatal("a capability for one server was sealed to another")
 		}
 	})

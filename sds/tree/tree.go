@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/route"
@@ -61,6 +62,8 @@ type Config struct {
 	// Secret returns what tokens of hidden services are made with (summary.Token); nil, or nothing returned, is that
 	// hidden services are found at their own server alone.
 	Secret func() []byte
+	// Routes are that and what the domain shares with others; nil is Secret alone.
+	Routes func() *capability.Routes
 	// Spawned is the server that started this one to share its load; "" is none.
 	Spawned ca.ID
 	// Log may be nil.
@@ -116,6 +119,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Secret == nil {
 		cfg.Secret = func() []byte { return nil }
+	}
+	if cfg.Routes == nil {
+		cfg.Routes = secretAlone(cfg.Secret)
 	}
 	n := &Node{cfg: cfg, self: cfg.Identity.ID(), seen: newSeen(), known: newQuestions(), hierarchies: make(map[string]*hierarchy), copied: make(map[ca.ID]bool), filled: make(chan struct{})}
 	n.rootCtx, n.end = context.WithCancel(context.Background())

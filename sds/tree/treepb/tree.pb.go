@@ -1039,6 +1039,7 @@ type Presentation struct {
 	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`       // the client's first server
 	Nonce         []byte                 `protobuf:"bytes,6,opt,name=nonce,proto3" json:"nonce,omitempty"`         // 16 bytes
 	Signature     []byte                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"` // see present.go
+	Voucher       []byte                 `protobuf:"bytes,8,opt,name=voucher,proto3" json:"voucher,omitempty"`     // to a server of another domain: of the capability's manager, that it still holds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1118,6 +1119,13 @@ func (x *Presentation) GetNonce() []byte {
 func (x *Presentation) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
+	}
+	return nil
+}
+
+func (x *Presentation) GetVoucher() []byte {
+	if x != nil {
+		return x.Voucher
 	}
 	return nil
 }
@@ -1565,7 +1573,8 @@ type Hidden struct {
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // HPKE public key of this hour
 	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
-	Way           []string               `protobuf:"bytes,4,rep,name=way,proto3" json:"way,omitempty"` // servers to be passed
+	Way           []string               `protobuf:"bytes,4,rep,name=way,proto3" json:"way,omitempty"`     // servers to be passed
+	Offer         []byte                 `protobuf:"bytes,5,opt,name=offer,proto3" json:"offer,omitempty"` // of a server of another domain: that it knows one of the asker's grants by name, see present.go
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1624,6 +1633,13 @@ func (x *Hidden) GetSignature() []byte {
 func (x *Hidden) GetWay() []string {
 	if x != nil {
 		return x.Way
+	}
+	return nil
+}
+
+func (x *Hidden) GetOffer() []byte {
+	if x != nil {
+		return x.Offer
 	}
 	return nil
 }
@@ -2501,7 +2517,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05shown\x18\x02 \x03(\v2\x18.ninja.sds.tree.v1.ShownR\x05shown\"1\n" +
 	"\x05Shown\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\fR\x06handle\x12\x10\n" +
-	"\x03mac\x18\x02 \x01(\fR\x03mac\"\xbb\x01\n" +
+	"\x03mac\x18\x02 \x01(\fR\x03mac\"\xd5\x01\n" +
 	"\fPresentation\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1e\n" +
 	"\n" +
@@ -2511,7 +2527,8 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\aunix_ms\x18\x04 \x01(\x03R\x06unixMs\x12\x16\n" +
 	"\x06origin\x18\x05 \x01(\tR\x06origin\x12\x14\n" +
 	"\x05nonce\x18\x06 \x01(\fR\x05nonce\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xe2\x02\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\x12\x18\n" +
+	"\avoucher\x18\b \x01(\fR\avoucher\"\xe2\x02\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04hits\x18\x02 \x03(\v2\x16.ninja.sds.tree.v1.HitR\x04hits\x126\n" +
@@ -2550,12 +2567,13 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\atook_us\x18\t \x01(\x04R\x06tookUs\x121\n" +
 	"\x06hidden\x18\n" +
 	" \x01(\v2\x19.ninja.sds.tree.v1.HiddenR\x06hidden\x12\x16\n" +
-	"\x06detail\x18\v \x01(\tR\x06detail\"`\n" +
+	"\x06detail\x18\v \x01(\tR\x06detail\"v\n" +
 	"\x06Hidden\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x1c\n" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x10\n" +
-	"\x03way\x18\x04 \x03(\tR\x03way\"(\n" +
+	"\x03way\x18\x04 \x03(\tR\x03way\x12\x14\n" +
+	"\x05offer\x18\x05 \x01(\fR\x05offer\"(\n" +
 	"\fLinksRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\xbb\x01\n" +
 	"\rLinksResponse\x12\x16\n" +
