@@ -2,7 +2,6 @@ package tree
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -215,7 +214,7 @@ func (r *reply) close() {
 
 // stand has a goroutine answer the question. f's context ends with the stream, or when the other side has no more use for
 // the answers.
-func (r *reply) stand(parts *sync.WaitGroup, f func(context.Context) error) {
+func (r *reply) stand(parts *crew, f func(context.Context) error) {
 	ctx, cancel := context.WithCancel(r.s.ctx)
 	r.uponCancel(cancel)
 	parts.Go(func() {

@@ -84,7 +84,7 @@ type Node struct {
 	made     atomic.Pointer[made]
 	rootCtx  context.Context // of Run; streams end with it
 	end      context.CancelFunc
-	parts    sync.WaitGroup
+	parts    crew
 
 	placing sync.Mutex // held while a parent is changed over the network, and that is kept
 
