@@ -238,7 +238,7 @@ func (a *ascent) serveParent(s *stream, address string, line []ca.ID, w *treepb.
 	h.parts.Go(s.sending)
 	nb := &neighbour{
 		id: s.peer.ID, hierarchy: h.name, up: true, address: address, period: h.cfg.Period, stream: s,
-		heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), account: new(account),
+		heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), withholds: new(atomic.Bool), account: new(account),
 	}
 	nb.hear()
 	nb.heard.Store(nb.beaten.Load())

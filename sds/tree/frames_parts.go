@@ -128,6 +128,7 @@ func parseSighted(b []byte) (s sighted, err error) {
 // told is what passing on takes of an outcome.
 type told struct {
 	server, via []byte
+	status      route.Status
 	hidden      bool
 }
 
@@ -138,6 +139,8 @@ func parseTold(b []byte) (t told, err error) {
 			t.server = v.bytes
 		case outcomeVia:
 			t.via = v.bytes
+		case outcomeStatus:
+			t.status = route.Status(min(v.number, math.MaxInt16))
 		case outcomeHidden:
 			t.hidden = true
 		}

@@ -48,6 +48,7 @@ type hierarchy struct {
 type child struct {
 	*neighbour
 	table   *summary.Table
+	held    bool   // nothing is told for it
 	parts   []byte // of a message that is coming
 	wishes  []summary.Wish
 	useless float64
@@ -68,6 +69,7 @@ type neighbour struct {
 	heard     *atomic.Int64 // when its summary was last told or confirmed
 	beaten    *atomic.Int64 // when anything was heard
 	received  *atomic.Uint64
+	withholds *atomic.Bool // its summary says nothing of what is flagged below it
 	account   *account
 }
 
@@ -76,6 +78,12 @@ type account struct {
 	mu sync.Mutex
 	summary.Ledger
 	usual time.Duration // that an answer takes
+}
+
+func (a *account) doubt(q *summary.Question) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Doubt(q)
 }
 
 func (a *account) note(useful, owed bool) {
@@ -102,7 +110,7 @@ func (a *account) flagged() bool {
 // branch is the neighbour as it is routed by.
 func (nb *neighbour) branch(now time.Time) route.Branch {
 	age := now.Sub(time.Unix(0, nb.heard.Load()))
-	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Table: nb.table, Spawned: nb.spawned}
+	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Withholds: nb.withholds.Load(), Table: nb.table, Spawned: nb.spawned}
 	if !nb.up {
 		b.Stale = age > deadAfter*nb.period
 	}
@@ -201,6 +209,7 @@ func (h *hierarchy) period() {
 		if flag != was {
 			h.cfg.Log.Warn("child flagged", "hierarchy", h.name, "child", id, "flag", string(flag), "account", c.account.String())
 		}
+		h.hold(c, flag == summary.Lying || flag == summary.Overfull)
 		if flag == "" {
 			h.useless = max(h.useless, useless, c.useless)
 		}
@@ -225,9 +234,37 @@ func (h *hierarchy) period() {
 	}
 }
 
+// hold takes back what is told for a child that lies, or tells it again. Otherwise this server would mislead whoever asks
+// it as it was misled, and be blamed.
+func (h *hierarchy) hold(c *child, held bool) {
+	if c.held == held {
+		return
+	}
+	if c.held = held; h.ascent == nil {
+		return
+	}
+	for _, t := range c.table.Set() {
+		if held {
+			h.content.terms.Remove(t)
+		} else {
+			h.content.terms.Add(t)
+		}
+	}
+}
+
+// withholds reports whether something below is told nothing for.
+func (h *hierarchy) withholds() bool {
+	for _, c := range h.children {
+		if c.held || c.withholds.Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // forget lets go of a child that has long been away, or left.
 func (h *hierarchy) forget(id ca.ID, c *child) {
-	if h.ascent != nil {
+	if h.ascent != nil && !c.held {
 		for _, t := range c.table.Set() {
 			h.content.terms.Remove(t)
 		}
@@ -280,7 +317,7 @@ func (h *hierarchy) tellParent() {
 	for _, c := range h.children {
 		all.Add(c.wishes)
 	}
-	b := &treepb.Beat{Sequence: h.sequence, Useless: h.useless}
+	b := &treepb.Beat{Sequence: h.sequence, Useless: h.useless, Withholds: h.withholds()}
 	for _, w := range all.Top(summary.WishesMost) {
 		b.Wishes = append(b.Wishes, &treepb.Wish{Key: uint32(w.Key), Pairs: w.Pairs, Triples: w.Triple})
 	}

@@ -94,7 +94,7 @@ func (n *Node) admit(hello *treepb.Hello, peer ca.Peer) (*hierarchy, error) {
 func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
 	nb := &neighbour{
 		id: s.peer.ID, hierarchy: h.name, address: hello.GetAddress(), period: h.cfg.Period, stream: s,
-		spawned: hello.GetSpawnedBy() == string(h.self), heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64),
+		spawned: hello.GetSpawnedBy() == string(h.self), heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), withholds: new(atomic.Bool),
 	}
 	nb.hear()
 	nb.heard.Store(nb.beaten.Load())
@@ -220,6 +220,7 @@ func (h *hierarchy) beat(s *stream, nb *neighbour, b *treepb.Beat) {
 	if c.useless = 0; b.GetUseless() > 0 { // NaN is not
 		c.useless = min(1, b.GetUseless())
 	}
+	c.withholds.Store(b.GetWithholds())
 	c.wishes = c.wishes[:0]
 	for _, w := range b.GetWishes() {
 		c.wishes = append(c.wishes, summary.Wish{Key: summary.Key(w.GetKey()), Pairs: w.GetPairs(), Triple: w.GetTriples()})
@@ -265,7 +266,7 @@ func (h *hierarchy) part(s *stream, nb *neighbour, p *treepb.Part) error {
 		return nil
 	}
 	c.table = next
-	if h.ascent != nil {
+	if h.ascent != nil && !c.held {
 		h.pass(old, m)
 	}
 	h.publish()

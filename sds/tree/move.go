@@ -36,6 +36,9 @@ func (h *hierarchy) moveTo(a *ascent) {
 func (h *hierarchy) fill() {
 	h.content, h.whole = newContent(), true
 	for _, c := range h.children {
+		if c.held {
+			continue
+		}
 		for _, t := range c.table.Set() {
 			h.content.terms.Add(t)
 		}

@@ -40,6 +40,8 @@ type branch struct {
 	busy    time.Time     // since when it has told nothing to speak of
 	told    int           // bytes since then
 	found   bool
+	named   bool // it has said what became of the question with itself
+	further bool // it has asked others, or holds them back
 	over    bool
 	aside   bool // it is not waited for: it is flagged
 	purse   purse
@@ -181,6 +183,7 @@ func (b *branch) answered(m *answer) {
 		return
 	}
 	b.found = b.found || len(m.hits)+len(m.sealed) > 0
+	b.hear(m.outcomes)
 	if b.told += len(m.whole); b.told >= windowLeast/4 {
 		b.told, b.busy = 0, time.Now()
 	}
@@ -280,8 +283,11 @@ func (q *inquiry) ended(b *branch, err error) {
 	if became != route.Unreachable && became != route.Unneeded {
 		b.note(err)
 	}
-	if err == nil {
+	switch {
+	case err == nil && b.named:
 		return
+	case err == nil: // it owes an account of itself
+		became = route.Searched
 	}
 	o := q.outcome(b.nb, became)
 	o.Took = time.Since(b.begun)
@@ -289,6 +295,20 @@ func (q *inquiry) ended(b *branch, err error) {
 		o.Detail = status.Convert(err).Message()
 	}
 	q.last.outcomes = append(q.last.outcomes, packOutcome(o))
+}
+
+// hear takes in what a neighbour says of itself and of those that it had reason to ask.
+func (b *branch) hear(outcomes [][]byte) {
+	for _, o := range outcomes {
+		t, err := parseTold(o)
+		switch {
+		case err != nil:
+		case string(t.server) == string(b.nb.id):
+			b.named = true
+		case t.status == route.Searched || t.status == route.Flagged:
+			b.further = true
+		}
+	}
 }
 
 // note charges a child for an answer that is at an end, or did not come. Who lets others wait owes an answer whatever its
@@ -301,6 +321,10 @@ func (b *branch) note(err error) {
 	if err == nil {
 		b.nb.account.answered(took)
 	} else if statusOf(err) == route.Late && took < b.nb.account.fair(b.nb.period) {
+		return
+	}
+	if err == nil && !b.found && b.further && b.nb.table.AnswersFor(b.q.routed) {
+		b.nb.account.doubt(b.q.routed)
 		return
 	}
 	b.nb.account.note(b.found, err != nil || b.nb.table.AnswersFor(b.q.routed))

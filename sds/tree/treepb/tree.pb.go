@@ -504,7 +504,8 @@ type Beat struct {
 	Wishes        []*Wish                `protobuf:"bytes,2,rep,name=wishes,proto3" json:"wishes,omitempty"`
 	Useless       float64                `protobuf:"fixed64,3,opt,name=useless,proto3" json:"useless,omitempty"` // the share of forwards below that found nothing
 	Plan          *Plan                  `protobuf:"bytes,4,opt,name=plan,proto3" json:"plan,omitempty"`
-	Line          []string               `protobuf:"bytes,5,rep,name=line,proto3" json:"line,omitempty"` // downward
+	Line          []string               `protobuf:"bytes,5,rep,name=line,proto3" json:"line,omitempty"`            // downward
+	Withholds     bool                   `protobuf:"varint,6,opt,name=withholds,proto3" json:"withholds,omitempty"` // upward: something below is flagged, and the summary says nothing of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -572,6 +573,13 @@ func (x *Beat) GetLine() []string {
 		return x.Line
 	}
 	return nil
+}
+
+func (x *Beat) GetWithholds() bool {
+	if x != nil {
+		return x.Withholds
+	}
+	return false
 }
 
 type Wish struct {
@@ -2472,13 +2480,14 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x04Plan\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05pairs\x18\x02 \x03(\aR\x05pairs\x12\x18\n" +
-	"\atriples\x18\x03 \x03(\aR\atriples\"\xae\x01\n" +
+	"\atriples\x18\x03 \x03(\aR\atriples\"\xcc\x01\n" +
 	"\x04Beat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12/\n" +
 	"\x06wishes\x18\x02 \x03(\v2\x17.ninja.sds.tree.v1.WishR\x06wishes\x12\x18\n" +
 	"\auseless\x18\x03 \x01(\x01R\auseless\x12+\n" +
 	"\x04plan\x18\x04 \x01(\v2\x17.ninja.sds.tree.v1.PlanR\x04plan\x12\x12\n" +
-	"\x04line\x18\x05 \x03(\tR\x04line\"H\n" +
+	"\x04line\x18\x05 \x03(\tR\x04line\x12\x1c\n" +
+	"\twithholds\x18\x06 \x01(\bR\twithholds\"H\n" +
 	"\x04Wish\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\aR\x03key\x12\x14\n" +
 	"\x05pairs\x18\x02 \x01(\x01R\x05pairs\x12\x18\n" +
