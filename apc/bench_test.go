@@ -30,19 +30,24 @@ type place struct {
 	hops    *hop.Server
 }
 
-// newPlace starts a node whose programs come from the registry.
-func newPlace(b *testing.B, a *ca.Authority, kind, name string, r *operators.Registry) place {
+// newPlace starts a node whose programs come from the registry, and whose hops go by tcp.
+func newPlace(b testing.TB, a *ca.Authority, kind, name string, r *operators.Registry) place {
+	return newPlaceIn(b, a, kind, name, r, world.Real(), func(id *ca.Identity, hops *hop.Server) connectors.Transport {
+		return tcp.New(tcp.Config{Hops: hops, Identity: id, World: world.Real()})
+	})
+}
+
+func newPlaceIn(b testing.TB, a *ca.Authority, kind, name string, r *operators.Registry, w world.World, by func(*ca.Identity, *hop.Server) connectors.Transport) place {
 	id, err := a.NewIdentity(kind, name)
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := world.Real()
 	hops, err := hop.NewServer(hop.Config{Identity: id, World: w, Address: "127.0.0.1:0"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	h, err := host.New(host.Config{
-		Identity: id, World: w, Registry: r, Transports: []connectors.Transport{tcp.New(tcp.Config{Hops: hops, Identity: id, World: w})},
+		Identity: id, World: w, Registry: r, Transports: []connectors.Transport{by(id, hops)},
 		Permit: func(context.Context, ca.Peer, host.Assignment) error { return nil },
 	})
 	if err != nil {
@@ -56,7 +61,7 @@ func newPlace(b *testing.B, a *ca.Authority, kind, name string, r *operators.Reg
 	return p
 }
 
-func listen(b *testing.B, s *grpc.Server) string {
+func listen(b testing.TB, s *grpc.Server) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -67,7 +72,7 @@ func listen(b *testing.B, s *grpc.Server) string {
 }
 
 // background runs something until the benchmark has ended.
-func background(b *testing.B, run func(context.Context) error) {
+func background(b testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -256,7 +261,7 @@ func add(r *operators.Registry, key string, run operators.Func) {
 }
 
 // creatorOn makes a creator that commands real nodes, with a client for its empty calls.
-func creatorOn(b *testing.B, a *ca.Authority, t *town) (*Creator, apcpb.CreatorClient) {
+func creatorOn(b testing.TB, a *ca.Authority, t *town) (*Creator, apcpb.CreatorClient) {
 	self, err := a.NewIdentity(ca.KindAPC, "apc")
 	if err != nil {
 		b.Fatal(err)

@@ -81,7 +81,7 @@ func (b *blueprint) nodes() []*node {
 		stage := host.Stage{ID: s.Stage, Program: s.Program, Args: s.args, CPU: s.Cost.CPU}
 		if i > 0 {
 			h := b.hops[i-1]
-			stage.In = &host.HopEnd{Hop: h.Hop, Transport: h.Transport, Type: h.Type, Peer: b.steps[i-1].Node}
+			stage.In = &host.HopEnd{Hop: h.Hop, Transport: h.Transport, Type: h.Type, Peer: b.steps[i-1].Node, Playout: b.plan.Playout}
 		}
 		if i < len(b.hops) {
 			h := b.hops[i]

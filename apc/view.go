@@ -237,7 +237,8 @@ func (v *view) node(owner ca.ID) (n plan.Node, active, ok bool) {
 	if from == nil {
 		return plan.Node{}, false, false
 	}
-	n = plan.Node{ID: owner, Load: natural(from.Numbers["load"]), Memory: max(from.Node.Memory, 0), Region: from.Node.Region}
+	n = plan.Node{ID: owner, Load: natural(from.Numbers["load"]), Memory: max(from.Node.Memory, 0), Region: from.Node.Region,
+		Transports: from.Node.Schemes()}
 	if from.proxy() { // the load is told as a share
 		n.Cores = natural(from.Node.Cores)
 		n.Load *= max(n.Cores, 1)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -93,7 +94,7 @@ func stateTo(s *State) *pb.State {
 	}
 	p := &pb.State{Roots: s.Roots}
 	for _, domain := range slices.Sorted(maps.Keys(s.Domains)) {
-		p.Domains = append(p.Domains, &pb.State_Domain{Name: domain, Roots: s.Domains[domain]})
+		p.Domains = append(p.Domains, &pb.State_Domain{Name: domain, Roots: s.Domains[domain], Keys: s.Keys[domain]})
 	}
 	for _, id := range s.Banned {
 		p.Banned = append(p.Banned, string(id))
@@ -105,9 +106,12 @@ func stateFrom(p *pb.State) *State {
 	if p == nil {
 		return nil
 	}
-	s := &State{Roots: p.Roots, Domains: map[string][][]byte{}}
+	s := &State{Roots: p.Roots, Domains: map[string][][]byte{}, Keys: map[string][][]byte{}}
 	for _, d := range p.Domains {
 		s.Domains[d.Name] = d.Roots
+		if len(d.Keys) > 0 {
+			s.Keys[d.Name] = d.Keys[:min(len(d.Keys), MaxRoutingKeys)]
+		}
 	}
 	for _, id := range p.Banned {
 		s.Banned = append(s.Banned, ID(id))
@@ -155,11 +159,38 @@ func (s *Server) TrustDomain(ctx context.Context, r *pb.TrustDomainRequest) (*pb
 	if len(r.Roots) == 0 {
 		event = "distrust domain"
 	}
-	if err := s.cfg.Authority.TrustDomain(about, r.Roots); err != nil {
+	keys, err := routingKeysFrom(r.Keys)
+	if err == nil {
+		err = s.cfg.Authority.TrustDomain(about, r.Roots, keys...)
+	}
+	if err != nil {
 		return nil, s.denied(Record{Event: event, By: peer.ID, About: about}, status.Error(codes.InvalidArgument, err.Error()))
 	}
-	if err := s.cfg.Audit.Write(Record{Time: s.now(), Event: event, By: peer.ID, About: about}); err != nil {
+	if err := s.cfg.Audit.Write(Record{Time: s.now(), Event: event, By: peer.ID, About: about, Detail: trustText(r.Roots, keys)}); err != nil {
 		return nil, status.Errorf(codes.Unavailable, "write the audit log: %v", err)
 	}
 	return &pb.TrustDomainResponse{Version: 1}, nil
+}
+
+func routingKeysFrom(all [][]byte) (keys []RoutingKey, err error) {
+	for _, b := range all[:min(len(all), MaxRoutingKeys+1)] {
+		k, err := ParseRoutingKey(b)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// trustText says by which roots and keys a domain is trusted, for the audit log.
+func trustText(roots [][]byte, keys []RoutingKey) string {
+	var parts []string
+	for _, der := range roots {
+		parts = append(parts, fmt.Sprintf("root %x", Fingerprint(der)))
+	}
+	for _, k := range keys {
+		parts = append(parts, fmt.Sprintf("routing key %x", Fingerprint(k.Key)))
+	}
+	return strings.Join(parts, ", ")
 }

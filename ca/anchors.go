@@ -18,6 +18,8 @@ type State struct {
 	Roots [][]byte
 	// Domains are the roots of other domains, each trusted for its own domain alone.
 	Domains map[string][][]byte
+	// Keys are the routing keys (X25519) of the capability managers of those domains whose trust files have them.
+	Keys map[string][][]byte
 	// Banned are principals whose last certificates may not have ended yet; sorted.
 	Banned []ID
 }
@@ -31,6 +33,7 @@ type anchors struct {
 	state   State
 	own     *trust
 	domains map[string]*trust
+	roots   map[string][sha256.Size]byte // of each domain, digested
 	banned  map[ID]struct{}
 }
 
@@ -39,11 +42,12 @@ func newAnchors(s State) (*anchors, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &anchors{state: s, own: own, domains: map[string]*trust{}, banned: map[ID]struct{}{}}
+	a := &anchors{state: s, own: own, domains: map[string]*trust{}, roots: map[string][sha256.Size]byte{}, banned: map[ID]struct{}{}}
 	for domain, roots := range s.Domains {
 		if a.domains[domain], err = trustIn(roots); err != nil {
 			return nil, fmt.Errorf("domain %s: %w", domain, err)
 		}
+		a.roots[domain] = digest(roots)
 	}
 	for _, id := range s.Banned {
 		a.banned[id] = struct{}{}
@@ -146,6 +150,13 @@ func (i *Identity) Banned(id ID) bool {
 	return banned
 }
 
+// TrustIn is a digest of the roots by which another domain is trusted, for those who remember what they verified: it
+// changes with them. ok is false when the domain is not trusted, or is the own one.
+func (i *Identity) TrustIn(domain string) (roots [sha256.Size]byte, ok bool) {
+	roots, ok = i.credential.Load().anchors.roots[domain]
+	return roots, ok
+}
+
 // State is what the identity knows of whom to trust.
 func (i *Identity) State() State { return i.credential.Load().anchors.state }
 
@@ -190,7 +201,12 @@ func (i *Identity) endUntrusted(a *anchors) {
 }
 
 func sameState(a, b State) bool {
-	return sameCertificates(a.Roots, b.Roots) && slices.Equal(a.Banned, b.Banned) && maps.EqualFunc(a.Domains, b.Domains, sameCertificates)
+	return sameCertificates(a.Roots, b.Roots) && slices.Equal(a.Banned, b.Banned) && sameDomains(a, b)
+}
+
+// sameDomains reports whether two states trust the same other domains alike.
+func sameDomains(a, b State) bool {
+	return maps.EqualFunc(a.Domains, b.Domains, sameCertificates) && maps.EqualFunc(a.Keys, b.Keys, sameCertificates)
 }
 
 func sameCertificates(a, b [][]byte) bool { return digest(a) == digest(b) }

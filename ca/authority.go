@@ -30,8 +30,9 @@ type Authority struct {
 
 	life    time.Duration // of leaves; set before anyone else has the Authority
 	domains map[string][][]byte
-	banned  map[ID]time.Time // when
-	changed chan struct{}    // closed and replaced whenever the state changes
+	keys    map[string][][]byte // routing keys of the domains
+	banned  map[ID]time.Time    // when
+	changed chan struct{}       // closed and replaced whenever the state changes
 }
 
 // Lives of certificates.
@@ -58,7 +59,7 @@ func NewAuthority(w world.World, domain string) (*Authority, error) {
 func emptyAuthority(w world.World, domain, dir string) *Authority {
 	return &Authority{
 		world: w, domain: domain, dir: dir, life: LeafLife,
-		domains: map[string][][]byte{}, banned: map[ID]time.Time{}, changed: make(chan struct{}),
+		domains: map[string][][]byte{}, keys: map[string][][]byte{}, banned: map[ID]time.Time{}, changed: make(chan struct{}),
 	}
 }
 

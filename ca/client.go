@@ -324,10 +324,11 @@ func (c *Client) rotate(ctx context.Context, status bool) (r Rotation, err error
 	return r, err
 }
 
-// TrustDomain replaces the roots (DER) of another domain, none to end the trust; only the kind ca and user/admin may.
-func (c *Client) TrustDomain(ctx context.Context, domain string, roots [][]byte) error {
+// TrustDomain replaces the roots (DER) and the routing keys (RoutingKey.Marshal) of another domain, none to end the trust;
+// only the kind ca and user/admin may.
+func (c *Client) TrustDomain(ctx context.Context, domain string, roots, keys [][]byte) error {
 	return c.call(ctx, func(ctx context.Context, a pb.AuthorityClient) error {
-		_, err := a.TrustDomain(ctx, &pb.TrustDomainRequest{Version: 1, Domain: domain, Roots: roots})
+		_, err := a.TrustDomain(ctx, &pb.TrustDomainRequest{Version: 1, Domain: domain, Roots: roots, Keys: keys})
 		return err
 	})
 }

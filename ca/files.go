@@ -39,6 +39,7 @@ const (
 	pemCertificate = "CERTIFICATE"
 	pemRoot        = "NINJA ROOT CERTIFICATE"
 	pemCross       = "NINJA CROSS CERTIFICATE"
+	pemRouting     = "NINJA ROUTING PUBLIC KEY"
 
 	// headerAuthorities, on the key's block, says where to renew.
 	headerAuthorities = "Authorities"
@@ -109,6 +110,7 @@ type bundle struct {
 	chain       [][]byte
 	roots       [][]byte
 	domains     map[string][][]byte // roots of other domains
+	keys        map[string][][]byte // their routing keys
 	authorities []string
 }
 
@@ -137,14 +139,23 @@ func (b bundle) encode() ([]byte, error) {
 			}
 		}
 	}
-	for _, domain := range slices.Sorted(maps.Keys(b.domains)) {
-		for _, der := range b.domains[domain] {
-			if err := pem.Encode(&out, &pem.Block{Type: pemRoot, Headers: map[string]string{headerDomain: domain}, Bytes: der}); err != nil {
-				return nil, err
+	err := encodeDomains(&out, pemRoot, b.domains)
+	if err == nil {
+		err = encodeDomains(&out, pemRouting, b.keys)
+	}
+	return out.Bytes(), err
+}
+
+// encodeDomains writes what belongs to other domains.
+func encodeDomains(out *bytes.Buffer, kind string, all map[string][][]byte) error {
+	for _, domain := range slices.Sorted(maps.Keys(all)) {
+		for _, b := range all[domain] {
+			if err := pem.Encode(out, &pem.Block{Type: kind, Headers: map[string]string{headerDomain: domain}, Bytes: b}); err != nil {
+				return err
 			}
 		}
 	}
-	return out.Bytes(), nil
+	return nil
 }
 
 func decodeBundle(content []byte) (bundle, error) {
@@ -179,6 +190,12 @@ func decodeBundle(content []byte) (bundle, error) {
 				b.domains = map[string][][]byte{}
 			}
 			b.domains[domain] = append(b.domains[domain], block.Bytes)
+		case pemRouting:
+			if b.keys == nil {
+				b.keys = map[string][][]byte{}
+			}
+			domain := block.Headers[headerDomain]
+			b.keys[domain] = append(b.keys[domain], block.Bytes)
 		}
 	}
 }
@@ -211,7 +228,7 @@ func (i *Identity) Save(dir string) error {
 	c := i.credential.Load()
 	known := c.anchors.state
 	return writeBundle(dir, fileIdentity, bundle{
-		key: i.key, chain: c.chain, roots: known.Roots, domains: known.Domains, authorities: i.authorities,
+		key: i.key, chain: c.chain, roots: known.Roots, domains: known.Domains, keys: known.Keys, authorities: i.authorities,
 	})
 }
 
@@ -230,7 +247,7 @@ func Load(dir string, w world.World) (*Identity, error) {
 	if err := i.renewAt(b.chain, b.roots, lastValid(b.chain[0], w.Now())); err != nil {
 		return nil, fmt.Errorf("load identity from %s: %w: join again with a new token", dir, err)
 	}
-	if err := i.Adopt(State{Roots: b.roots, Domains: b.domains}); err != nil {
+	if err := i.Adopt(State{Roots: b.roots, Domains: b.domains, Keys: b.keys}); err != nil {
 		return nil, fmt.Errorf("load identity from %s: %w", dir, err)
 	}
 	return i, nil

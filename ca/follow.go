@@ -91,9 +91,12 @@ func (f *Follower) adopt(s State) error {
 	if err := f.cfg.Identity.Adopt(s); err != nil {
 		return err
 	}
-	if sameCertificates(before.Roots, s.Roots) || f.cfg.Dir == "" {
+	same := sameCertificates(before.Roots, s.Roots)
+	if same && sameDomains(before, s) || f.cfg.Dir == "" {
 		return nil
 	}
-	f.cfg.Log.Info("the domain's roots have changed", "id", f.cfg.Identity.ID(), "roots", len(s.Roots))
+	if !same {
+		f.cfg.Log.Info("the domain's roots have changed", "id", f.cfg.Identity.ID(), "roots", len(s.Roots))
+	}
 	return f.cfg.Identity.Save(f.cfg.Dir)
 }

@@ -56,7 +56,7 @@ func (i *Identity) renewAt(chain, roots [][]byte, now time.Time) error {
 	defer i.changing.Unlock()
 	state := State{Roots: roots}
 	if old := i.credential.Load(); old != nil {
-		state.Domains, state.Banned = old.anchors.state.Domains, old.anchors.state.Banned
+		state.Domains, state.Keys, state.Banned = old.anchors.state.Domains, old.anchors.state.Keys, old.anchors.state.Banned
 	}
 	a, err := newAnchors(state)
 	if err != nil {

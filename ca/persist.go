@@ -54,7 +54,7 @@ func loadAuthority(w world.World, domain, dir string) (*Authority, error) {
 	a := emptyAuthority(w, domain, dir)
 	a.roots = roots
 	if others, err := readBundle(dir, fileDomains); err == nil {
-		a.domains = others.domains
+		a.domains, a.keys = others.domains, others.keys
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -81,9 +81,9 @@ func loadAuthority(w world.World, domain, dir string) (*Authority, error) {
 	return a, nil
 }
 
-// writeDomains replaces the roots of other domains.
-func writeDomains(dir string, domains map[string][][]byte) error {
-	return writeBundle(dir, fileDomains, bundle{domains: domains})
+// writeDomains replaces the roots and routing keys of other domains.
+func writeDomains(dir string, domains, keys map[string][][]byte) error {
+	return writeBundle(dir, fileDomains, bundle{domains: domains, keys: keys})
 }
 
 func (a *Authority) saveIssuing() error {

@@ -30,7 +30,7 @@ func (a *Authority) state() (State, <-chan struct{}) {
 	defer a.mu.Unlock()
 	now := a.world.Now()
 	a.advance(now)
-	s := State{Roots: a.trusted(), Domains: maps.Clone(a.domains)}
+	s := State{Roots: a.trusted(), Domains: maps.Clone(a.domains), Keys: maps.Clone(a.keys)}
 	for id, at := range a.banned {
 		if now.After(at.Add(a.overlap())) {
 			delete(a.banned, id) // its last certificate has ended, and it gets no other
@@ -74,8 +74,9 @@ func (a *Authority) unban(id ID) {
 }
 
 // TrustDomain replaces the roots of another domain (DER), durably; none ends the trust in it. A root is trusted for its
-// own domain alone, whatever its certificate says.
-func (a *Authority) TrustDomain(domain string, roots [][]byte) error {
+// own domain alone, whatever its certificate says. Keys are those of its capability manager, signed under one of the
+// roots; without any nothing hidden is found across the two domains.
+func (a *Authority) TrustDomain(domain string, roots [][]byte, keys ...RoutingKey) error {
 	if _, err := MakeID(domain, KindCA, "root"); err != nil {
 		return fmt.Errorf("trust the domain %q: %w", domain, err)
 	}
@@ -90,23 +91,34 @@ func (a *Authority) TrustDomain(domain string, roots [][]byte) error {
 			return fmt.Errorf("trust the domain %s: %w", domain, err)
 		}
 	}
+	bare, err := a.routingKeys(domain, roots, keys)
+	if err != nil {
+		return fmt.Errorf("trust the domain %s: %w", domain, err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	domains := maps.Clone(a.domains)
-	if domains[domain] = roots; len(roots) == 0 {
-		delete(domains, domain)
-	}
+	domains, routing := replaced(a.domains, domain, roots), replaced(a.keys, domain, bare)
 	if len(domains) > maxDomains {
 		return fmt.Errorf("trust the domain %s: %d domains are trusted already", domain, maxDomains)
 	}
 	if a.dir != "" {
-		if err := writeDomains(a.dir, domains); err != nil {
+		if err := writeDomains(a.dir, domains, routing); err != nil {
 			return err
 		}
 	}
-	a.domains = domains
+	a.domains, a.keys = domains, routing
 	a.tell()
 	return nil
+}
+
+// replaced is a copy of all in which a domain has these, or is not when there are none.
+func replaced(all map[string][][]byte, domain string, these [][]byte) map[string][][]byte {
+	next := make(map[string][][]byte, len(all)+1)
+	maps.Copy(next, all)
+	if next[domain] = these; len(these) == 0 {
+		delete(next, domain)
+	}
+	return next
 }
 
 // checkRoot says what is wrong with a root certificate of a domain.

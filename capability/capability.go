@@ -57,7 +57,8 @@ func ParseOperations(s string) (Operations, error) {
 	return o, nil
 }
 
-// Who names whom an ACL entry is for: a principal's ID, "group:NAME", or Everyone.
+// Who names whom an ACL entry is for: a principal's ID, "group:NAME", "group:DOMAIN/NAME" for a group of another domain
+// that is trusted, or Everyone.
 type Who string
 
 // Everyone is every principal that the domain's certificate authority vouches for.
@@ -68,16 +69,50 @@ const groupPrefix = "group:"
 // Group is the Who of a group.
 func Group(name string) Who { return Who(groupPrefix + name) }
 
+// group takes the Who of a group apart: its name, and its domain where that is another one.
+func (w Who) group() (domain, name string, ok bool) {
+	rest, ok := strings.CutPrefix(string(w), groupPrefix)
+	if domain, name, foreign := strings.Cut(rest, "/"); foreign {
+		return domain, name, ok
+	}
+	return "", rest, ok
+}
+
+// Domain is the domain that vouches for who it is: that of the principal, or of the group where that is another domain's.
+// It is "" for groups of the domain itself and for Everyone.
+func (w Who) Domain() string {
+	if domain, _, ok := w.group(); ok {
+		return domain
+	}
+	return ca.ID(w).Domain()
+}
+
+// abroad is how other domains know whom the Who names in its own, and whether they know it: they are told of no
+// Everyone but their own.
+func (w Who) abroad(domain string) (Who, bool) {
+	if of, name, ok := w.group(); ok {
+		return Group(domain + "/" + name), of == ""
+	}
+	return w, w != Everyone
+}
+
 // ParseWho checks the text of a Who.
 func ParseWho(s string) (Who, error) {
 	if s == string(Everyone) {
 		return Everyone, nil
 	}
-	if name, ok := strings.CutPrefix(s, groupPrefix); ok {
+	if rest, ok := strings.CutPrefix(s, groupPrefix); ok {
+		domain, name, foreign := strings.Cut(rest, "/")
+		if !foreign {
+			return Who(s), checkGroupName(rest)
+		}
+		if _, err := ca.MakeID(domain, ca.KindUser, "any"); err != nil {
+			return "", fmt.Errorf("group %q: want group:NAME, or group:DOMAIN/NAME for one of another domain", rest)
+		}
 		return Who(s), checkGroupName(name)
 	}
 	if _, err := ca.ParseID(s); err != nil {
-		return "", fmt.Errorf("%w; or write %s or group:NAME", err, Everyone)
+		return "", fmt.Errorf("%w; or write %s, group:NAME or group:DOMAIN/NAME", err, Everyone)
 	}
 	return Who(s), nil
 }
@@ -217,6 +252,8 @@ type Claims struct {
 	Path string
 	// Epoch is the manager's revocation epoch when it was issued.
 	Epoch uint64
+
+	manager ed25519.PublicKey // who issued it
 }
 
 // Allowed says whether the claims are enough to do op (all of its bits) with a service of the owner under its ACL, nil

@@ -51,7 +51,7 @@ func TestAllowed(t *testing.T) {
 		{"narrowed", alice, "", Find, acl(Entry{Who(alice), All}), Use, false},
 		{"no operation", owner, "", All, nil, 0, false},
 	} {
-		st := newState()
+		st := newState("test")
 		if tc.group != "" {
 			st.setGroup(tc.group, []ca.ID{tc.who})
 		}
@@ -96,7 +96,7 @@ func TestACLCheck(t *testing.T) {
 func TestGroups(t *testing.T) {
 	people := []ca.ID{"spiffe://t/user/a", "spiffe://t/user/b", "spiffe://t/user/c"}
 	rapid.Check(t, func(t *rapid.T) {
-		s := newState()
+		s := newState("test")
 		for range 10 {
 			name := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "group")
 			members := rapid.SliceOf(rapid.SampledFrom(people)).Draw(t, "members")

@@ -63,6 +63,7 @@ type site struct {
 	world   world.World
 	ca      *ca.Authority
 	manager *Manager
+	routing *Routing // nil: it is not served
 	id      *ca.Identity
 	address string
 	server  *grpc.Server
@@ -84,11 +85,13 @@ func fixed() world.World {
 	return w
 }
 
-func newSiteIn(t testing.TB, w world.World) *site {
+func newSiteIn(t testing.TB, w world.World) *site { return newSiteOf(t, w, "test") }
+
+func newSiteOf(t testing.TB, w world.World, domain string) *site {
 	t.Helper()
 	s := &site{t: t, world: w}
 	var err error
-	if s.ca, err = ca.NewAuthority(s.world, "test"); err != nil {
+	if s.ca, err = ca.NewAuthority(s.world, domain); err != nil {
 		t.Fatal(err)
 	}
 	s.id = s.identity(ca.KindCapability, "manager")
@@ -113,6 +116,9 @@ func (s *site) serve() *site {
 	server := grpc.NewServer(grpc.Creds(ca.ServerCredentials(s.id, nil)))
 	s.server = server
 	s.manager.Register(server)
+	if s.routing != nil {
+		s.routing.Register(server)
+	}
 	ran := make(chan struct{})
 	go func() { defer close(ran); server.Serve(l) }()
 	s.t.Cleanup(func() { server.Stop(); <-ran })

@@ -3,7 +3,6 @@ package capability
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"ninja/ca"
 	pb "ninja/capability/capabilitypb"
@@ -28,7 +27,7 @@ func (s *state) reaches(service string, asker ca.ID, admin bool) (out []Reach) {
 	told := 0
 	for _, e := range s.acl(service).Entries {
 		r := Reach{Entry: e}
-		if group, ok := strings.CutPrefix(string(e.Who), groupPrefix); ok && (admin || slices.Contains(s.member[asker], group)) {
+		if of, group, ok := e.Who.group(); ok && of == "" && (admin || slices.Contains(s.member[asker], group)) {
 			members := s.groups[group]
 			r.Told, r.Size, r.Members = true, len(members), members[:min(len(members), maxTold-told)]
 			told += len(r.Members)

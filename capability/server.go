@@ -67,6 +67,7 @@ type ManagerConfig struct {
 type Manager struct {
 	pb.UnimplementedManagerServer
 	id    *ca.Identity
+	own   *Verifier // of what it issued itself
 	store Store
 	life  time.Duration
 	audit *ca.AuditLog
@@ -95,8 +96,10 @@ func NewManager(ctx context.Context, cfg ManagerConfig) (*Manager, error) {
 	}
 	m := &Manager{
 		id: cfg.Identity, store: cfg.Store, life: cfg.Life, audit: cfg.Audit, log: cfg.Log,
-		state: newState(), watchers: map[*watcher]struct{}{},
+		state: newState(cfg.Identity.ID().Domain()), watchers: map[*watcher]struct{}{},
 	}
+	m.own = NewVerifier(m.id, nil)
+	m.own.revoked = m
 	if m.life == 0 {
 		m.life = DefaultLife
 	}
@@ -225,7 +228,11 @@ func (m *Manager) changeACL(ctx context.Context, service string, change func(*AC
 		return nil, err
 	}
 	next.Version++
-	if err := next.Check(); err != nil {
+	err = next.Check()
+	if err == nil {
+		err = m.ownGroups(next)
+	}
+	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	if _, has := m.state.acls[service]; !has && len(m.state.acls) >= maxACLs {
@@ -241,6 +248,16 @@ func (m *Manager) changeACL(ctx context.Context, service string, change func(*AC
 		w.add(service)
 	}
 	return wire, nil
+}
+
+// ownGroups refuses groups of this domain that are written as another one's: nobody would ever be in them.
+func (m *Manager) ownGroups(a *ACL) error {
+	for _, e := range a.Entries {
+		if domain, name, ok := e.Who.group(); ok && domain == m.id.ID().Domain() {
+			return fmt.Errorf("ACL of %s: %s is a group of this domain: write %s", a.Service, e.Who, Group(name))
+		}
+	}
+	return nil
 }
 
 // DeleteACL implements the RPC.

@@ -13,11 +13,14 @@ type state struct {
 	revoked map[ca.ID]uint64   // capabilities of the principal below this epoch no longer hold
 	epoch   uint64             // the highest of revoked, which new capabilities carry
 	member  map[ca.ID][]string // groups of a principal, sorted: groups the other way round
+	domain  string             // of the manager
+	guests  map[string][]ca.ID // of groups, the members that belong to other domains
 }
 
-func newState() *state {
+func newState(domain string) *state {
 	return &state{
 		acls: map[string]*ACL{}, groups: map[string][]ca.ID{}, revoked: map[ca.ID]uint64{}, member: map[ca.ID][]string{},
+		domain: domain, guests: map[string][]ca.ID{},
 	}
 }
 
@@ -47,6 +50,10 @@ func (s *state) setGroup(name string, members []ca.ID) (removed []ca.ID) {
 	}
 	if s.groups[name] = members; len(members) == 0 {
 		delete(s.groups, name)
+	}
+	guests := slices.DeleteFunc(slices.Clone(members), func(m ca.ID) bool { return m.Domain() == s.domain })
+	if s.guests[name] = guests; len(guests) == 0 {
+		delete(s.guests, name)
 	}
 	return removed
 }

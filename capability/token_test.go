@@ -99,7 +99,7 @@ func TestVerifyRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A user who signs like a manager: the signature is right, the kind is not.
-	impostor := &Manager{id: other, state: newState()}
+	impostor := &Manager{id: other, state: newState("test")}
 	byUser, _ := impostor.issue(ca.Peer{ID: "spiffe://test/user/admin", Key: other.Public()}, time.Hour)
 	truncated := append([]byte(magic+"\x01"), forOther[len(magic)+1:len(token)]...)
 	for name, tc := range map[string]struct {
@@ -216,7 +216,7 @@ func TestMutatedCapabilities(t *testing.T) {
 		if slices.ContainsFunc(samples, func(o sample) bool { return bytes.Equal(o.token, mutant) }) {
 			continue
 		}
-		c, err := v.verifyChain(mutant)
+		c, err := v.verifyChain(mutant, false)
 		if err == nil && slices.ContainsFunc(samples, func(o sample) bool { return c.Holder.Equal(o.holder) }) {
 			accepted++
 			t.Errorf("accepted: %x", mutant)
@@ -395,7 +395,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run(bc.name+"/new", func(b *testing.B) {
 			v := s.verifier()
 			for b.Loop() {
-				if _, err := v.verifyChain(bc.token); err != nil {
+				if _, err := v.verifyChain(bc.token, false); err != nil {
 					b.Fatal(err)
 				}
 			}

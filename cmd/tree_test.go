@@ -441,6 +441,7 @@ func spawning(t *testing.T, owners []string) {
 	if !followed["main"] || !followed["main-1"] {
 		t.Errorf("services announce themselves to %v", followed)
 	}
+	atChild := s.askOn(ctx, &all, filepath.Join(s.dir, "server", "spawned", "main-1", "ready"), 2*each)
 	before := spawned()
 	if len(before) != 1 {
 		t.Fatalf("spawned processes: %v", before)
@@ -454,8 +455,57 @@ func spawning(t *testing.T, owners []string) {
 	})
 	again := time.Now()
 	watchful("services find it again", func() bool { return time.Since(again) > 12*time.Second })
-	t.Logf("PROVE a daemon spawned another one, which was killed: %d queries, %d failed or incomplete", asked, wrong)
+	there, wrongThere := atChild()
+	asked, wrong = asked+there, wrong+wrongThere
+	t.Logf("PROVE a daemon spawned another one, which was killed: %d queries, %d of them to that one, %d failed or incomplete", asked, there, wrong)
 	if wrong > 0 {
 		t.Errorf("%d of %d queries failed or were incomplete", wrong, asked)
 	}
+}
+
+// askOn asks on and on at the server that a ready file tells of, also while it is away, until the returned function is called,
+// which says how many answers there were and how many of them not whole.
+func (s *system) askOn(ctx context.Context, all *sync.WaitGroup, ready string, want int) (end func() (asked, wrong int)) {
+	s.t.Helper()
+	var roles map[string]string
+	b, err := os.ReadFile(ready)
+	if err == nil {
+		err = json.Unmarshal(b, &roles)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	h, err := home.Open(ctx, filepath.Join(s.dir, "ann"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rights, err := h.Rights(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client, err := sds.Dial(sds.ClientConfig{Identity: h.Identity, World: h.World, Address: roles["sds"], Capability: rights.Capability})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	asked, wrong := 0, 0
+	all.Go(func() {
+		defer close(ended)
+		defer client.Close()
+		for ctx.Err() == nil {
+			asking, enough := context.WithTimeout(ctx, 20*time.Second)
+			n, err := client.Count(asking, sds.Query{Template: []byte(`<service kind="lamp"/>`)})
+			enough()
+			if ctx.Err() != nil {
+				return
+			}
+			if asked++; n != want || err != nil {
+				wrong++
+				s.t.Logf("the spawned server answers %d, %v", n, err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	return func() (int, int) { cancel(); <-ended; return asked, wrong }
 }

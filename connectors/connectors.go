@@ -146,6 +146,9 @@ type Hop struct {
 	// Exit says, at the receiving end, that what flows is played to a listener from here on: the place of the one playout
 	// buffer of a media segment.
 	Exit bool
+	// Playout is the longest that what flows may be held there, the part of the path's latency budget that is left for
+	// it; zero leaves it to the node.
+	Playout time.Duration
 }
 
 // StreamID names one hop on the node that receives it.

@@ -5,7 +5,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 )
@@ -55,8 +54,26 @@ type Node struct {
 	Memory int64   `xml:"memory,attr,omitempty"`
 	// Region groups nodes that are near each other; "" is the default region.
 	Region string `xml:"region,attr,omitempty"`
+	// Transports lists the schemes by which hops reach the node and leave it, with spaces between; empty is all there are.
+	// A node to which datagrams find their way only by ICE says "tcp webrtc".
+	Transports string `xml:"transports,attr,omitempty"`
 	// External lists what a proxy may reach outside the system, as ParseExternal reads it, with spaces between.
 	External string `xml:"external,attr,omitempty"`
+}
+
+// maxSchemes bounds the schemes that are read of a node.
+const maxSchemes = 8
+
+// Schemes are those of Transports; nil is all there are.
+func (n *Node) Schemes() []string {
+	if n.Transports == "" {
+		return nil
+	}
+	all := strings.Fields(n.Transports)
+	if len(all) == 0 || len(all) > maxSchemes {
+		return []string{"(unreadable)"} // nothing, where nil would be all of them
+	}
+	return all
 }
 
 // Data names external data that the publisher serves at its node's data address, by hash.
@@ -79,7 +96,8 @@ type Spec struct {
 	Cost Cost `xml:"cost"`
 	// Args are handed to the program.
 	Args []Arg `xml:"arg"`
-	// Transports are the schemes that the operator can be reached by; empty is all that its node has.
+	// Transports are the schemes that the operator can be reached by; empty is all that its node has, but for those that
+	// lose ADUs of types which do not bear that (udp): an operator that names such a scheme says that it bears it.
 	Transports []string `xml:"transport"`
 }
 
@@ -208,11 +226,6 @@ func (s *Spec) check() error {
 
 // Link is the operator as a member of a chain.
 func (s *Spec) Link() Link { return Link{Name: s.Name, In: s.In, Out: s.Out} }
-
-// Transportable reports whether the operator can be reached by the scheme.
-func (s *Spec) Transportable(scheme string) bool {
-	return len(s.Transports) == 0 || slices.Contains(s.Transports, scheme)
-}
 
 // Ref is a reference to external data as it stands in types and arguments: SERVICE@sha256:HASH.
 type Ref struct{ Service, SHA256 string }

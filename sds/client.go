@@ -36,6 +36,9 @@ type ClientConfig struct {
 	// Capability returns the capability to ask with, and is called before every query: let it keep what is still good.
 	// nil asks for what everyone may find.
 	Capability func(context.Context) ([]byte, error)
+	// Vouch has the capability manager say that a capability still holds, for servers of other domains
+	// (capability.Client.Vouch); nil: nothing is presented to them.
+	Vouch func(ctx context.Context, capability []byte) ([]byte, error)
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -83,7 +86,7 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+cfg.Address,
+	conn, err := grpc.NewClient("passthrough:///"+cfg.Address, append(DialOptions(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(connect),
 		// A server that comes back is found within seconds, however long it was away: the standard waits up to two minutes.
@@ -91,8 +94,7 @@ func dial(cfg ClientConfig, creds credentials.TransportCredentials, connect func
 			Backoff:           backoff.Config{BaseDelay: backoffLeast, Multiplier: 1.6, Jitter: 0.3, MaxDelay: backoffMost},
 			MinConnectTimeout: 5 * time.Second,
 		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("sds: server address %q: %w", cfg.Address, err)
 	}

@@ -2,7 +2,9 @@ package sds
 
 import (
 	"context"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,8 +64,8 @@ type Feed struct {
 	wake      chan struct{}
 }
 
-// Follow begins to note what another server is to be told: everything that there is, then what this server hears and,
-// with all, what others than it have told. Close it.
+// Follow begins to note what another server is to be told: everything that there is, what was withdrawn, so that no late word
+// of that counts there either; then what this server hears and, with all, what others than it have told. Close it.
 func (s *Server) Follow(to ca.ID, all bool) (*Feed, error) {
 	f := &Feed{server: s, to: string(to), all: all, pending: make(map[string]bool), wake: make(chan struct{}, 1)}
 	err := s.store.do(func() {
@@ -73,10 +75,20 @@ func (s *Server) Follow(to ca.ID, all bool) (*Feed, error) {
 				f.pending[id] = true
 			}
 		}
+		s.store.withdrawn(f)
 		s.store.feeds = append(s.store.feeds, f)
 	})
 	f.rouse()
 	return f, err
+}
+
+// withdrawn notes all withdrawals that are remembered.
+func (s *store) withdrawn(f *Feed) {
+	for id, t := range s.gone {
+		if owner, name, ok := strings.Cut(id, "#"); ok {
+			f.withdrawn = append(f.withdrawn, Withdrawn{ca.ID(owner), name, t.version})
+		}
+	}
 }
 
 // Close ends the feed.
@@ -342,4 +354,13 @@ func (s *Server) Bodies(choose func(owner ca.ID) bool) (out []announce.Body) {
 		}
 	})
 	return out
+}
+
+// Reclass has the access lists as they are now hold for all that is here, at once: after it nothing is hidden any more because
+// the lists came later than the services.
+func (s *Server) Reclass() {
+	_ = s.store.do(func() {
+		s.store.checkFresh()
+		s.store.reclass(slices.Sorted(maps.Keys(s.store.services)))
+	})
 }

@@ -2,6 +2,7 @@ package sds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"ninja/ca"
 	"ninja/capability"
+	"ninja/sds/announce"
 	"ninja/sds/index"
 	"ninja/sds/sdspb"
 )
@@ -72,6 +74,20 @@ func (s *Server) Asks(peer ca.Peer, token []byte) (Asker, error) {
 	return a, err
 }
 
+// AsksFrom is Asks for a peer and a capability of any trusted domain. With an error nothing was shown that holds.
+func (s *Server) AsksFrom(peer ca.Peer, token, voucher []byte) (Asker, error) {
+	if s.cfg.Foreign == nil {
+		return Anyone(peer.ID), errors.New("this server takes no capabilities of other domains")
+	}
+	claims, err := s.cfg.Foreign(token, voucher, peer.Key)
+	if err != nil {
+		return Anyone(peer.ID), fmt.Errorf("the capability does not hold: %w", err)
+	}
+	h := holder{peer: peer, token: token}
+	r, _, err := h.rights(claims)
+	return Asker{Payer: peer.ID, Principal: r.principal, Grants: r.grants, Templates: claims.Templates, narrowed: r.extra}, err
+}
+
 // Nothing reports whether the asker may find nothing at all: its capability is not for finding. Secret reports whether
 // it may find more than everyone.
 func (a Asker) Nothing() bool { return len(a.Grants) == 0 }
@@ -115,12 +131,34 @@ func (q *Question) Needs(a Asker) index.Need {
 
 // Hit is a match with its place in the question's order: by value when Rank is 0, by text when it is 1, else last.
 type Hit struct {
-	Found *sdspb.Found
+	Found *sdspb.Found // of Look; Glance leaves it to Pack
 	ID    string
 	Rank  int
 	Value float64
 	Text  string
+
+	q *question
+	r *record
 }
+
+// Pack appends the Found as it travels, packed.
+func (h *Hit) Pack(b []byte, now time.Time) ([]byte, error) {
+	if h.q.selected != nil {
+		return proto.MarshalOptions{}.MarshalAppend(b, h.q.message(h.r, now))
+	}
+	live := h.r.live.Load()
+	b = appendText(b, foundOwner, h.r.Owner)
+	b = appendText(b, foundName, h.r.name())
+	b = appendNumber(b, foundVersion, h.r.version)
+	b = appendText(b, foundDescription, h.r.Tree.Source())
+	b = appendText(b, foundSignature, h.r.signature)
+	b = append(b, live.chain.Value()...)
+	b = appendNumbers(b, live.numbers)
+	return appendNumber(b, foundAge, uint64(max(0, now.Sub(live.heard)).Milliseconds())), nil
+}
+
+// Size is about how many bytes Pack appends.
+func (h *Hit) Size() int { return len(h.r.Tree.Source()) + 1024 }
 
 // Look answers a question on behalf of the asker from what this server has.
 func (s *Server) Look(ctx context.Context, a Asker, q *Question) ([]Hit, error) {
@@ -129,12 +167,37 @@ func (s *Server) Look(ctx context.Context, a Asker, q *Question) ([]Hit, error) 
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	out := make([]Hit, len(res.hits))
-	for i, h := range res.hits {
-		out[i] = Hit{q.q.message(h.record, now), h.id, h.rank, h.value, h.text}
+	out, now := q.hits(res), time.Now()
+	for i := range out {
+		out[i].Found = q.q.message(out[i].r, now)
 	}
 	return out, nil
+}
+
+// Glance is Look for a question that takes little work and whose payer owes nothing: it never waits. ok is false when it
+// turns out to be another.
+func (s *Server) Glance(ctx context.Context, a Asker, q *Question) (_ []Hit, ok bool) {
+	purse := s.meter.hold(a.Payer)
+	defer s.meter.release(purse)
+	if s.meter.charge(purse, 0) > 0 {
+		return nil, false
+	}
+	res, used, err := s.look(ctx, rights{a.Principal, a.Grants, a.narrowed}, q.q, quickFuel)
+	s.meter.charge(purse, used)
+	if err != nil {
+		return nil, false
+	}
+	s.store.stats.queries.Add(1)
+	return q.hits(res), true
+}
+
+// hits are those of a result, still to be packed.
+func (q *Question) hits(res *result) []Hit {
+	out := make([]Hit, len(res.hits))
+	for i, h := range res.hits {
+		out[i] = Hit{ID: h.id, Rank: h.rank, Value: h.value, Text: h.text, q: q.q, r: h.record}
+	}
+	return out
 }
 
 // HiddenGrants are those that open services which not everyone may find, in order. They are not for others' eyes.
@@ -239,6 +302,29 @@ func (c *Client) Verify(m *sdspb.Found, selected int) (Found, error) {
 // Marshal is the query as a question for Server.Look.
 func (q Query) Marshal() ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(q.message(false))
+}
+
+// VerifyPacked is Verify for a Found as it travels.
+func (c *Client) VerifyPacked(found []byte, selected int) (Found, error) {
+	if selected > 0 {
+		m := new(sdspb.Found)
+		if err := proto.Unmarshal(found, m); err != nil {
+			return Found{}, err
+		}
+		return c.Verify(m, selected)
+	}
+	f, err := parseFound(found)
+	if err != nil {
+		return Found{}, err
+	}
+	b := announce.Body{Owner: ca.ID(f.owner), Name: f.name, Version: f.version, Description: f.description, Signature: f.signature, Chain: f.chain}
+	if _, err := c.check(b); err != nil {
+		return Found{}, err
+	}
+	return Found{
+		ID: b.ID(), Owner: b.Owner, Name: b.Name, Version: b.Version, Description: b.Description, Numbers: f.numbers,
+		Age: time.Duration(min(f.age, maxAge)) * time.Millisecond,
+	}, nil
 }
 
 // Conn is the client's connection, for other services of the same server.

@@ -60,6 +60,11 @@ func (s *Server) rights(h *holder) (rights, time.Time, error) {
 	if err != nil {
 		return public, time.Time{}, fmt.Errorf("the capability does not hold: %w", err)
 	}
+	return h.rights(claims)
+}
+
+// rights are those that verified claims give.
+func (h *holder) rights(claims capability.Claims) (rights, time.Time, error) {
 	if claims.Ops&capability.Find == 0 {
 		return rights{}, claims.Expires, nil
 	}

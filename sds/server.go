@@ -33,6 +33,10 @@ type Config struct {
 	World world.World
 	// Verifier checks capabilities; nil means that no capability holds, so that only what everyone may find is found.
 	Verifier Verifier
+	// Foreign checks capabilities of every trusted domain, with the voucher of the manager that issued it
+	// (capability.Verifier.VerifyAny); nil means that of other domains none holds. They count only for what comes by way of
+	// hierarchies (AsksFrom).
+	Foreign func(token, voucher []byte, holder ed25519.PublicKey) (capability.Claims, error)
 	// ACLs say who may find what; nil means that there are none: only owners find anything. Changes hide and show
 	// services at once.
 	ACLs ACLs
@@ -128,8 +132,26 @@ func (s *Server) Register(r grpc.ServiceRegistrar) { sdspb.RegisterDiscoveryServ
 
 // ServerOptions are what the gRPC server must be made with, beside credentials.
 func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(256)}
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(256),
+		grpc.StaticStreamWindowSize(windowStream), grpc.StaticConnWindowSize(windowConn),
+	}
 }
+
+// DialOptions are what connections to an SDS server are made with, beside credentials.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithStaticStreamWindowSize(windowStream), grpc.WithStaticConnWindowSize(windowConn),
+	}
+}
+
+// How many bytes may be under way to who does not read them, of one stream and of a connection. They are fixed: to find a
+// better size gRPC sends pings of its own with the messages, which are as many writes again as the messages of a session.
+const (
+	windowStream = 1 << 20
+	windowConn   = 2 << 20
+)
 
 // Run keeps the store and follows the ACLs until ctx ends, whose error it returns.
 func (s *Server) Run(ctx context.Context) error {

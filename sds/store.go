@@ -318,8 +318,8 @@ func (s *store) withdraw(owner ca.ID, name string, version uint64) {
 func (s *store) applyWithdraw(owner ca.ID, name string, version uint64) {
 	id := string(owner) + "#" + name
 	e := s.services[id]
-	if e != nil && e.version > version {
-		return
+	if e != nil && e.version > version || e == nil && s.gone[id].version >= version {
+		return // known
 	}
 	if len(s.gone) < tombstonesMost {
 		s.gone[id] = tombstone{version, time.Now().Add(tombstoneLife)}

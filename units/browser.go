@@ -101,8 +101,8 @@ func (b *Browser) Description(node operators.Node) operators.Description {
 	return operators.Description{
 		Kind: "browser", Name: b.cfg.Name, Summary: "browser " + b.cfg.Name, Node: &node, Position: b.cfg.Position,
 		Operators: []operators.Spec{
-			{Name: "microphone", Program: "browser/microphone", Out: operators.MustPattern(b.voice()), Cost: cost, Transports: []string{"rtp"}},
-			{Name: "speaker", Program: "browser/speaker", In: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp"}},
+			{Name: "microphone", Program: "browser/microphone", Out: operators.MustPattern(b.voice()), Cost: cost, Transports: []string{"rtp", "webrtc"}},
+			{Name: "speaker", Program: "browser/speaker", In: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp", "webrtc"}},
 		},
 	}
 }

@@ -147,8 +147,8 @@ func (p *Phone) Description(node operators.Node) operators.Description {
 	return operators.Description{
 		Kind: "phone", Name: p.cfg.Name, Summary: "telephone " + p.cfg.Name, Node: &node, Position: p.cfg.Position,
 		Operators: []operators.Spec{
-			{Name: "microphone", Program: "phone/microphone", Out: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp"}},
-			{Name: "speaker", Program: "phone/speaker", In: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp"}},
+			{Name: "microphone", Program: "phone/microphone", Out: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp", "webrtc"}},
+			{Name: "speaker", Program: "phone/speaker", In: operators.MustPattern(phoneType), Cost: cost, Transports: []string{"rtp", "webrtc"}},
 		},
 	}
 }

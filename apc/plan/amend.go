@@ -122,7 +122,7 @@ func (c *Catalogue) putOperators(ops []Operator) error {
 			t.split(list)
 		}
 		c.setSignature(at, c.putSignature(&o))
-		c.opMask[at], c.base[at] = c.mask(o.Spec.Transports), costVector(o.Spec.Cost, o.Fixed)
+		c.opMask[at], c.base[at] = c.reached(&o.Spec), costVector(o.Spec.Cost, o.Fixed)
 		c.markSpecial(at)
 	}
 	c.byName = c.byName.with(put)

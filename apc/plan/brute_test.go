@@ -36,6 +36,7 @@ func randomInstance(r *rand.Rand) (Parts, Request) {
 	p.Transports = []Transport{
 		{Scheme: "mem", Local: true}, {Scheme: "tcp", Latency: time.Millisecond, CPU: 0.01},
 		{Scheme: "tcp", Media: "a/", Latency: 3 * time.Millisecond}, {Scheme: "rtp", Media: "a/", Latency: 2 * time.Millisecond, CPU: 0.1},
+		{Scheme: "udp", Latency: 500 * time.Microsecond, Loses: true},
 	}
 	for i := range nodes {
 		n := Node{ID: ca.ID(fmt.Sprintf("spiffe://%s/proxy/%d", pick(r, "d1", "d1", "d2"), i)), Region: pick(r, regions...), Load: pick(r, 0, 0.5, 1)}
@@ -58,7 +59,7 @@ func randomInstance(r *rand.Rand) (Parts, Request) {
 		o := op(name, in, out, time.Duration(r.IntN(20))*time.Millisecond, pick(r, 0, 0.25, 0.5, 1), int64(r.IntN(3)))
 		o.Spec.Cost.Price, o.Spec.Cost.Quality = pick(r, 0.0, 0, 1), pick(r, 0, 1, 0.9, 0.5)
 		o.Fixed = r.IntN(5) == 0
-		o.Spec.Transports = pick(r, nil, nil, nil, nil, nil, nil, []string{"mem", "tcp"}, []string{"rtp"})
+		o.Spec.Transports = pick(r, nil, nil, nil, nil, nil, nil, []string{"mem", "tcp"}, []string{"rtp"}, []string{"tcp", "udp"}, []string{"udp", "mem"})
 		for _, i := range r.Perm(nodes)[:1+r.IntN(min(most, nodes))] {
 			pl := Place{Node: p.Nodes[i].ID}
 			if r.IntN(6) == 0 {
@@ -334,7 +335,7 @@ func (b *brute) hops(i int, media string) (out []vector) {
 		}
 	}
 	for _, t := range best {
-		if !speaks(b.chain[i-1].Spec.Transports, t.Scheme) || !speaks(b.chain[i].Spec.Transports, t.Scheme) {
+		if !reachedBy(b.chain[i-1], t) || !reachedBy(b.chain[i], t) {
 			continue
 		}
 		v := vector{t.Latency.Seconds(), t.CPU}
@@ -355,6 +356,14 @@ func (b *brute) hops(i int, media string) (out []vector) {
 		}
 	}
 	return out
+}
+
+// reachedBy: "who names it bears it".
+func reachedBy(o *Operator, t Transport) bool {
+	if t.Scheme == "udp" && len(o.Spec.Transports) == 0 {
+		return false
+	}
+	return speaks(o.Spec.Transports, t.Scheme)
 }
 
 func (b *brute) trunk(x, y ca.ID) bool {

@@ -2,9 +2,11 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"ninja/ca"
+	"ninja/connectors"
 	"ninja/operators"
 )
 
@@ -69,6 +71,9 @@ type Transport struct {
 	Latency time.Duration
 	// CPU is the share of a core that both ends take together.
 	CPU float64
+	// Loses says that ADUs may be missing. Where the media type does not bear that (connectors.BearsLoss), the scheme is for
+	// operators at both ends that name it: who names it bears it.
+	Loses bool `json:",omitempty"`
 	// Trunk is what a hop takes in their place between two nodes that a trunk joins already (Parts.Trunks); nil: the same.
 	Trunk *TrunkCost `json:",omitempty"`
 }
@@ -82,17 +87,35 @@ type TrunkCost struct {
 // Trunk is a sealed trunk that running paths keep between two nodes, for both ways.
 type Trunk struct{ From, To ca.ID }
 
-// Transports are the costs that a catalogue has when its parts name none: memory within a node; SRTP for audio and
-// video; framed TLS for all else, and, dearly because one lost packet holds up the rest, for audio too.
-func Transports() []Transport {
-	return []Transport{
-		{Scheme: "mem", Local: true, Latency: 20 * time.Microsecond},
-		{Scheme: "rtp", Media: "audio/", Latency: 2 * time.Millisecond, CPU: 0.004},
-		{Scheme: "rtp", Media: "video/", Latency: 2 * time.Millisecond, CPU: 0.01},
-		{Scheme: "tcp", Latency: time.Millisecond, CPU: 0.002},
-		{Scheme: "tcp", Media: "audio/", Latency: 40 * time.Millisecond, CPU: 0.006},
-		{Scheme: "tcp", Media: "video/", Latency: 40 * time.Millisecond, CPU: 0.015},
+// Transports are the costs that a catalogue has when its parts name none, of what the transports promise
+// (connectors.Promises): memory within a node; SRTP for sound; framed TLS for all else, and, dearly because one lost packet
+// holds up the rest, for sound too; sealed datagrams, on which nothing is held up, for those that name them; and WebRTC,
+// which takes ICE and DTLS to set up, where a node has nothing else for sound.
+func Transports() (all []Transport) {
+	for _, p := range connectors.Promises() {
+		t := Transport{Scheme: p.Scheme, Media: p.Media, Loses: p.Loses}
+		sound := strings.HasPrefix(p.Media, "audio/")
+		switch p.Scheme {
+		case "mem":
+			t.Local, t.Latency = true, 20*time.Microsecond
+		case "tcp":
+			t.Latency, t.CPU = time.Millisecond, 0.002
+		case "udp":
+			t.Latency, t.CPU = 500*time.Microsecond, 0.002
+		case "rtp":
+			t.Latency, t.CPU = 2*time.Millisecond, 0.004
+		case "webrtc":
+			t.Latency, t.CPU = 4*time.Millisecond, 0.006
+			if !sound {
+				t.Latency = 10 * time.Millisecond
+			}
+		}
+		all = append(all, t)
 	}
+	return append(all,
+		Transport{Scheme: "tcp", Media: "audio/", Latency: 40 * time.Millisecond, CPU: 0.006},
+		Transport{Scheme: "tcp", Media: "video/", Latency: 40 * time.Millisecond, CPU: 0.015},
+	)
 }
 
 // Data is external data that some nodes hold and others may fetch.
@@ -134,6 +157,7 @@ type Catalogue struct {
 	trunkZones map[[2]int32]bool
 	schemes    []string // bit i of a transport mask
 	local      uint32   // schemes that are local
+	asked      uint32   // schemes that are only for operators that name them
 	nodeZone   []int32
 	zones      []zone
 	places     [][]int32 // node indexes by operator, ascending

@@ -20,7 +20,8 @@ type Endpoint struct {
 	// no node is in, it is as far from every node as regions are that no link joins.
 	Region string `json:"region,omitempty"`
 	Near   ca.ID  `json:"near,omitempty"`
-	// Transports are the schemes by which it can be reached; empty is all that the catalogue has. Local ones do not count.
+	// Transports are the schemes by which it can be reached; empty is all that the catalogue has but those that an operator
+	// must name (Transport.Loses). Local ones do not count.
 	Transports []string `json:"transports,omitempty"`
 }
 
@@ -107,7 +108,7 @@ func (c *Catalogue) attach(r *Request) (*Catalogue, error) {
 // away are those of some schemes that join different nodes; none named is all of them.
 func (c *Catalogue) away(schemes []string) (far []string) {
 	for i, s := range c.schemes {
-		if c.local&(1<<i) == 0 && (len(schemes) == 0 || slices.Contains(schemes, s)) {
+		if c.local&(1<<i) == 0 && (len(schemes) == 0 && c.asked&(1<<i) == 0 || slices.Contains(schemes, s)) {
 			far = append(far, s)
 		}
 	}

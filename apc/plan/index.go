@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ninja/ca"
+	"ninja/connectors"
 	"ninja/operators"
 )
 
@@ -31,6 +32,9 @@ func (c *Catalogue) addTransports() error {
 		if t.Local {
 			c.local |= 1 << s
 		}
+		if t.Loses && !connectors.BearsLoss(t.Media) {
+			c.asked |= 1 << s
+		}
 	}
 	if len(c.schemes) > 32 {
 		return fmt.Errorf("%d schemes: at most 32 are allowed", len(c.schemes))
@@ -50,6 +54,15 @@ func (c *Catalogue) mask(schemes []string) uint32 {
 		}
 	}
 	return m
+}
+
+// reached is the set of schemes that an operator can be reached by: none named is all of them but those that it would
+// have to name.
+func (c *Catalogue) reached(s *operators.Spec) uint32 {
+	if len(s.Transports) == 0 {
+		return c.mask(nil) &^ c.asked
+	}
+	return c.mask(s.Transports)
 }
 
 func (c *Catalogue) addNodes(nodes []Node, links []Link) error {
@@ -201,7 +214,7 @@ func (c *Catalogue) addOperators(ops []Operator) error {
 			c.sigOf.base[o.signature()] = s
 			c.sigs = append(c.sigs, signature{o.Spec.In, o.Spec.Out})
 		}
-		c.sig[i], c.opMask[i], c.base[i] = int32(s), c.mask(o.Spec.Transports), costVector(o.Spec.Cost, o.Fixed)
+		c.sig[i], c.opMask[i], c.base[i] = int32(s), c.reached(&o.Spec), costVector(o.Spec.Cost, o.Fixed)
 	}
 	return nil
 }

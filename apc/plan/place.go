@@ -85,11 +85,10 @@ func (p *problem) onTrunks(far []ride) (on []ride) {
 // rides are the ways that two operators and a media type allow, the local ones apart.
 func (p *problem) rides(from, to int, media string) (local, far []ride) {
 	mask := p.opMask[from] & p.opMask[to]
-	for s := range p.c.schemes {
+	for s, t := range p.carry(media) {
 		if mask&(1<<s) == 0 {
 			continue
 		}
-		t := p.c.transport(s, media)
 		switch {
 		case t == nil:
 		case t.Local:
@@ -99,6 +98,18 @@ func (p *problem) rides(from, to int, media string) (local, far []ride) {
 		}
 	}
 	return local, far
+}
+
+// carry is, of each scheme, what carries a media type.
+func (p *problem) carry(media string) []*Transport {
+	all, ok := p.carriers[media]
+	if !ok {
+		for s := range p.c.schemes {
+			all = append(all, p.c.transport(s, media))
+		}
+		p.carriers[media] = all
+	}
+	return all
 }
 
 // addHop adds what a hop takes to a label.

@@ -64,6 +64,9 @@ func (p *problem) result(o *outcome) (*Plan, error) {
 		out.Steps = append(out.Steps, s)
 	}
 	out.Latency, out.CPU, out.Memory, out.Price, out.Quality = seconds(sum[resLatency]), sum[resCPU], int64(sum[resMemory]), sum[resPrice], math.Exp(-sum[resLoss])
+	if bound := p.req.Bounds.Latency; bound > 0 {
+		out.Playout = max(bound-out.Latency, LeastPlayout)
+	}
 	return out, nil
 }
 

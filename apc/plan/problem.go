@@ -44,6 +44,7 @@ type problem struct {
 	keep      []bool                   // nodes worth trying, when not all are allowed; made when first asked for
 	byZones   [][]zoneCost             // by operator, likewise
 	hops      map[*Transport][]float64 // by transport, see hopTable
+	carriers  map[string][]*Transport  // by media type: of each scheme what carries it, or nil
 	idle      map[*int32][]int32       // by place list
 	best      map[*int32][]int32       // by place list, see worth
 	rival     map[int32][]int32        // by signature
@@ -58,7 +59,7 @@ func newProblem(c *Catalogue, r Request) (*problem, error) {
 	if err != nil {
 		return nil, &Refusal{Reason: BadRequest, Text: err.Error()}
 	}
-	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), best: make(map[*int32][]int32), hops: make(map[*Transport][]float64), rival: make(map[int32][]int32)}
+	p := &problem{c: c, t: c.prepare(), req: r, w: r.Weights, lim: r.Bounds.limits(), meets: make(map[int32]uint32), idle: make(map[*int32][]int32), best: make(map[*int32][]int32), hops: make(map[*Transport][]float64), carriers: make(map[string][]*Transport), rival: make(map[int32][]int32)}
 	if p.w == (Weights{}) {
 		p.w = DefaultWeights()
 	}

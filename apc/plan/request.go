@@ -189,9 +189,16 @@ type Plan struct {
 	Memory  int64         `json:"memory"`
 	Price   float64       `json:"price"`
 	Quality float64       `json:"quality"`
+	// Playout is what the bound on the latency leaves for the buffer in front of a listener, but at least LeastPlayout; zero
+	// without such a bound.
+	Playout time.Duration `json:"playout,omitempty"`
 	// Examined is how much work it was: chains begun.
 	Examined int `json:"examined"`
 }
+
+// LeastPlayout is what a listener's buffer is left though the bound leaves less: one packet. Below it, the scheduling of the
+// listener's own machine would be heard.
+const LeastPlayout = 20 * time.Millisecond
 
 // Proven reports whether no better plan exists within the model.
 func (p *Plan) Proven() bool { return p.Cost-p.Bound <= 1e-9*max(1, p.Cost) }

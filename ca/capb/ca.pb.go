@@ -950,10 +950,12 @@ func (x *RotateResponse) GetRootKeyPresent() bool {
 }
 
 type TrustDomainRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
-	Roots         [][]byte               `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Domain  string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	Roots   [][]byte               `protobuf:"bytes,3,rep,name=roots,proto3" json:"roots,omitempty"`
+	// keys are marshalled RoutingKeys; without one nothing hidden is found across the two domains.
+	Keys          [][]byte `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1009,6 +1011,74 @@ func (x *TrustDomainRequest) GetRoots() [][]byte {
 	return nil
 }
 
+func (x *TrustDomainRequest) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// RoutingKey is a public key of a capability manager, signed by it.
+type RoutingKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`     // X25519
+	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"` // the manager's certificates, leaf first
+	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoutingKey) Reset() {
+	*x = RoutingKey{}
+	mi := &file_ca_capb_ca_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoutingKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoutingKey) ProtoMessage() {}
+
+func (x *RoutingKey) ProtoReflect() protoreflect.Message {
+	mi := &file_ca_capb_ca_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoutingKey.ProtoReflect.Descriptor instead.
+func (*RoutingKey) Descriptor() ([]byte, []int) {
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RoutingKey) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RoutingKey) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *RoutingKey) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 type TrustDomainResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1018,7 +1088,7 @@ type TrustDomainResponse struct {
 
 func (x *TrustDomainResponse) Reset() {
 	*x = TrustDomainResponse{}
-	mi := &file_ca_capb_ca_proto_msgTypes[17]
+	mi := &file_ca_capb_ca_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1100,7 @@ func (x *TrustDomainResponse) String() string {
 func (*TrustDomainResponse) ProtoMessage() {}
 
 func (x *TrustDomainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ca_capb_ca_proto_msgTypes[17]
+	mi := &file_ca_capb_ca_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1113,7 @@ func (x *TrustDomainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustDomainResponse.ProtoReflect.Descriptor instead.
 func (*TrustDomainResponse) Descriptor() ([]byte, []int) {
-	return file_ca_capb_ca_proto_rawDescGZIP(), []int{17}
+	return file_ca_capb_ca_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TrustDomainResponse) GetVersion() uint32 {
@@ -1057,13 +1127,14 @@ type State_Domain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Roots         [][]byte               `protobuf:"bytes,2,rep,name=roots,proto3" json:"roots,omitempty"`
+	Keys          [][]byte               `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"` // of its capability manager (X25519), for routing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *State_Domain) Reset() {
 	*x = State_Domain{}
-	mi := &file_ca_capb_ca_proto_msgTypes[18]
+	mi := &file_ca_capb_ca_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1146,7 @@ func (x *State_Domain) String() string {
 func (*State_Domain) ProtoMessage() {}
 
 func (x *State_Domain) ProtoReflect() protoreflect.Message {
-	mi := &file_ca_capb_ca_proto_msgTypes[18]
+	mi := &file_ca_capb_ca_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,6 +1172,13 @@ func (x *State_Domain) GetName() string {
 func (x *State_Domain) GetRoots() [][]byte {
 	if x != nil {
 		return x.Roots
+	}
+	return nil
+}
+
+func (x *State_Domain) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
 	}
 	return nil
 }
@@ -1147,14 +1225,15 @@ const file_ca_capb_ca_proto_rawDesc = "" +
 	"\x05lines\x18\x02 \x01(\rR\x05lines\"?\n" +
 	"\rAuditResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
-	"\x05lines\x18\x02 \x03(\tR\x05lines\"\x9b\x01\n" +
+	"\x05lines\x18\x02 \x03(\tR\x05lines\"\xaf\x01\n" +
 	"\x05State\x12\x14\n" +
 	"\x05roots\x18\x01 \x03(\fR\x05roots\x120\n" +
 	"\adomains\x18\x02 \x03(\v2\x16.ninja.ca.State.DomainR\adomains\x12\x16\n" +
-	"\x06banned\x18\x03 \x03(\tR\x06banned\x1a2\n" +
+	"\x06banned\x18\x03 \x03(\tR\x06banned\x1aF\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05roots\x18\x02 \x03(\fR\x05roots\")\n" +
+	"\x05roots\x18\x02 \x03(\fR\x05roots\x12\x12\n" +
+	"\x04keys\x18\x03 \x03(\fR\x04keys\")\n" +
 	"\rFollowRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"Q\n" +
 	"\x0eFollowResponse\x12\x18\n" +
@@ -1173,11 +1252,17 @@ const file_ca_capb_ca_proto_rawDesc = "" +
 	"\vretire_unix\x18\x06 \x01(\x03R\n" +
 	"retireUnix\x120\n" +
 	"\x14issuing_expires_unix\x18\a \x01(\x03R\x12issuingExpiresUnix\x12(\n" +
-	"\x10root_key_present\x18\b \x01(\bR\x0erootKeyPresent\"\\\n" +
+	"\x10root_key_present\x18\b \x01(\bR\x0erootKeyPresent\"p\n" +
 	"\x12TrustDomainRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x14\n" +
-	"\x05roots\x18\x03 \x03(\fR\x05roots\"/\n" +
+	"\x05roots\x18\x03 \x03(\fR\x05roots\x12\x12\n" +
+	"\x04keys\x18\x04 \x03(\fR\x04keys\"R\n" +
+	"\n" +
+	"RoutingKey\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"/\n" +
 	"\x13TrustDomainResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion2\xaf\x04\n" +
 	"\tAuthority\x124\n" +
@@ -1203,7 +1288,7 @@ func file_ca_capb_ca_proto_rawDescGZIP() []byte {
 	return file_ca_capb_ca_proto_rawDescData
 }
 
-var file_ca_capb_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_ca_capb_ca_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_ca_capb_ca_proto_goTypes = []any{
 	(*JoinRequest)(nil),         // 0: ninja.ca.JoinRequest
 	(*Certificate)(nil),         // 1: ninja.ca.Certificate
@@ -1222,11 +1307,12 @@ var file_ca_capb_ca_proto_goTypes = []any{
 	(*RotateRequest)(nil),       // 14: ninja.ca.RotateRequest
 	(*RotateResponse)(nil),      // 15: ninja.ca.RotateResponse
 	(*TrustDomainRequest)(nil),  // 16: ninja.ca.TrustDomainRequest
-	(*TrustDomainResponse)(nil), // 17: ninja.ca.TrustDomainResponse
-	(*State_Domain)(nil),        // 18: ninja.ca.State.Domain
+	(*RoutingKey)(nil),          // 17: ninja.ca.RoutingKey
+	(*TrustDomainResponse)(nil), // 18: ninja.ca.TrustDomainResponse
+	(*State_Domain)(nil),        // 19: ninja.ca.State.Domain
 }
 var file_ca_capb_ca_proto_depIdxs = []int32{
-	18, // 0: ninja.ca.State.domains:type_name -> ninja.ca.State.Domain
+	19, // 0: ninja.ca.State.domains:type_name -> ninja.ca.State.Domain
 	11, // 1: ninja.ca.FollowResponse.state:type_name -> ninja.ca.State
 	0,  // 2: ninja.ca.Authority.Join:input_type -> ninja.ca.JoinRequest
 	2,  // 3: ninja.ca.Authority.Renew:input_type -> ninja.ca.RenewRequest
@@ -1244,7 +1330,7 @@ var file_ca_capb_ca_proto_depIdxs = []int32{
 	8,  // 15: ninja.ca.Authority.Ban:output_type -> ninja.ca.BanResponse
 	13, // 16: ninja.ca.Authority.Follow:output_type -> ninja.ca.FollowResponse
 	15, // 17: ninja.ca.Authority.Rotate:output_type -> ninja.ca.RotateResponse
-	17, // 18: ninja.ca.Authority.TrustDomain:output_type -> ninja.ca.TrustDomainResponse
+	18, // 18: ninja.ca.Authority.TrustDomain:output_type -> ninja.ca.TrustDomainResponse
 	10, // 19: ninja.ca.Authority.Audit:output_type -> ninja.ca.AuditResponse
 	11, // [11:20] is the sub-list for method output_type
 	2,  // [2:11] is the sub-list for method input_type
@@ -1264,7 +1350,7 @@ func file_ca_capb_ca_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ca_capb_ca_proto_rawDesc), len(file_ca_capb_ca_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

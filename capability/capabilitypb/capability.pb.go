@@ -1199,6 +1199,110 @@ func (x *RevokePrincipalResponse) GetVersion() uint32 {
 	return 0
 }
 
+type VouchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Token         []byte                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VouchRequest) Reset() {
+	*x = VouchRequest{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VouchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VouchRequest) ProtoMessage() {}
+
+func (x *VouchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
+func (*VouchRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *VouchRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *VouchRequest) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type VouchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Voucher       []byte                 `protobuf:"bytes,2,opt,name=voucher,proto3" json:"voucher,omitempty"` // see voucher.go
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VouchResponse) Reset() {
+	*x = VouchResponse{}
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VouchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VouchResponse) ProtoMessage() {}
+
+func (x *VouchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
+func (*VouchResponse) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *VouchResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *VouchResponse) GetVoucher() []byte {
+	if x != nil {
+		return x.Voucher
+	}
+	return nil
+}
+
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1208,7 +1312,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[21]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1324,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[21]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1337,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{21}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchRequest) GetVersion() uint32 {
@@ -1254,7 +1358,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[22]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1370,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[22]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1383,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{22}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Revocation) GetPrincipal() string {
@@ -1312,7 +1416,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[23]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1428,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[23]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1441,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{23}
+	return file_capability_capabilitypb_capability_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchResponse) GetVersion() uint32 {
@@ -1385,7 +1489,7 @@ type GroupsResponse_Size struct {
 
 func (x *GroupsResponse_Size) Reset() {
 	*x = GroupsResponse_Size{}
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[24]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1501,7 @@ func (x *GroupsResponse_Size) String() string {
 func (*GroupsResponse_Size) ProtoMessage() {}
 
 func (x *GroupsResponse_Size) ProtoReflect() protoreflect.Message {
-	mi := &file_capability_capabilitypb_capability_proto_msgTypes[24]
+	mi := &file_capability_capabilitypb_capability_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1614,13 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
 	"\tprincipal\x18\x02 \x01(\tR\tprincipal\"3\n" +
 	"\x17RevokePrincipalResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"(\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\">\n" +
+	"\fVouchRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\fR\x05token\"C\n" +
+	"\rVouchResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\avoucher\x18\x02 \x01(\fR\avoucher\"(\n" +
 	"\fWatchRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"@\n" +
 	"\n" +
@@ -1522,7 +1632,7 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\arestart\x18\x02 \x01(\bR\arestart\x12)\n" +
 	"\x04acls\x18\x03 \x03(\v2\x15.ninja.capability.ACLR\x04acls\x12>\n" +
 	"\vrevocations\x18\x04 \x03(\v2\x1c.ninja.capability.RevocationR\vrevocations\x12\x1a\n" +
-	"\bcomplete\x18\x05 \x01(\bR\bcomplete2\x92\b\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete2\xdc\b\n" +
 	"\aManager\x12H\n" +
 	"\x05Issue\x12\x1e.ninja.capability.IssueRequest\x1a\x1f.ninja.capability.IssueResponse\x12@\n" +
 	"\x06SetACL\x12\x1f.ninja.capability.SetACLRequest\x1a\x15.ninja.capability.ACL\x12@\n" +
@@ -1536,7 +1646,8 @@ const file_capability_capabilitypb_capability_proto_rawDesc = "" +
 	"\tEditGroup\x12\".ninja.capability.EditGroupRequest\x1a\x17.ninja.capability.Group\x12K\n" +
 	"\x06Groups\x12\x1f.ninja.capability.GroupsRequest\x1a .ninja.capability.GroupsResponse\x12E\n" +
 	"\x04ACLs\x12\x1d.ninja.capability.ACLsRequest\x1a\x1e.ninja.capability.ACLsResponse\x12f\n" +
-	"\x0fRevokePrincipal\x12(.ninja.capability.RevokePrincipalRequest\x1a).ninja.capability.RevokePrincipalResponse\x12J\n" +
+	"\x0fRevokePrincipal\x12(.ninja.capability.RevokePrincipalRequest\x1a).ninja.capability.RevokePrincipalResponse\x12H\n" +
+	"\x05Vouch\x12\x1e.ninja.capability.VouchRequest\x1a\x1f.ninja.capability.VouchResponse\x12J\n" +
 	"\x05Watch\x12\x1e.ninja.capability.WatchRequest\x1a\x1f.ninja.capability.WatchResponse0\x01B\x1fZ\x1dninja/capability/capabilitypbb\x06proto3"
 
 var (
@@ -1551,7 +1662,7 @@ func file_capability_capabilitypb_capability_proto_rawDescGZIP() []byte {
 	return file_capability_capabilitypb_capability_proto_rawDescData
 }
 
-var file_capability_capabilitypb_capability_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_capability_capabilitypb_capability_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_capability_capabilitypb_capability_proto_goTypes = []any{
 	(*IssueRequest)(nil),            // 0: ninja.capability.IssueRequest
 	(*IssueResponse)(nil),           // 1: ninja.capability.IssueResponse
@@ -1574,10 +1685,12 @@ var file_capability_capabilitypb_capability_proto_goTypes = []any{
 	(*ACLsResponse)(nil),            // 18: ninja.capability.ACLsResponse
 	(*RevokePrincipalRequest)(nil),  // 19: ninja.capability.RevokePrincipalRequest
 	(*RevokePrincipalResponse)(nil), // 20: ninja.capability.RevokePrincipalResponse
-	(*WatchRequest)(nil),            // 21: ninja.capability.WatchRequest
-	(*Revocation)(nil),              // 22: ninja.capability.Revocation
-	(*WatchResponse)(nil),           // 23: ninja.capability.WatchResponse
-	(*GroupsResponse_Size)(nil),     // 24: ninja.capability.GroupsResponse.Size
+	(*VouchRequest)(nil),            // 21: ninja.capability.VouchRequest
+	(*VouchResponse)(nil),           // 22: ninja.capability.VouchResponse
+	(*WatchRequest)(nil),            // 23: ninja.capability.WatchRequest
+	(*Revocation)(nil),              // 24: ninja.capability.Revocation
+	(*WatchResponse)(nil),           // 25: ninja.capability.WatchResponse
+	(*GroupsResponse_Size)(nil),     // 26: ninja.capability.GroupsResponse.Size
 }
 var file_capability_capabilitypb_capability_proto_depIdxs = []int32{
 	2,  // 0: ninja.capability.ACL.entries:type_name -> ninja.capability.Entry
@@ -1585,10 +1698,10 @@ var file_capability_capabilitypb_capability_proto_depIdxs = []int32{
 	9,  // 2: ninja.capability.WhoSeesResponse.reaches:type_name -> ninja.capability.Reach
 	2,  // 3: ninja.capability.Reach.entry:type_name -> ninja.capability.Entry
 	2,  // 4: ninja.capability.EntryRequest.entry:type_name -> ninja.capability.Entry
-	24, // 5: ninja.capability.GroupsResponse.groups:type_name -> ninja.capability.GroupsResponse.Size
+	26, // 5: ninja.capability.GroupsResponse.groups:type_name -> ninja.capability.GroupsResponse.Size
 	3,  // 6: ninja.capability.ACLsResponse.acls:type_name -> ninja.capability.ACL
 	3,  // 7: ninja.capability.WatchResponse.acls:type_name -> ninja.capability.ACL
-	22, // 8: ninja.capability.WatchResponse.revocations:type_name -> ninja.capability.Revocation
+	24, // 8: ninja.capability.WatchResponse.revocations:type_name -> ninja.capability.Revocation
 	0,  // 9: ninja.capability.Manager.Issue:input_type -> ninja.capability.IssueRequest
 	4,  // 10: ninja.capability.Manager.SetACL:input_type -> ninja.capability.SetACLRequest
 	5,  // 11: ninja.capability.Manager.GetACL:input_type -> ninja.capability.GetACLRequest
@@ -1602,23 +1715,25 @@ var file_capability_capabilitypb_capability_proto_depIdxs = []int32{
 	15, // 19: ninja.capability.Manager.Groups:input_type -> ninja.capability.GroupsRequest
 	17, // 20: ninja.capability.Manager.ACLs:input_type -> ninja.capability.ACLsRequest
 	19, // 21: ninja.capability.Manager.RevokePrincipal:input_type -> ninja.capability.RevokePrincipalRequest
-	21, // 22: ninja.capability.Manager.Watch:input_type -> ninja.capability.WatchRequest
-	1,  // 23: ninja.capability.Manager.Issue:output_type -> ninja.capability.IssueResponse
-	3,  // 24: ninja.capability.Manager.SetACL:output_type -> ninja.capability.ACL
-	3,  // 25: ninja.capability.Manager.GetACL:output_type -> ninja.capability.ACL
-	3,  // 26: ninja.capability.Manager.DeleteACL:output_type -> ninja.capability.ACL
-	8,  // 27: ninja.capability.Manager.WhoSees:output_type -> ninja.capability.WhoSeesResponse
-	3,  // 28: ninja.capability.Manager.Grant:output_type -> ninja.capability.ACL
-	3,  // 29: ninja.capability.Manager.Revoke:output_type -> ninja.capability.ACL
-	13, // 30: ninja.capability.Manager.SetGroup:output_type -> ninja.capability.Group
-	13, // 31: ninja.capability.Manager.GetGroup:output_type -> ninja.capability.Group
-	13, // 32: ninja.capability.Manager.EditGroup:output_type -> ninja.capability.Group
-	16, // 33: ninja.capability.Manager.Groups:output_type -> ninja.capability.GroupsResponse
-	18, // 34: ninja.capability.Manager.ACLs:output_type -> ninja.capability.ACLsResponse
-	20, // 35: ninja.capability.Manager.RevokePrincipal:output_type -> ninja.capability.RevokePrincipalResponse
-	23, // 36: ninja.capability.Manager.Watch:output_type -> ninja.capability.WatchResponse
-	23, // [23:37] is the sub-list for method output_type
-	9,  // [9:23] is the sub-list for method input_type
+	21, // 22: ninja.capability.Manager.Vouch:input_type -> ninja.capability.VouchRequest
+	23, // 23: ninja.capability.Manager.Watch:input_type -> ninja.capability.WatchRequest
+	1,  // 24: ninja.capability.Manager.Issue:output_type -> ninja.capability.IssueResponse
+	3,  // 25: ninja.capability.Manager.SetACL:output_type -> ninja.capability.ACL
+	3,  // 26: ninja.capability.Manager.GetACL:output_type -> ninja.capability.ACL
+	3,  // 27: ninja.capability.Manager.DeleteACL:output_type -> ninja.capability.ACL
+	8,  // 28: ninja.capability.Manager.WhoSees:output_type -> ninja.capability.WhoSeesResponse
+	3,  // 29: ninja.capability.Manager.Grant:output_type -> ninja.capability.ACL
+	3,  // 30: ninja.capability.Manager.Revoke:output_type -> ninja.capability.ACL
+	13, // 31: ninja.capability.Manager.SetGroup:output_type -> ninja.capability.Group
+	13, // 32: ninja.capability.Manager.GetGroup:output_type -> ninja.capability.Group
+	13, // 33: ninja.capability.Manager.EditGroup:output_type -> ninja.capability.Group
+	16, // 34: ninja.capability.Manager.Groups:output_type -> ninja.capability.GroupsResponse
+	18, // 35: ninja.capability.Manager.ACLs:output_type -> ninja.capability.ACLsResponse
+	20, // 36: ninja.capability.Manager.RevokePrincipal:output_type -> ninja.capability.RevokePrincipalResponse
+	22, // 37: ninja.capability.Manager.Vouch:output_type -> ninja.capability.VouchResponse
+	25, // 38: ninja.capability.Manager.Watch:output_type -> ninja.capability.WatchResponse
+	24, // [24:39] is the sub-list for method output_type
+	9,  // [9:24] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1636,7 +1751,7 @@ func file_capability_capabilitypb_capability_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_capability_capabilitypb_capability_proto_rawDesc), len(file_capability_capabilitypb_capability_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

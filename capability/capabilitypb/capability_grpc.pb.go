@@ -34,6 +34,7 @@ const (
 	Manager_Groups_FullMethodName          = "/ninja.capability.Manager/Groups"
 	Manager_ACLs_FullMethodName            = "/ninja.capability.Manager/ACLs"
 	Manager_RevokePrincipal_FullMethodName = "/ninja.capability.Manager/RevokePrincipal"
+	Manager_Vouch_FullMethodName           = "/ninja.capability.Manager/Vouch"
 	Manager_Watch_FullMethodName           = "/ninja.capability.Manager/Watch"
 )
 
@@ -67,6 +68,9 @@ type ManagerClient interface {
 	ACLs(ctx context.Context, in *ACLsRequest, opts ...grpc.CallOption) (*ACLsResponse, error)
 	// RevokePrincipal ends every capability that the principal holds; only user/admin may.
 	RevokePrincipal(ctx context.Context, in *RevokePrincipalRequest, opts ...grpc.CallOption) (*RevokePrincipalResponse, error)
+	// Vouch says that a capability of the manager's, which the caller holds, still holds: a server of another domain does not
+	// hear of revocations here, and takes it with a fresh voucher only.
+	Vouch(ctx context.Context, in *VouchRequest, opts ...grpc.CallOption) (*VouchResponse, error)
 	// Watch sends ACLs and revocations, then their changes, and a message at least every second: all ACLs to the kinds sds,
 	// apc, proxy and capability; to the kinds base and unit those of their own services; others may not.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -210,6 +214,16 @@ func (c *managerClient) RevokePrincipal(ctx context.Context, in *RevokePrincipal
 	return out, nil
 }
 
+func (c *managerClient) Vouch(ctx context.Context, in *VouchRequest, opts ...grpc.CallOption) (*VouchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VouchResponse)
+	err := c.cc.Invoke(ctx, Manager_Vouch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *managerClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Manager_ServiceDesc.Streams[0], Manager_Watch_FullMethodName, cOpts...)
@@ -259,6 +273,9 @@ type ManagerServer interface {
 	ACLs(context.Context, *ACLsRequest) (*ACLsResponse, error)
 	// RevokePrincipal ends every capability that the principal holds; only user/admin may.
 	RevokePrincipal(context.Context, *RevokePrincipalRequest) (*RevokePrincipalResponse, error)
+	// Vouch says that a capability of the manager's, which the caller holds, still holds: a server of another domain does not
+	// hear of revocations here, and takes it with a fresh voucher only.
+	Vouch(context.Context, *VouchRequest) (*VouchResponse, error)
 	// Watch sends ACLs and revocations, then their changes, and a message at least every second: all ACLs to the kinds sds,
 	// apc, proxy and capability; to the kinds base and unit those of their own services; others may not.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
@@ -310,6 +327,9 @@ func (UnimplementedManagerServer) ACLs(context.Context, *ACLsRequest) (*ACLsResp
 }
 func (UnimplementedManagerServer) RevokePrincipal(context.Context, *RevokePrincipalRequest) (*RevokePrincipalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokePrincipal not implemented")
+}
+func (UnimplementedManagerServer) Vouch(context.Context, *VouchRequest) (*VouchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Vouch not implemented")
 }
 func (UnimplementedManagerServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -569,6 +589,24 @@ func _Manager_RevokePrincipal_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Manager_Vouch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VouchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ManagerServer).Vouch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Manager_Vouch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ManagerServer).Vouch(ctx, req.(*VouchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Manager_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -638,6 +676,10 @@ var Manager_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokePrincipal",
 			Handler:    _Manager_RevokePrincipal_Handler,
+		},
+		{
+			MethodName: "Vouch",
+			Handler:    _Manager_Vouch_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -120,6 +120,373 @@ func (x *SecretResponse) GetSecret() []byte {
 	return nil
 }
 
+type FollowRoutesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowRoutesRequest) Reset() {
+	*x = FollowRoutesRequest{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowRoutesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowRoutesRequest) ProtoMessage() {}
+
+func (x *FollowRoutesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowRoutesRequest.ProtoReflect.Descriptor instead.
+func (*FollowRoutesRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FollowRoutesRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type FollowRoutesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Routes        *Routes                `protobuf:"bytes,2,opt,name=routes,proto3" json:"routes,omitempty"` // absent: as before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowRoutesResponse) Reset() {
+	*x = FollowRoutesResponse{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowRoutesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowRoutesResponse) ProtoMessage() {}
+
+func (x *FollowRoutesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowRoutesResponse.ProtoReflect.Descriptor instead.
+func (*FollowRoutesResponse) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FollowRoutesResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *FollowRoutesResponse) GetRoutes() *Routes {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+// Routes are whole: what they do not name is not.
+type Routes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Secret        []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"` // of this domain alone
+	Pairs         []*Routes_Pair         `protobuf:"bytes,2,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	Guests        []*Routes_Guests       `protobuf:"bytes,3,rep,name=guests,proto3" json:"guests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Routes) Reset() {
+	*x = Routes{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Routes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Routes) ProtoMessage() {}
+
+func (x *Routes) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Routes.ProtoReflect.Descriptor instead.
+func (*Routes) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Routes) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+func (x *Routes) GetPairs() []*Routes_Pair {
+	if x != nil {
+		return x.Pairs
+	}
+	return nil
+}
+
+func (x *Routes) GetGuests() []*Routes_Guests {
+	if x != nil {
+		return x.Guests
+	}
+	return nil
+}
+
+type KeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeysRequest) Reset() {
+	*x = KeysRequest{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysRequest) ProtoMessage() {}
+
+func (x *KeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
+func (*KeysRequest) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *KeysRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type KeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Keys          [][]byte               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"` // marshalled ninja.ca.RoutingKeys
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeysResponse) Reset() {
+	*x = KeysResponse{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysResponse) ProtoMessage() {}
+
+func (x *KeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysResponse.ProtoReflect.Descriptor instead.
+func (*KeysResponse) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *KeysResponse) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *KeysResponse) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// Pair is what two domains alone know. While a key changes there are several of each.
+type Routes_Pair struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"` // the other one
+	Here          [][]byte               `protobuf:"bytes,2,rep,name=here,proto3" json:"here,omitempty"`     // for services of this domain and names of the other one
+	There         [][]byte               `protobuf:"bytes,3,rep,name=there,proto3" json:"there,omitempty"`   // for services of the other domain and names of this one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Routes_Pair) Reset() {
+	*x = Routes_Pair{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Routes_Pair) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Routes_Pair) ProtoMessage() {}
+
+func (x *Routes_Pair) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Routes_Pair.ProtoReflect.Descriptor instead.
+func (*Routes_Pair) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *Routes_Pair) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *Routes_Pair) GetHere() [][]byte {
+	if x != nil {
+		return x.Here
+	}
+	return nil
+}
+
+func (x *Routes_Pair) GetThere() [][]byte {
+	if x != nil {
+		return x.There
+	}
+	return nil
+}
+
+// Guests are the members of a group of this domain that belong to others.
+type Routes_Guests struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Routes_Guests) Reset() {
+	*x = Routes_Guests{}
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Routes_Guests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Routes_Guests) ProtoMessage() {}
+
+func (x *Routes_Guests) ProtoReflect() protoreflect.Message {
+	mi := &file_capability_capabilitypb_routing_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Routes_Guests.ProtoReflect.Descriptor instead.
+func (*Routes_Guests) Descriptor() ([]byte, []int) {
+	return file_capability_capabilitypb_routing_proto_rawDescGZIP(), []int{4, 1}
+}
+
+func (x *Routes_Guests) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Routes_Guests) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 var File_capability_capabilitypb_routing_proto protoreflect.FileDescriptor
 
 const file_capability_capabilitypb_routing_proto_rawDesc = "" +
@@ -129,9 +496,33 @@ const file_capability_capabilitypb_routing_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"B\n" +
 	"\x0eSecretResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\fR\x06secret2V\n" +
+	"\x06secret\x18\x02 \x01(\fR\x06secret\"/\n" +
+	"\x13FollowRoutesRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"b\n" +
+	"\x14FollowRoutesResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
+	"\x06routes\x18\x02 \x01(\v2\x18.ninja.capability.RoutesR\x06routes\"\x92\x02\n" +
+	"\x06Routes\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\fR\x06secret\x123\n" +
+	"\x05pairs\x18\x02 \x03(\v2\x1d.ninja.capability.Routes.PairR\x05pairs\x127\n" +
+	"\x06guests\x18\x03 \x03(\v2\x1f.ninja.capability.Routes.GuestsR\x06guests\x1aH\n" +
+	"\x04Pair\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x12\n" +
+	"\x04here\x18\x02 \x03(\fR\x04here\x12\x14\n" +
+	"\x05there\x18\x03 \x03(\fR\x05there\x1a8\n" +
+	"\x06Guests\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\"'\n" +
+	"\vKeysRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"<\n" +
+	"\fKeysResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys2\xc4\x02\n" +
 	"\aRouting\x12K\n" +
-	"\x06Secret\x12\x1f.ninja.capability.SecretRequest\x1a .ninja.capability.SecretResponseB\x1fZ\x1dninja/capability/capabilitypbb\x06proto3"
+	"\x06Secret\x12\x1f.ninja.capability.SecretRequest\x1a .ninja.capability.SecretResponse\x12Y\n" +
+	"\x06Follow\x12%.ninja.capability.FollowRoutesRequest\x1a&.ninja.capability.FollowRoutesResponse0\x01\x12E\n" +
+	"\x04Keys\x12\x1d.ninja.capability.KeysRequest\x1a\x1e.ninja.capability.KeysResponse\x12J\n" +
+	"\tRotateKey\x12\x1d.ninja.capability.KeysRequest\x1a\x1e.ninja.capability.KeysResponseB\x1fZ\x1dninja/capability/capabilitypbb\x06proto3"
 
 var (
 	file_capability_capabilitypb_routing_proto_rawDescOnce sync.Once
@@ -145,19 +536,35 @@ func file_capability_capabilitypb_routing_proto_rawDescGZIP() []byte {
 	return file_capability_capabilitypb_routing_proto_rawDescData
 }
 
-var file_capability_capabilitypb_routing_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_capability_capabilitypb_routing_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_capability_capabilitypb_routing_proto_goTypes = []any{
-	(*SecretRequest)(nil),  // 0: ninja.capability.SecretRequest
-	(*SecretResponse)(nil), // 1: ninja.capability.SecretResponse
+	(*SecretRequest)(nil),        // 0: ninja.capability.SecretRequest
+	(*SecretResponse)(nil),       // 1: ninja.capability.SecretResponse
+	(*FollowRoutesRequest)(nil),  // 2: ninja.capability.FollowRoutesRequest
+	(*FollowRoutesResponse)(nil), // 3: ninja.capability.FollowRoutesResponse
+	(*Routes)(nil),               // 4: ninja.capability.Routes
+	(*KeysRequest)(nil),          // 5: ninja.capability.KeysRequest
+	(*KeysResponse)(nil),         // 6: ninja.capability.KeysResponse
+	(*Routes_Pair)(nil),          // 7: ninja.capability.Routes.Pair
+	(*Routes_Guests)(nil),        // 8: ninja.capability.Routes.Guests
 }
 var file_capability_capabilitypb_routing_proto_depIdxs = []int32{
-	0, // 0: ninja.capability.Routing.Secret:input_type -> ninja.capability.SecretRequest
-	1, // 1: ninja.capability.Routing.Secret:output_type -> ninja.capability.SecretResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	4, // 0: ninja.capability.FollowRoutesResponse.routes:type_name -> ninja.capability.Routes
+	7, // 1: ninja.capability.Routes.pairs:type_name -> ninja.capability.Routes.Pair
+	8, // 2: ninja.capability.Routes.guests:type_name -> ninja.capability.Routes.Guests
+	0, // 3: ninja.capability.Routing.Secret:input_type -> ninja.capability.SecretRequest
+	2, // 4: ninja.capability.Routing.Follow:input_type -> ninja.capability.FollowRoutesRequest
+	5, // 5: ninja.capability.Routing.Keys:input_type -> ninja.capability.KeysRequest
+	5, // 6: ninja.capability.Routing.RotateKey:input_type -> ninja.capability.KeysRequest
+	1, // 7: ninja.capability.Routing.Secret:output_type -> ninja.capability.SecretResponse
+	3, // 8: ninja.capability.Routing.Follow:output_type -> ninja.capability.FollowRoutesResponse
+	6, // 9: ninja.capability.Routing.Keys:output_type -> ninja.capability.KeysResponse
+	6, // 10: ninja.capability.Routing.RotateKey:output_type -> ninja.capability.KeysResponse
+	7, // [7:11] is the sub-list for method output_type
+	3, // [3:7] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_capability_capabilitypb_routing_proto_init() }
@@ -171,7 +578,7 @@ func file_capability_capabilitypb_routing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_capability_capabilitypb_routing_proto_rawDesc), len(file_capability_capabilitypb_routing_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

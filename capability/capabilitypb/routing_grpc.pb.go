@@ -22,7 +22,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Routing_Secret_FullMethodName = "/ninja.capability.Routing/Secret"
+	Routing_Secret_FullMethodName    = "/ninja.capability.Routing/Secret"
+	Routing_Follow_FullMethodName    = "/ninja.capability.Routing/Follow"
+	Routing_Keys_FullMethodName      = "/ninja.capability.Routing/Keys"
+	Routing_RotateKey_FullMethodName = "/ninja.capability.Routing/RotateKey"
 )
 
 // RoutingClient is the client API for Routing service.
@@ -31,6 +34,15 @@ const (
 type RoutingClient interface {
 	// Secret is what tokens of grants are made with; only servers of the kind sds of the manager's domain may have it.
 	Secret(ctx context.Context, in *SecretRequest, opts ...grpc.CallOption) (*SecretResponse, error)
+	// Follow tells the same servers all that they make tokens with, at once and at every change. Between changes it sends a
+	// message without it every second: silence is a broken connection.
+	Follow(ctx context.Context, in *FollowRoutesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowRoutesResponse], error)
+	// Keys are the manager's routing keys, the present one first, for the trust file that the administrators of other
+	// domains get; anyone of the domain may ask.
+	Keys(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error)
+	// RotateKey makes another key the present one, and keeps the last for those who have not got the new trust file yet;
+	// only user/admin may.
+	RotateKey(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error)
 }
 
 type routingClient struct {
@@ -51,12 +63,60 @@ func (c *routingClient) Secret(ctx context.Context, in *SecretRequest, opts ...g
 	return out, nil
 }
 
+func (c *routingClient) Follow(ctx context.Context, in *FollowRoutesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowRoutesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Routing_ServiceDesc.Streams[0], Routing_Follow_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FollowRoutesRequest, FollowRoutesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Routing_FollowClient = grpc.ServerStreamingClient[FollowRoutesResponse]
+
+func (c *routingClient) Keys(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeysResponse)
+	err := c.cc.Invoke(ctx, Routing_Keys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *routingClient) RotateKey(ctx context.Context, in *KeysRequest, opts ...grpc.CallOption) (*KeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KeysResponse)
+	err := c.cc.Invoke(ctx, Routing_RotateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RoutingServer is the server API for Routing service.
 // All implementations must embed UnimplementedRoutingServer
 // for forward compatibility.
 type RoutingServer interface {
 	// Secret is what tokens of grants are made with; only servers of the kind sds of the manager's domain may have it.
 	Secret(context.Context, *SecretRequest) (*SecretResponse, error)
+	// Follow tells the same servers all that they make tokens with, at once and at every change. Between changes it sends a
+	// message without it every second: silence is a broken connection.
+	Follow(*FollowRoutesRequest, grpc.ServerStreamingServer[FollowRoutesResponse]) error
+	// Keys are the manager's routing keys, the present one first, for the trust file that the administrators of other
+	// domains get; anyone of the domain may ask.
+	Keys(context.Context, *KeysRequest) (*KeysResponse, error)
+	// RotateKey makes another key the present one, and keeps the last for those who have not got the new trust file yet;
+	// only user/admin may.
+	RotateKey(context.Context, *KeysRequest) (*KeysResponse, error)
 	mustEmbedUnimplementedRoutingServer()
 }
 
@@ -69,6 +129,15 @@ type UnimplementedRoutingServer struct{}
 
 func (UnimplementedRoutingServer) Secret(context.Context, *SecretRequest) (*SecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Secret not implemented")
+}
+func (UnimplementedRoutingServer) Follow(*FollowRoutesRequest, grpc.ServerStreamingServer[FollowRoutesResponse]) error {
+	return status.Error(codes.Unimplemented, "method Follow not implemented")
+}
+func (UnimplementedRoutingServer) Keys(context.Context, *KeysRequest) (*KeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Keys not implemented")
+}
+func (UnimplementedRoutingServer) RotateKey(context.Context, *KeysRequest) (*KeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateKey not implemented")
 }
 func (UnimplementedRoutingServer) mustEmbedUnimplementedRoutingServer() {}
 func (UnimplementedRoutingServer) testEmbeddedByValue()                 {}
@@ -109,6 +178,53 @@ func _Routing_Secret_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Routing_Follow_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FollowRoutesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RoutingServer).Follow(m, &grpc.GenericServerStream[FollowRoutesRequest, FollowRoutesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Routing_FollowServer = grpc.ServerStreamingServer[FollowRoutesResponse]
+
+func _Routing_Keys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RoutingServer).Keys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Routing_Keys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RoutingServer).Keys(ctx, req.(*KeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Routing_RotateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RoutingServer).RotateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Routing_RotateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RoutingServer).RotateKey(ctx, req.(*KeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Routing_ServiceDesc is the grpc.ServiceDesc for Routing service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,7 +236,21 @@ var Routing_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Secret",
 			Handler:    _Routing_Secret_Handler,
 		},
+		{
+			MethodName: "Keys",
+			Handler:    _Routing_Keys_Handler,
+		},
+		{
+			MethodName: "RotateKey",
+			Handler:    _Routing_RotateKey_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Follow",
+			Handler:       _Routing_Follow_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "capability/capabilitypb/routing.proto",
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -19,9 +18,11 @@ type caCommand struct {
 	Rotate   caRotate   `cmd:"" help:"Change the root: bring its key back for this moment; the rest happens by itself."`
 	Ban      caBan      `cmd:"" help:"End a principal: what it has stops working everywhere within seconds."`
 	Unban    caUnban    `cmd:"" help:"Lift a ban; whoever it was renews or joins again."`
-	Roots    caRoots    `cmd:"" help:"Print the domain's roots (PEM), for the administrator of another domain."`
-	Trust    caTrust    `cmd:"" help:"Trust another domain's roots, for that domain alone."`
+	Roots    caRoots    `cmd:"" help:"Print the domain's trust file (PEM), for the administrator of another domain: its roots, and its capability manager's routing key."`
+	Trust    caTrust    `cmd:"" help:"Trust another domain by its trust file, for that domain's own principals alone."`
+	Domains  caDomains  `cmd:"" help:"List the other domains that are trusted, and whether hidden services are found across."`
 	Distrust caDistrust `cmd:"" help:"Trust another domain no more."`
+	Routing  caRouting  `cmd:"" name:"routing-key" help:"Say which routing keys the capability manager has, or change the key."`
 	Audit    caAudit    `cmd:"" help:"Print the newest lines of the audit log, or check a whole one."`
 }
 
@@ -143,88 +144,6 @@ func (b *caBan) Run(ctx context.Context, c *commands) error { return b.ban(ctx, 
 type caUnban struct{ principal }
 
 func (b *caUnban) Run(ctx context.Context, c *commands) error { return b.ban(ctx, c, true) }
-
-type caRoots struct{}
-
-func (*caRoots) Run(ctx context.Context, c *commands) error {
-	_, h, err := office(ctx, c)
-	if err != nil {
-		return err
-	}
-	for _, der := range h.Identity.Roots() {
-		fmt.Printf("# %s, SHA-256 %s\n", h.Identity.ID().Domain(), fingerprint(der))
-		if err := pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type caTrust struct {
-	Domain string `arg:"" help:"The other domain, as in example.org."`
-	File   string `arg:"" type:"existingfile" help:"Its roots, which its administrator prints with ninjactl ca roots. Compare the SHA-256 by telephone."`
-}
-
-// maxRootsFile bounds the file.
-const maxRootsFile = 64 << 10
-
-func (t *caTrust) Run(ctx context.Context, c *commands) error {
-	roots, err := readRoots(t.File)
-	if err != nil {
-		return err
-	}
-	client, _, err := office(ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := client.TrustDomain(ctx, t.Domain, roots); err != nil {
-		return readable(err)
-	}
-	for _, der := range roots {
-		fmt.Printf("%s: trusted for its own principals, SHA-256 %s\n", t.Domain, fingerprint(der))
-	}
-	return nil
-}
-
-func readRoots(file string) (roots [][]byte, err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxRootsFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(content) > maxRootsFile {
-		return nil, fmt.Errorf("%s: more than %d bytes: want a few certificates", file, maxRootsFile)
-	}
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			roots = append(roots, block.Bytes)
-		}
-	}
-	if len(roots) == 0 {
-		return nil, fmt.Errorf("%s: no certificate in PEM form: the other domain's administrator prints one with ninjactl ca roots", file)
-	}
-	return roots, nil
-}
-
-type caDistrust struct {
-	Domain string `arg:"" help:"The other domain."`
-}
-
-func (d *caDistrust) Run(ctx context.Context, c *commands) error {
-	client, _, err := office(ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := client.TrustDomain(ctx, d.Domain, nil); err != nil {
-		return readable(err)
-	}
-	fmt.Printf("%s is not trusted any more\n", d.Domain)
-	return nil
-}
 
 type caAudit struct {
 	Lines  int    `default:"100" help:"How many lines, at most 1,000."`

@@ -139,18 +139,20 @@ func (a *aclDelete) Run(ctx context.Context, c *commands) error {
 
 type aclSet struct {
 	service
-	Entries []string `arg:"" optional:"" help:"WHO:OPERATION,... as in everyone:find,use; WHO is an ID, group:NAME or everyone."`
+	Entries []string `arg:"" optional:"" help:"WHO:OPERATION,... as in everyone:find,use; WHO is an ID (of this domain or a trusted one), group:NAME, group:DOMAIN/NAME or everyone."`
 }
 
 func (a *aclSet) Run(ctx context.Context, c *commands) error {
 	var entries []capability.Entry
+	var named []capability.Who
 	for _, text := range a.Entries {
 		entry, err := capability.ParseEntry(text)
 		if err != nil {
 			return err
 		}
-		entries = append(entries, entry)
+		entries, named = append(entries, entry), append(named, entry.Who)
 	}
+	a.warnForeign(ctx, c, named...)
 	return a.do(ctx, c, func(rights *capability.Client, id string) (*capability.ACL, error) {
 		return rights.SetACL(ctx, id, entries)
 	})
@@ -167,7 +169,7 @@ func parseEntry(who, ops string) (capability.Who, capability.Operations, error) 
 
 type entry struct {
 	service
-	Who string `arg:"" help:"An ID, group:NAME or everyone."`
+	Who string `arg:"" help:"An ID (of this domain or a trusted one), group:NAME, group:DOMAIN/NAME for a group of a trusted domain, or everyone."`
 	Ops string `arg:"" help:"Some of find,use,listen-from,send-to."`
 }
 
@@ -178,6 +180,7 @@ func (a *aclGrant) Run(ctx context.Context, c *commands) error {
 	if err != nil {
 		return err
 	}
+	a.warnForeign(ctx, c, who)
 	return a.do(ctx, c, func(rights *capability.Client, id string) (*capability.ACL, error) {
 		return rights.Grant(ctx, id, who, ops)
 	})

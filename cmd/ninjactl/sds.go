@@ -20,6 +20,8 @@ type sdsCommand struct {
 	Tree    sdsTree    `cmd:"" help:"Walk the hierarchies from a server and show every server that is reached, and those that are not."`
 	Links   sdsLinks   `cmd:"" help:"Show a server's parents and children and how they fare."`
 	Summary sdsSummary `cmd:"" help:"Show what a server's children have told of what they have, and what it costs."`
+	Join    sdsJoin    `cmd:"" help:"Have a server stand below another parent in a hierarchy, now and after a restart: its domain's administrator."`
+	Leave   sdsLeave   `cmd:"" help:"Have a server stand without a parent in a hierarchy, now and after a restart: its domain's administrator."`
 	// Simulate needs no server.
 	Simulate sdsSimulate `cmd:"" help:"Simulate a hierarchy of many servers with churn and faults: what its links would carry, and where queries would go."`
 }
@@ -41,7 +43,7 @@ func (s *sdsServer) dial(ctx context.Context, c *commands) (*tree.Client, error)
 		return nil, err
 	}
 	if err == nil {
-		cfg.Capability = rights.Capability
+		cfg.Capability, cfg.Vouch = rights.Capability, rights.Vouch
 	}
 	if cfg.Address == "" {
 		servers, err := h.Server(ctx)
@@ -73,7 +75,7 @@ func (l *sdsLinks) Run(ctx context.Context, c *commands) error {
 	return l.print(s, func(w io.Writer) {
 		fmt.Fprintf(w, "%s\n", s.Server)
 		if len(s.Links) == 0 {
-			fmt.Fprintln(w, "  stands alone: name its parents in roles.sds.parents, or have others name it as theirs")
+			fmt.Fprintln(w, "  stands alone: name its parents (ninjactl sds join, or roles.sds.parents), or have others name it as theirs")
 		}
 		for _, k := range s.Links {
 			as, state := "child", "alive"
@@ -105,7 +107,7 @@ func (l *sdsSummary) Run(ctx context.Context, c *commands) error {
 			fmt.Fprintf(w, "%s: plan %d tells %d kinds of facts in pairs and %d in triples\n", name, p.Epoch, p.Pairs, p.Triples)
 			for _, k := range s.Links {
 				if k.Hierarchy == name && !k.Up {
-					fmt.Fprintf(w, "  %s\t%d services\t%d terms\tfilter of %d bytes\t%d bytes received\t%v old\t%s\n", k.Neighbour, k.Services, k.Terms,
+					fmt.Fprintf(w, "  %s\t%d services\t%d terms\t%d bytes of memory\t%d bytes received\t%v old\t%s\n", k.Neighbour, k.Services, k.Terms,
 						k.Bytes, k.Received, k.Age.Round(time.Millisecond), k.Flag)
 				}
 			}

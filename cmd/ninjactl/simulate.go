@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"ninja/sds/route/sim"
@@ -27,7 +26,7 @@ type sdsSimulate struct {
 }
 
 // Run makes the run that was asked for, and with Until two smaller ones, which say whether the law holds for it.
-func (s *sdsSimulate) Run(context.Context) error {
+func (s *sdsSimulate) Run(ctx context.Context) error {
 	cfg := sim.Config{
 		Servers: s.Servers, Services: s.Services, Fanout: s.Fanout, Queries: s.Queries, Periods: s.Periods, Seed: s.Seed,
 		Churn: s.Churn, Cut: s.Cut, Delay: s.Delay, Paper: true,
@@ -35,16 +34,14 @@ func (s *sdsSimulate) Run(context.Context) error {
 	if s.Servers < 2 || s.Fanout < 2 || s.Services < 1 || s.Queries < 1 || s.Periods < 1 {
 		return errors.New("simulate: two servers, a fan-out of two, and one of everything else are the least")
 	}
-	r, err := sim.Run(cfg)
+	r, err := sim.Run(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	var smaller []sim.Result
-	if s.Until > 0 {
-		for _, part := range []int{9, 3} {
-			c := cfg
-			c.Servers, c.Queries, c.Paper, c.Cut, c.Delay = max(s.Fanout+2, s.Servers/part), 200, false, 0, 0
-			x, err := sim.Run(c)
+	if configs, ok := r.Smaller(); ok && s.Until > 0 {
+		for _, c := range configs {
+			x, err := sim.Run(ctx, c)
 			if err != nil {
 				return err
 			}
@@ -53,35 +50,15 @@ func (s *sdsSimulate) Run(context.Context) error {
 	}
 	err = s.print(map[string]any{"run": r, "smaller": smaller}, func(w io.Writer) {
 		r.Print(w, s.Period.Seconds())
-		if len(smaller) == 2 {
-			s.extrapolate(w, smaller, &r)
+		switch {
+		case len(smaller) == 2:
+			r.Extrapolate(w, &smaller[0], &smaller[1], s.Until, s.Period.Seconds())
+		case s.Until > 0:
+			fmt.Fprintln(w, "the run is too small to be told by smaller ones: more servers are wanted")
 		}
 	})
 	if err == nil && !r.Good() {
-		err = fmt.Errorf("seed %d: something was missed, or less than 95 %% of forwards to children were useful", s.Seed)
+		err = fmt.Errorf("seed %d: something was missed, an honest child was flagged, news came too late, or less than 95 %% of forwards were useful", s.Seed)
 	}
 	return err
-}
-
-// extrapolate says what the law of the smaller runs says of the run, and of the size that was asked for.
-func (s *sdsSimulate) extrapolate(w io.Writer, smaller []sim.Result, r *sim.Result) {
-	at := func(x *sim.Result) (services, terms, rate float64) {
-		return float64(x.Behind[0]), float64(x.Terms[0]), float64(x.Bytes[0]) / float64(x.Links[0]) / float64(x.Periods) / s.Period.Seconds()
-	}
-	s1, t1, r1 := at(&smaller[0])
-	s2, t2, r2 := at(&smaller[1])
-	size, terms, rate := at(r)
-	if s1 >= s2 || s2 >= size {
-		fmt.Fprintln(w, "the run is too small to be told by smaller ones: more servers are wanted")
-		return
-	}
-	tl, rl := sim.Fit(s1, t1, s2, t2), sim.Fit(s1, r1, s2, r2)
-	fmt.Fprintf(w, "law: terms = %.1f x services^%.3f, changes = %.1f x services^%.3f bytes a second; of the run it says %.0f terms (measured %.0f) and %.0f bytes a second (measured %.0f)\n",
-		tl.A, tl.B, rl.A, rl.B, tl.At(size), terms, rl.At(size), rate)
-	whole := tl.At(s.Until)
-	fmt.Fprintf(w, "above %.3g services a link would tell %.3g terms, %.3g bytes as a whole and %.3g bytes a second of changes", s.Until, whole, sim.Bytes(math.Max(2, whole)), rl.At(s.Until))
-	if whole > 16<<20 {
-		fmt.Fprintf(w, ": over the %d terms of one summary, so that the services of such a branch must be spread over %d more links", 16<<20, int(math.Ceil(whole/(16<<20))))
-	}
-	fmt.Fprintln(w)
 }

@@ -110,12 +110,20 @@ func seenBy(service string, reaches []capability.Reach, want capability.Operatio
 func (s sight) write(w io.Writer) {
 	fmt.Fprintf(w, "who may %s %s\n", strings.Join(s.For, " and "), s.Service)
 	if s.Everyone {
-		fmt.Fprintf(w, "  everyone of the domain\n")
+		fmt.Fprintf(w, "  everyone of the domain, and to find it everyone of trusted domains that join its hierarchies\n")
 	}
 	for _, p := range s.Principals {
 		fmt.Fprintf(w, "  %s\t%s\tas %s\n", p.ID, strings.Join(p.Ops, ","), strings.Join(p.Via, ", "))
 	}
 	for _, g := range s.Hidden {
-		fmt.Fprintf(w, "  %s\t\tits members are known to themselves and to the administrator\n", g)
+		fmt.Fprintf(w, "  %s\t\t%s\n", g, membersKnownTo(g))
 	}
+}
+
+// membersKnownTo says who may know the members of a group.
+func membersKnownTo(group string) string {
+	if domain := capability.Who(group).Domain(); domain != "" {
+		return "its members are known in " + domain
+	}
+	return "its members are known to themselves and to the administrator"
 }

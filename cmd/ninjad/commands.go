@@ -104,6 +104,7 @@ func (r *devCommand) Run(ctx context.Context) error {
 const example = `# ninjad run FILE plays the roles that are named below; leave out those that this machine does not play.
 state: /var/lib/ninja          # everything the daemon keeps; one daemon a directory
 host: 127.0.0.1                # where sockets are opened when a role names no address
+#transports: [tcp, webrtc]      # how hops reach this node, where that is not all of tcp, udp, rtp and webrtc: here by ICE alone
 http: 127.0.0.1:7780           # /healthz and /metrics; leave it out for none
 ready: /run/ninja.ready        # written when all roles are ready, with their addresses
 log:

@@ -27,6 +27,8 @@ type config struct {
 	State string `yaml:"state"`
 	// Host is the address that sockets are opened at when a role names none.
 	Host string `yaml:"host"`
+	// Transports are the schemes that hops of other nodes may reach this one by; none named is all of them.
+	Transports []string `yaml:"transports"`
 	// HTTP is where /healthz and /metrics are served; empty is nowhere.
 	HTTP string `yaml:"http"`
 	// Ready is a file that is written when every role is ready, with the addresses it can be reached at, as JSON.
@@ -375,6 +377,9 @@ func (c *config) check() error {
 		}
 	}
 	if err := c.checkUnicast(); err != nil {
+		return err
+	}
+	if err := c.checkTransports(); err != nil {
 		return err
 	}
 	if _, err := netip.ParseAddr(c.Discovery.Via); err != nil {

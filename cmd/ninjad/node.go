@@ -191,7 +191,7 @@ func (n *node) carry() error {
 	n.d.keep(n.log, "hops", n.hops.Run)
 	n.host, err = host.New(host.Config{
 		Identity: n.id, World: n.d.world, Registry: n.registry, Log: n.log, Permit: n.permit,
-		Transports: []connectors.Transport{
+		Transports: n.d.cfg.offered([]connectors.Transport{
 			tcp.New(tcp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 			udp.New(udp.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
 			rtp.New(rtp.Config{
@@ -199,7 +199,7 @@ func (n *node) carry() error {
 				Playout: playout, PlayoutMost: mostPlayout, AtExit: true, Conceal: rtp.Repeat,
 			}),
 			webrtc.New(webrtc.Config{Hops: n.hops, Identity: n.id, World: n.d.world}),
-		},
+		}),
 		Fetch: func(ctx context.Context, ref string, from host.DataSource) ([]byte, error) {
 			r, ok := operators.ParseRef(ref)
 			if !ok {
@@ -265,7 +265,7 @@ func (n *node) right(s host.Stage) (service string, op capability.Operations) {
 
 // element is the node element of what the node publishes.
 func (n *node) element() operators.Node {
-	return operators.Node{Control: n.address(), Data: n.hops.Addr()}
+	return operators.Node{Control: n.address(), Data: n.hops.Addr(), Transports: strings.Join(n.d.cfg.Transports, " ")}
 }
 
 // allow sets the ACL of one of the node's services as the configuration says; without lines it stays as it is.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"ninja/apc"
@@ -41,7 +42,7 @@ func (d *daemon) startCapability(ctx context.Context) error {
 		return errors.Join(err, tables.Close())
 	}
 	manager.Register(n.server)
-	routing, err := capability.NewRouting(ctx, id, tables)
+	routing, err := capability.NewRouting(ctx, id, tables, manager)
 	if err != nil {
 		return errors.Join(err, tables.Close())
 	}
@@ -74,7 +75,8 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := d.newNodeFor(ctx, id, role.serviceRole, role.connects, append(sds.ServerOptions(), linksAlone()...)...)
+	full := make(chan struct{})
+	n, err := d.newNodeFor(ctx, id, role.serviceRole, role.connects, slices.Concat(sds.ServerOptions(), linksAlone(), whenFull(full))...)
 	if err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 		return err
 	}
 	server, err := sds.NewServer(sds.Config{
-		Identity: id, World: d.world, Verifier: n.verifier, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
+		Identity: id, World: d.world, Verifier: n.verifier, Foreign: n.verifier.VerifyAny, ACLs: n.follower, Schemas: schemas, Registrar: registrar, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -135,6 +137,7 @@ func (d *daemon) startSDS(ctx context.Context) error {
 	d.keep(n.log, "announcements", receiver.Run)
 	d.keep(n.log, "server announcements", func(ctx context.Context) error {
 		filled(ctx) // who is drawn here finds what is found elsewhere in the family
+		close(full)
 		return announcer.Run(ctx)
 	})
 	n.serve()

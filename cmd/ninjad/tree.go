@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,16 +17,17 @@ import (
 	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/announce"
+	"ninja/sds/sdspb"
 	"ninja/sds/tree"
 	"ninja/sds/tree/treepb"
 )
 
 // parentConfig is where an SDS server joins a hierarchy.
 type parentConfig struct {
-	Hierarchy string   `yaml:"hierarchy"`
-	Addresses []string `yaml:"addresses"`
+	Hierarchy string   `yaml:"hierarchy" json:"-"`
+	Addresses []string `yaml:"addresses" json:"addresses"`
 	// Domain is the parent's; empty is the server's own.
-	Domain string `yaml:"domain"`
+	Domain string `yaml:"domain" json:"domain,omitempty"`
 }
 
 // childrenConfig is who may join a hierarchy below the server.
@@ -37,25 +37,26 @@ type childrenConfig struct {
 	Allow []string `yaml:"allow"`
 }
 
-// checkHierarchies says what is wrong with the parents and children of the role.
-func (r *sdsRole) checkHierarchies() error {
+// checkParents says what is wrong with parents.
+func checkParents(all []parentConfig) error {
 	names := make(map[string]bool)
-	for _, p := range r.Parents {
-		if err := tree.CheckName(p.Hierarchy); err != nil {
-			return fmt.Errorf("roles.sds.parents: %w", err)
-		}
-		if names[p.Hierarchy] || len(p.Addresses) == 0 {
-			return fmt.Errorf("roles.sds.parents: the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
+	for _, p := range all {
+		if names[p.Hierarchy] {
+			return fmt.Errorf("the hierarchy %s wants one entry, with the addresses of its possible parents", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
-		if _, err := ca.MakeID(p.Domain, ca.KindSDS, "parent"); p.Domain != "" && err != nil {
-			return fmt.Errorf("roles.sds.parents: domain %q: want one such as example.org", p.Domain)
+		parent := p.parent()
+		if err := parent.Check(); err != nil {
+			return err
 		}
-		for _, a := range p.Addresses {
-			if _, _, err := net.SplitHostPort(a); err != nil {
-				return fmt.Errorf("roles.sds.parents: address %q: want HOST:PORT", a)
-			}
-		}
+	}
+	return nil
+}
+
+// checkHierarchies says what is wrong with the parents and children of the role.
+func (r *sdsRole) checkHierarchies() error {
+	if err := checkParents(r.Parents); err != nil {
+		return fmt.Errorf("roles.sds.parents: %w", err)
 	}
 	if _, err := r.extent(); err != nil {
 		return err
@@ -135,19 +136,23 @@ func linksAlone() []grpc.ServerOption {
 // joinHierarchies makes the SDS server a part of its hierarchies.
 // What it returns waits until the server has what its family has, when another one spawned it.
 func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds.Server, authority, manager string) (filled func(context.Context), err error) {
-	var secret atomic.Pointer[[]byte]
+	routes, err := capability.NewRoutesFollower(capability.FollowerConfig{World: n.d.world, Identity: n.id, Address: manager, Log: n.log})
+	if err != nil {
+		return nil, err
+	}
+	kept, err := loadParents(n.d.dir("parents.json"), role.Parents)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := administers(n.id.ID().Domain())
+	if err != nil {
+		return nil, err
+	}
 	cfg := tree.Config{
 		Identity: n.id, World: n.d.world, Local: server, Address: n.address(), Accept: role.accepts(n.id.ID()), Log: n.log, Spawned: ca.ID(role.SpawnedBy),
-		Secret: func() []byte {
-			if s := secret.Load(); s != nil {
-				return *s
-			}
-			return nil
-		},
+		Routes: routes.Routes,
 	}
-	for _, p := range role.Parents {
-		cfg.Parents = append(cfg.Parents, tree.Parent{Hierarchy: p.Hierarchy, Addresses: p.Addresses, Domain: p.Domain})
-	}
+	cfg.Parents, cfg.Configured, cfg.Keep, cfg.Administers = kept.now(n.log), kept.configured, kept.keep, admin
 	t, err := tree.New(cfg)
 	if err != nil {
 		return nil, err
@@ -160,35 +165,62 @@ func (n *node) joinHierarchies(role sdsRole, extent announce.Extent, server *sds
 		n.d.keep(n.log, "growth", func(ctx context.Context) error { return t.Grow(ctx, grow) })
 	}
 	n.d.keep(n.log, "hierarchies", t.Run)
-	n.d.keep(n.log, "routing secret", func(ctx context.Context) error {
-		wait := time.Second
-		for {
-			s, err := capability.FetchRoutingSecret(ctx, n.d.world, n.id, manager)
-			if err == nil {
-				secret.Store(&s)
-				return nil
-			}
-			n.log.Debug("hidden services are found at their own server alone until the capability manager answers", "error", err)
-			if err := world.Sleep(ctx, n.d.world.Jitter(wait)); err != nil {
-				return nil
-			}
-			wait = min(2*wait, time.Minute)
-		}
-	})
-	return func(ctx context.Context) {
-		if role.SpawnedBy == "" {
-			return
-		}
-		late := time.NewTimer(fillTime)
-		defer late.Stop()
-		select {
-		case <-t.Filled():
-		case <-late.C:
-			n.log.Warn("the server that spawned this one has not told what it has: announcing without", "spawner", role.SpawnedBy)
-		case <-ctx.Done():
-		}
-	}, nil
+	n.d.keep(n.log, "routes of hidden services", routes.Run)
+	return func(ctx context.Context) { n.fill(ctx, ca.ID(role.SpawnedBy), t, server) }, nil
 }
 
-// fillTime is how long a spawned server waits for its part before it announces itself.
-const fillTime = 20 * time.Second
+// fill waits until a server that another one spawned has what its family has, and the access lists that say who may find it.
+func (n *node) fill(ctx context.Context, spawner ca.ID, t *tree.Node, server *sds.Server) {
+	if spawner == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, fillTime)
+	defer cancel()
+	select {
+	case <-t.Filled():
+	case <-ctx.Done():
+		n.log.Warn("the server that spawned this one has not told what it has: answering without", "spawner", spawner)
+	}
+	for !n.follower.Fresh() {
+		if world.Sleep(ctx, lookTime) != nil {
+			n.log.Warn("the capability manager has not told the access lists: answering without")
+			return
+		}
+	}
+	server.Reclass()
+}
+
+// whenFull holds back what clients ask of a server that another one spawned, until it can answer as the others of its family do.
+func whenFull(full <-chan struct{}) []grpc.ServerOption {
+	wait := func(ctx context.Context, method string) error {
+		if !strings.HasPrefix(method, "/"+sdspb.Discovery_ServiceDesc.ServiceName+"/") && method != treepb.Tree_Session_FullMethodName {
+			return nil
+		}
+		select {
+		case <-full:
+			return nil
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, m any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			if err := wait(ctx, info.FullMethod); err != nil {
+				return nil, err
+			}
+			return handle(ctx, m)
+		}),
+		grpc.ChainStreamInterceptor(func(s any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			if err := wait(stream.Context(), info.FullMethod); err != nil {
+				return err
+			}
+			return handle(s, stream)
+		}),
+	}
+}
+
+const (
+	// fillTime is how long a spawned server waits for its part before it answers and announces itself.
+	fillTime = 20 * time.Second
+	lookTime = 20 * time.Millisecond
+)

@@ -51,7 +51,7 @@ func (o *options) config(ctx context.Context, t terminal) (cfg sds.ClientConfig,
 		fmt.Fprintln(t.err, "sdsquery: no capability manager is known, so only what everyone may find:", plain(err.Error()))
 		return cfg, nil
 	}
-	cfg.Capability = rights.Capability
+	cfg.Capability, cfg.Vouch = rights.Capability, rights.Vouch
 	return cfg, nil
 }
 

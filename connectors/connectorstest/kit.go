@@ -29,6 +29,8 @@ type Ends struct {
 	Media bool
 	// Stamped is for transports that carry stamps.
 	Stamped bool
+	// Abreast is how many hops come and go at a time, where making one means waiting; 0 is 1.
+	Abreast int
 }
 
 // patience bounds every wait of the kit: far more than any needs.

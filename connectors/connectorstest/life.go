@@ -3,10 +3,12 @@ package connectorstest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -258,46 +260,83 @@ func rounds() int {
 func testRounds(t *testing.T, e Ends) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(10+rounds()/20)*patience)
 	defer cancel()
-	round := func(n int) {
-		p, err := e.Listen.Listen(ctx, e.listening())
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := e.Dial.Dial(ctx, p.Address(), e.dialing())
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := p.Accept(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := e.send(ctx, w, 0, 2); err != nil {
-			t.Fatal(err)
-		}
-		if n%2 == 0 { // either end may leave first
-			r.Close()
-			w.Close()
-		} else {
-			w.Close()
-			r.Close()
-		}
+	if err := e.round(ctx, 0); err != nil {
+		t.Fatal(err)
 	}
-	round(0)
 	goroutines, files := runtime.NumGoroutine(), openFiles()
 	n := rounds()
-	for i := range n {
-		round(i)
+	begun := time.Now()
+	if err := e.manyRounds(ctx, n); err != nil {
+		t.Fatal(err)
 	}
+	took := time.Since(begun)
 	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // a server's end of a session goes a little later
 		g, f := runtime.NumGoroutine(), openFiles()
 		if g <= goroutines && f <= files {
-			t.Logf("PROVE %s: after %d rounds %d goroutines and %d descriptors, %d and %d before", t.Name(), n, g, f, goroutines, files)
+			t.Logf("PROVE %s: after %d rounds in %v %d goroutines and %d descriptors, %d and %d before",
+				t.Name(), n, took.Round(time.Millisecond), g, f, goroutines, files)
 			return
 		}
 		if time.Since(begin) > patience {
 			t.Fatalf("after %d rounds %d goroutines and %d open files, before %d and %d", n, g, f, goroutines, files)
 		}
 	}
+}
+
+// manyRounds makes n rounds, e.Abreast of them at a time.
+func (e Ends) manyRounds(ctx context.Context, n int) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range max(e.Abreast, 1) {
+		workers.Go(func() {
+			for i := range next {
+				if err := e.round(ctx, i); err != nil {
+					cancel(fmt.Errorf("round %d: %w", i, err))
+				}
+			}
+		})
+	}
+	for i := range n {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+		}
+	}
+	close(next)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// round makes a hop, sends by it and ends it.
+func (e Ends) round(ctx context.Context, n int) error {
+	p, err := e.Listen.Listen(ctx, e.listening())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	w, err := e.Dial.Dial(ctx, p.Address(), e.dialing())
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	r, err := p.Accept(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := e.send(ctx, w, 0, 2); err != nil {
+		return err
+	}
+	if n%2 == 0 { // either end may leave first
+		r.Close()
+		w.Close()
+	} else {
+		w.Close()
+		r.Close()
+	}
+	return nil
 }
 
 // openFiles counts the process's descriptors; 0 where the system does not list them.

@@ -61,7 +61,9 @@ func (s *socket) next(buffer []byte) ([]byte, netip.AddrPort, error) {
 // receiver returns the way to read a datagram that allocates least.
 func receiver(c net.PacketConn) func([]byte) (int, netip.AddrPort, error) {
 	if u, ok := c.(*net.UDPConn); ok {
-		return u.ReadFromUDPAddrPort
+		if in := newInlet(u); in != nil {
+			return in.read
+		}
 	}
 	return func(b []byte) (int, netip.AddrPort, error) {
 		n, from, err := c.ReadFrom(b)

@@ -35,6 +35,7 @@ type Queue struct {
 	ring     [][]byte // grows to queueDepth
 	head, n  int
 	deadline time.Time
+	waiting  bool // for a token
 	closed   bool
 }
 
@@ -55,8 +56,12 @@ func (q *Queue) Put(d []byte) {
 	}
 	q.ring[(q.head+q.n)%len(q.ring)] = d
 	q.n++
+	waits := q.waiting
+	q.waiting = false
 	q.mu.Unlock()
-	q.Wake()
+	if waits {
+		q.Wake()
+	}
 }
 
 // grow doubles the ring.
@@ -91,11 +96,19 @@ func (q *Queue) next([]byte) ([]byte, netip.AddrPort, error) {
 		if q.pump.Lead(q) {
 			continue
 		}
-		if !expired {
+		if !expired && q.waits() {
 			q.wait(deadline)
 		}
 		q.pump.Leave(q)
 	}
+}
+
+// waits says that the reader is about to wait; false says that something has come.
+func (q *Queue) waits() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = q.n == 0
+	return q.waiting
 }
 
 // wait waits to be woken, or for the deadline.

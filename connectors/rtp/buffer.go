@@ -49,6 +49,8 @@ type buffer struct {
 	mediaAt int64  // sample after the last one delivered
 	last    []byte // a copy of the last payload delivered, for concealing
 	run     int    // packets lost since
+	dropped int64  // samples in a row that came too late to be played
+	rests   bool   // the last delivered ended something: what follows may take its time
 
 	// listening is when the reader began to wait: before it, what is missing may have stood in the socket.
 	listening time.Time
@@ -95,6 +97,17 @@ func (b *buffer) putText(p packet, now time.Time) bool {
 	p.payload = blocks[len(blocks)-1].text
 	b.put(p, now)
 	return true
+}
+
+// pass delivers a packet that is next, where nothing else is to be decided: most are, and need not be held.
+func (b *buffer) pass(p packet) (connectors.ADU, bool) {
+	if p.position != b.next || b.slots[p.position%span].present || b.owed != 0 || b.ended || b.flushing || len(b.marks) > 0 ||
+		b.playout.on() || b.format.text {
+		return connectors.ADU{}, false
+	}
+	b.next++
+	b.known = max(b.known, b.next)
+	return b.delivered(p, p.mark), true
 }
 
 // said is a mark that was said on the session, and when.
@@ -191,6 +204,10 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 		}
 		s := &b.slots[b.next%span]
 		if s.present {
+			if b.overdue(s, now) {
+				b.drop()
+				continue
+			}
 			if due := b.due(s); due.After(now) {
 				return connectors.ADU{}, wait, due
 			}
@@ -200,6 +217,13 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 			continue // a packet that only repeated
 		}
 		until, missing := b.gap()
+		if !missing {
+			a, at, ok := b.fill(now)
+			if ok {
+				return a, deliver, time.Time{}
+			}
+			until = at
+		}
 		if !missing || until.After(now) {
 			return connectors.ADU{}, wait, until
 		}
@@ -222,11 +246,17 @@ func (b *buffer) take(now time.Time) (connectors.ADU, verdict, time.Time) {
 
 func (b *buffer) deliver() connectors.ADU {
 	p := b.slots[b.next%span].packet
-	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: b.step(), Stamp: p.stamp}
+	return b.delivered(p, b.step())
+}
+
+// delivered makes the ADU of a packet that has been gone on from.
+func (b *buffer) delivered(p packet, m connectors.Mark) connectors.ADU {
+	a := connectors.ADU{Payload: p.payload, MediaTime: b.format.span(p.time), Seq: p.position + 1, Mark: m, Stamp: p.stamp}
 	b.mediaAt = p.time + b.format.length(p.payload)
 	if b.conceal != nil {
-		b.last, b.run = append(b.last[:0], p.payload...), 0
+		b.last, b.run, b.rests = append(b.last[:0], p.payload...), 0, a.Mark != 0
 	}
+	b.dropped = 0
 	if a.Mark != 0 {
 		b.marked = b.next
 	}

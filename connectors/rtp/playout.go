@@ -23,9 +23,12 @@ const (
 // playout decides when a packet of a media time is delivered. It is pure: the time is handed in. A fixed one holds each
 // packet for the initial delay after the first; one with a greatest delay measures how unevenly packets come and holds
 // them for as long as covers it. It grows at once, because late packets are lost ones, and shrinks where that is not
-// heard: at the start of a talkspurt, else slowly.
+// heard: at the start of a talkspurt, else slowly. Only when it turns out to be over the greatest it shrinks at once.
 type playout struct {
 	initial, most time.Duration
+	// bound says that the greatest delay is what is left of the path's budget: what comes after it is not waited for,
+	// even when nothing says that more will come, and is not played.
+	bound bool
 
 	begun bool
 	zero  time.Time // when media time zero is delivered
@@ -34,6 +37,7 @@ type playout struct {
 	origin   time.Time
 	transits [history]time.Duration
 	n        int
+	least    time.Duration // of transits
 	wanted   time.Duration // the latest transit to cover, margin included
 }
 
@@ -57,8 +61,15 @@ func (p *playout) arrived(now time.Time, media, length time.Duration, talkspurt,
 		p.zero = start.Add(min(max(p.initial, margin), p.most))
 		p.wanted = p.zero.Sub(start)
 	}
-	p.transits[p.n%history] = start.Sub(p.origin)
+	transit := start.Sub(p.origin)
+	if p.n == 0 || transit < p.least {
+		p.least = transit
+	}
+	p.transits[p.n%history] = transit
 	p.n++
+	if limit := start.Add(p.most); p.zero.After(limit) { // those before were slow ones: over the budget nothing is held
+		p.zero, p.wanted = limit, min(p.wanted, limit.Sub(p.origin))
+	}
 	if start.After(p.zero) || p.n%remeasure == 0 {
 		p.measure()
 	}
@@ -76,8 +87,13 @@ func (p *playout) measure() {
 	var sorted [history]time.Duration
 	s := sorted[:copy(sorted[:], p.transits[:min(p.n, history)])]
 	slices.Sort(s)
-	least := s[0]
-	p.wanted = min(s[(len(s)-1)*covered/100]+margin, least+p.most)
+	p.least = s[0]
+	p.wanted = min(s[(len(s)-1)*covered/100]+margin, p.least+p.most)
+}
+
+// last is when the media time must have been delivered; false where there is no such time.
+func (p *playout) last(media time.Duration) (time.Time, bool) {
+	return p.origin.Add(p.least + p.most + media), p.bound && p.begun && p.n > 0
 }
 
 // size is how long the packet that came fastest is held: what the playout adds to the delay.

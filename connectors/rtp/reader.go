@@ -17,6 +17,7 @@ type reader struct {
 	inbox   *hop.Inbox
 	opener  opener // Read alone uses it, and those to slab
 	clock   jitter
+	arrived time.Time // of the last packet, until report has seen it
 	reports reporter
 	slab    connectors.Slab
 	once    sync.Once
@@ -35,7 +36,7 @@ func newReader(s *hop.Session, in *hop.Inbox, f format, t connectors.Type, cfg C
 		return nil, err
 	}
 	r := &reader{session: s, inbox: in, opener: opener{keys: k, format: f}}
-	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost}}
+	r.buffer = buffer{format: f, textType: ptT140, reorder: cfg.Reorder, playout: playout{initial: cfg.Playout, most: cfg.PlayoutMost, bound: cfg.bound}}
 	if c := cfg.Conceal; c != nil {
 		r.buffer.conceal = func(last []byte, n, run int) []byte { return c(t, last, n, run) }
 	}
@@ -62,7 +63,9 @@ func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
 		if !wait {
 			return a, err
 		}
-		now = r.take()
+		if a, now, wait = r.take(); !wait {
+			return a, nil
+		}
 	}
 }
 
@@ -97,19 +100,21 @@ func (r *reader) decide(ctx context.Context, now time.Time) (a connectors.ADU, w
 	return a, true, nil
 }
 
-// take waits for a datagram and returns the time.
-func (r *reader) take() time.Time {
+// take waits for a datagram. It returns its ADU, or the time and that there is more to decide.
+func (r *reader) take() (a connectors.ADU, now time.Time, wait bool) {
+	r.report()
 	d := r.inbox.Next()
-	now := time.Now()
+	now = time.Now()
 	if d == nil {
-		return now
+		return a, now, true
 	}
 	p, err := r.opener.open(d)
 	if err != nil {
 		r.inbox.Strange()
-		return now
+		return a, now, true
 	}
 	r.inbox.Genuine()
+	r.arrived = now
 	if p.stamp != nil {
 		p.stamp = connectors.Received(p.stamp.Age, r.session.Link(), now)
 	}
@@ -118,17 +123,36 @@ func (r *reader) take() time.Time {
 		p.payload = r.slab.Copy(p.payload)
 	}
 	r.inbox.Lock()
+	defer r.inbox.Unlock()
+	if !r.closed {
+		if a, ok := r.buffer.pass(p); ok {
+			r.inbox.Awake()
+			r.adus.Add(1)
+			r.bytes.Add(uint64(len(a.Payload)))
+			return a, now, false
+		}
+	}
 	if !r.opener.format.text {
 		r.buffer.put(p, now)
 	} else if !r.buffer.putText(p, now) {
 		r.inbox.Strange()
 	}
+	return a, now, true
+}
+
+// report tells the sending end when it is time, by the packet that came last: before the next wait, not between a packet
+// and who reads it.
+func (r *reader) report() {
+	if r.arrived.IsZero() {
+		return
+	}
+	r.inbox.Lock()
 	lost := r.buffer.lost
 	r.inbox.Unlock()
-	if b := r.reports.due(now, r.opener.position, lost, r.opener.format.samples(r.clock.estimate)); b != nil {
+	if b := r.reports.due(r.arrived, r.opener.position, lost, r.opener.format.samples(r.clock.estimate)); b != nil {
 		r.session.Report(b)
 	}
-	return now
+	r.arrived = time.Time{}
 }
 
 // Signal implements connectors.Reader.

@@ -34,8 +34,8 @@ type Config struct {
 	// plays to a listener. 0 delivers as soon as the order allows, which operators want.
 	Playout time.Duration
 	// PlayoutMost, when not 0, makes the playout as long as the measured jitter wants and no longer: it begins with
-	// Playout, grows at once, shrinks in pauses (and slowly between them), and is never longer than this, the part of
-	// the path's latency budget that may be spent on it.
+	// Playout, grows at once, shrinks in pauses (and slowly between them), and is never longer than this, nor than the
+	// part of the path's latency budget that may be spent on it (connectors.Hop.Playout).
 	PlayoutMost time.Duration
 	// AtExit has a playout only where what flows is played to a listener (connectors.Hop.Exit): held at every hop of a
 	// path, each would add its delay.
@@ -45,6 +45,8 @@ type Config struct {
 	Conceal Conceal
 	// Linger is how long Close waits for the receiving end to know of the end; 0 is 2 s.
 	Linger time.Duration
+
+	bound bool // of PlayoutMost: the path's budget says so
 }
 
 // defaultReorder is how long a missing packet is waited for.
@@ -85,6 +87,9 @@ func (t *transport) Listen(ctx context.Context, h connectors.Hop) (connectors.Pe
 	cfg := t.cfg
 	if cfg.AtExit && !h.Exit {
 		cfg.Playout, cfg.PlayoutMost = 0, 0
+	}
+	if h.Playout > 0 && h.Playout < cfg.PlayoutMost { // a wide bound asks for nothing
+		cfg.Playout, cfg.PlayoutMost, cfg.bound = min(cfg.Playout, h.Playout), h.Playout, true
 	}
 	return pending{PacketPending: p, format: f, typ: h.Type, cfg: cfg}, nil
 }

@@ -46,6 +46,8 @@ func BenchmarkTrunk(b *testing.B) {
 			if err := <-done; err != nil {
 				b.Error(err)
 			}
+			packets, calls := out.Stats()
+			b.ReportMetric(float64(packets)/float64(calls), "packets/call")
 			b.ReportMetric(trunk.rate(), "packets/cpu-s")
 			b.ReportMetric(single.rate(), "socket-packets/cpu-s")
 			b.ReportMetric(trunk.rate()/single.rate(), "x-socket-per-stream")

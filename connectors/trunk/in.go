@@ -35,6 +35,7 @@ type In struct {
 	slab     []byte         // what was opened last is at its end
 	deliver  func(stream uint64, epoch uint32, payload []byte)
 	rate     rate
+	rated    uint64 // packets that are counted in it
 	message  *message
 	readOnce func(fd uintptr) bool // reads what is there and reports whether anything was
 	tryRead  func(fd uintptr)      // is readOnce without the report
@@ -80,6 +81,9 @@ const (
 	drain = 50 * time.Millisecond
 	// pollEvery is the pause between two looks at the socket while many datagrams come.
 	pollEvery = 500 * time.Microsecond
+	// leastPolls is how often it looks before it believes that few come. It is not a time: after a stall of the process
+	// nothing has come for long, and what all senders make up for then comes at once.
+	leastPolls = 20
 )
 
 // Run takes datagrams until the sending end closes, which returns nil, or the trunk breaks, or ctx ends, whose error it
@@ -97,19 +101,18 @@ func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, 
 	i.mu.Unlock()
 	timer := time.NewTimer(pollEvery)
 	defer timer.Stop()
+	polls := 0 // that are left before it counts that no crowd comes
 	for {
 		if over, err := i.over(ctx); over {
 			return err
 		}
+		if i.raw != nil && i.busy() && i.crowded() {
+			polls = leastPolls
+		}
 		switch {
-		case i.raw != nil && i.busy() && i.crowded():
-			i.raw.Control(func(fd uintptr) {
-				for range maxReads {
-					if !i.readRaw(fd) {
-						break
-					}
-				}
-			})
+		case polls > 0:
+			polls--
+			i.raw.Control(i.poll)
 			timer.Reset(pollEvery)
 			<-timer.C
 		case i.raw != nil && direct != nil && !i.busy() && direct():
@@ -119,6 +122,15 @@ func (i *In) Run(ctx context.Context, deliver func(stream uint64, epoch uint32, 
 			if err := i.read(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("read the trunk: %w", err)
 			}
+		}
+	}
+}
+
+// poll reads what is there.
+func (i *In) poll(fd uintptr) {
+	for range maxReads {
+		if !i.readRaw(fd) {
+			return
 		}
 	}
 }
@@ -154,7 +166,7 @@ const maxReads = 64
 
 // busy reports whether many datagrams come.
 func (i *In) busy() bool {
-	if !i.many.Load() {
+	if !i.counted() {
 		return false
 	}
 	i.mu.Lock()
@@ -199,16 +211,26 @@ func (i *In) readRaw(fd uintptr) bool {
 	if !ok {
 		return false
 	}
-	before := i.packets.Load()
 	for len(b) > 0 {
 		n := min(size, len(b))
 		i.take(b[:n], from)
 		b = b[n:]
 	}
-	now := time.Now()
-	i.rate.add(now, float64(i.packets.Load()-before))
-	i.many.Store(i.rate.expects(now))
 	return true
+}
+
+// counted counts what has come since the last time, and reports whether many datagrams come.
+func (i *In) counted() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	came := i.packets.Load()
+	if came != i.rated {
+		now := time.Now()
+		i.rate.add(now, float64(came-i.rated))
+		i.rated = came
+		i.many.Store(i.rate.expects(now))
+	}
+	return i.many.Load()
 }
 
 // take opens a datagram and delivers what it holds. The caller holds the lock.

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"ninja/connectors/hop"
 )
 
 // canSegment asks the kernel whether it knows UDP_SEGMENT (Linux 4.18).
@@ -100,20 +102,6 @@ func (m *message) receive(fd int) (b []byte, size int, from netip.AddrPort, ok b
 		if s := segmentSize(m.control[:m.header.Controllen]); s > 0 {
 			size = s
 		}
-		return m.data[:n], max(size, 1), m.source(), true
+		return m.data[:n], max(size, 1), hop.Source(&m.name), true
 	}
-}
-
-// source is where the datagrams came from.
-func (m *message) source() netip.AddrPort {
-	port := (*[2]byte)(unsafe.Pointer(&m.name.Port))
-	number := uint16(port[0])<<8 | uint16(port[1])
-	switch m.name.Family {
-	case unix.AF_INET:
-		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(&m.name))
-		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), number)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16(m.name.Addr).Unmap(), number)
-	}
-	return netip.AddrPort{}
 }

@@ -51,6 +51,8 @@ type Out struct {
 	sealer  *seal.Sealer
 	spare   batch
 	sealed  []byte
+	plain   []byte       // of a payload that is sent alone
+	out     *hop.Outlet  // of conn
 	control []byte       // asks for segmentation; nil without offload
 	kernel  *net.UDPConn // nil outside the kernel
 
@@ -61,6 +63,7 @@ type Out struct {
 	armed  bool
 	closed bool
 	rate   rate
+	many   bool // others were to be expected after the last
 }
 
 // rate estimates how many payloads came lately.
@@ -96,7 +99,7 @@ func newOut(s *hop.Session, conn net.Conn, oneByOne bool) (*Out, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Out{session: s, conn: conn, sealer: sealer, kernel: udp(conn), sealed: make([]byte, 0, maxBatch+2*seal.MaxDatagram)}
+	o := &Out{session: s, conn: conn, sealer: sealer, kernel: udp(conn), out: hop.NewOutlet(conn), sealed: make([]byte, 0, maxBatch+2*seal.MaxDatagram)}
 	if o.kernel != nil && !oneByOne && canSegment(o.kernel) {
 		o.control = segmentControl()
 	}
@@ -122,16 +125,18 @@ func (o *Out) Send(stream uint64, epoch uint32, payload []byte) error {
 		o.mu.Unlock()
 		return connectors.ErrClosed
 	}
+	// The clock is read only once the payload is on its way, when few came before it and nothing waits.
+	if !o.many && len(o.batch.plain) == 0 && o.sending.TryLock() {
+		o.mu.Unlock()
+		return o.sendAlone(stream, epoch, payload)
+	}
 	if len(o.batch.plain)-o.begin+frameHeader+len(payload) > seal.MaxPayload {
 		o.closeBundle()
 	}
 	o.batch.plain = appendFrame(o.batch.plain, stream, epoch, payload)
 	o.packets.Add(1)
 	full := len(o.batch.plain) > maxBatch-2*seal.MaxDatagram
-	now := time.Now()
-	wait := o.rate.expects(now)
-	o.rate.add(now, 1)
-	if wait && !full {
+	if o.count() && !full {
 		if !o.armed {
 			o.armed = true
 			o.timer.Reset(patience)
@@ -141,6 +146,31 @@ func (o *Out) Send(stream uint64, epoch uint32, payload []byte) error {
 	}
 	o.mu.Unlock()
 	return o.flush()
+}
+
+// count counts a payload and reports whether others were to be expected before it. The caller holds the lock.
+func (o *Out) count() bool {
+	now := time.Now()
+	wait := o.rate.expects(now)
+	o.rate.add(now, 1)
+	o.many = o.rate.expects(now)
+	return wait
+}
+
+// sendAlone sends a payload in a datagram of its own. The caller has locked sending.
+func (o *Out) sendAlone(stream uint64, epoch uint32, payload []byte) error {
+	o.plain = appendFrame(o.plain[:0], stream, epoch, payload)
+	d, err := o.sealer.Seal(o.sealed[:0], kindBundle, o.plain)
+	if err == nil {
+		o.out.Write(d)
+	}
+	o.sending.Unlock()
+	o.packets.Add(1)
+	o.batches.Add(1)
+	o.mu.Lock()
+	o.count()
+	o.mu.Unlock()
+	return err
 }
 
 // closeBundle closes the open bundle, and fills it where little is wasted by that.
@@ -223,7 +253,7 @@ func (o *Out) write(b []byte, size, n int) {
 		o.control = nil // this way out cannot: from now on one by one
 	}
 	for ; len(b) > 0; b = b[min(size, len(b)):] {
-		o.conn.Write(b[:min(size, len(b))])
+		o.out.Write(b[:min(size, len(b))])
 		o.batches.Add(1)
 	}
 }

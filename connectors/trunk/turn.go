@@ -26,12 +26,6 @@ type turn struct {
 
 var past = time.Unix(1, 0)
 
-func (t *turn) isDirect() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.direct
-}
-
 // wake ends a read of the trunk's own goroutine at the time; readers it does not touch.
 func (t *turn) wake(at time.Time) {
 	t.mu.Lock()
@@ -46,23 +40,34 @@ func (t *turn) lead(q *hop.Queue) bool {
 	if !t.begin(q) {
 		return false
 	}
-	defer t.resign()
-	for {
-		if any, _ := q.Pending(); any {
-			return true
-		}
-		err := t.in.raw.Read(t.in.readOnce)
-		if errors.Is(err, os.ErrDeadlineExceeded) { // which does not look at what is there
-			t.in.raw.Control(t.in.tryRead)
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) || err == nil && t.in.busy() {
-			t.set(false) // the trunk has ended, or is not for readers any more
-			t.in.call()
-		}
-		if err != nil || !t.isDirect() {
-			return true
-		}
+	for t.read(q) {
 	}
+	t.resign()
+	return true
+}
+
+// read reads for the leader, and reports whether it is to read on. What can wait (counting what came, and whether the
+// trunk is for readers still) is done before the next wait, not between a packet and its reader.
+func (t *turn) read(q *hop.Queue) bool {
+	if any, _ := q.Pending(); any {
+		return false
+	}
+	if t.in.counted() {
+		t.set(false) // not for readers any more
+		t.in.call()
+		return false
+	}
+	err := t.in.raw.Read(t.in.readOnce)
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, os.ErrDeadlineExceeded): // which does not look at what is there
+		t.in.raw.Control(t.in.tryRead)
+	default:
+		t.set(false) // the trunk has ended
+		t.in.call()
+	}
+	return false
 }
 
 // begin takes the turn, or notes that the queue waits for it.
@@ -111,7 +116,7 @@ func (t *turn) resign() {
 
 // choose wakes one that waits. The caller holds the lock.
 func (t *turn) choose() {
-	if t.chosen != nil || t.leader != nil {
+	if t.chosen != nil || t.leader != nil || len(t.waiting) == 0 {
 		return
 	}
 	for q := range t.waiting {
@@ -140,7 +145,7 @@ func (t *turn) leave(q *hop.Queue) {
 func (t *turn) kick(q *hop.Queue) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.leader == q {
+	if t.leader == q && t.direct {
 		t.deadline(q)
 	}
 }

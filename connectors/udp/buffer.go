@@ -101,6 +101,21 @@ func (b *buffer) put(f fragment, now time.Time) bool {
 	return true
 }
 
+// pass returns the ADU of a fragment that is whole and next, where nothing else is to be decided: most are, and need not be
+// held.
+func (b *buffer) pass(f fragment) (connectors.ADU, bool) {
+	if f.fragments != 1 || f.number != b.next || b.slots[f.number%span].have > 0 || b.owed != 0 || b.ended || b.flushing || len(b.marks) > 0 {
+		return connectors.ADU{}, false
+	}
+	b.next++
+	b.known = max(b.known, b.next)
+	b.lastSeq, b.lastTime = f.seq, f.time
+	if f.mark != 0 {
+		b.marked = b.next
+	}
+	return connectors.ADU{Payload: f.payload, MediaTime: f.time, Seq: f.seq, Mark: f.mark, Stamp: f.stamp}, true
+}
+
 // said is a mark that was said on the session, and when: all of its ADU had been sent by then.
 type said struct {
 	mark connectors.Mark

@@ -56,7 +56,9 @@ func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
 		if !wait {
 			return a, err
 		}
-		now = r.take()
+		if a, now, wait = r.take(); !wait {
+			return a, nil
+		}
 	}
 }
 
@@ -98,17 +100,17 @@ func (r *reader) decide(ctx context.Context, now time.Time) (a connectors.ADU, w
 	return a, true, nil
 }
 
-// take waits for a datagram and returns the time.
-func (r *reader) take() time.Time {
+// take waits for a datagram. It returns its ADU, or the time and that there is more to decide.
+func (r *reader) take() (a connectors.ADU, now time.Time, wait bool) {
 	d := r.inbox.Next()
-	now := time.Now()
+	now = time.Now()
 	if d == nil {
-		return now
+		return a, now, true
 	}
 	o, err := r.opener.open(d)
 	if err != nil {
 		r.inbox.Strange()
-		return now
+		return a, now, true
 	}
 	r.inbox.Genuine()
 	f, err := parse(o.plain, r.opener.chunk)
@@ -116,10 +118,18 @@ func (r *reader) take() time.Time {
 	r.inbox.Lock()
 	defer r.inbox.Unlock()
 	r.credit.came(o.number)
+	if err == nil && !r.closed {
+		if a, ok := r.buffer.pass(f); ok {
+			r.inbox.Awake()
+			r.adus.Add(1)
+			r.bytes.Add(uint64(len(a.Payload)))
+			return a, now, false
+		}
+	}
 	if err != nil || !r.buffer.put(f, now) {
 		r.inbox.Strange()
 	}
-	return now
+	return a, now, true
 }
 
 // Signal implements connectors.Reader.

@@ -22,14 +22,13 @@ type dataReader struct {
 	session *hop.Session
 	link    *link
 	queue   chan connectors.ADU
-	wake    chan struct{}
 	closed  chan struct{}
 	work    sync.WaitGroup
 	once    sync.Once
 
 	adus, bytes atomic.Uint64
 
-	mu       sync.Mutex
+	decision        // of what follows
 	next     uint64 // ADUs taken from the queue
 	ended    bool
 	end      uint64 // ADUs of the whole stream
@@ -40,7 +39,7 @@ type dataReader struct {
 
 func newDataReader(s *hop.Session, l *link, remote params) *dataReader {
 	r := &dataReader{
-		session: s, link: l, queue: make(chan connectors.ADU, queued), wake: make(chan struct{}, 1), closed: make(chan struct{}),
+		session: s, link: l, queue: make(chan connectors.ADU, queued), decision: newDecision(), closed: make(chan struct{}),
 	}
 	l.start(remote, false, r.open)
 	s.Begin(hop.Handler{
@@ -49,17 +48,6 @@ func newDataReader(s *hop.Session, l *link, remote params) *dataReader {
 		Ended:   func() { r.change(func() {}) },
 	})
 	return r
-}
-
-// change changes what Read decides by and makes a Read that waits decide again.
-func (r *dataReader) change(f func()) {
-	r.mu.Lock()
-	f()
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
 }
 
 // open waits for the one channel that the sending end opens.

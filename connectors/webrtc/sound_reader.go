@@ -22,7 +22,6 @@ type soundReader struct {
 	link     *link
 	receiver *pion.RTPReceiver
 	flow     flow
-	wake     chan struct{}
 	work     sync.WaitGroup
 	once     sync.Once
 	closed   chan struct{}
@@ -30,12 +29,12 @@ type soundReader struct {
 	adus, bytes atomic.Uint64
 	jitter      atomic.Int64
 
-	mu     sync.Mutex
-	buffer *rtp.Buffer
+	decision // of what follows
+	buffer   *rtp.Buffer
 }
 
 func newSoundReader(s *hop.Session, l *link, remote params, f flow, reorder time.Duration) *soundReader {
-	r := &soundReader{session: s, link: l, flow: f, wake: make(chan struct{}, 1), closed: make(chan struct{}), buffer: rtp.NewBuffer(f.format, reorder)}
+	r := &soundReader{session: s, link: l, flow: f, decision: newDecision(), closed: make(chan struct{}), buffer: rtp.NewBuffer(f.format, reorder)}
 	l.start(remote, false, func() error { return r.open(remote) })
 	s.Begin(hop.Handler{
 		Mark:    func(m connectors.Mark, at uint64) { r.change(func() { r.buffer.Mark(m, at, time.Now()) }) },
@@ -44,17 +43,6 @@ func newSoundReader(s *hop.Session, l *link, remote params, f flow, reorder time
 		Ended:   func() { r.change(func() {}) },
 	})
 	return r
-}
-
-// change changes what Read decides by and makes a Read that waits decide again.
-func (r *soundReader) change(f func()) {
-	r.mu.Lock()
-	f()
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
 }
 
 // open begins to receive, when the link is up.

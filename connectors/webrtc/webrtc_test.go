@@ -37,7 +37,7 @@ func ends(p []connectorstest.Process, cfg Config, typ string) connectorstest.End
 	return connectorstest.Ends{
 		Listen: transport(p[0]), Dial: transport(p[1]), Stranger: transport(p[2]),
 		Receiver: string(p[0].Identity.ID()), Sender: string(p[1].Identity.ID()),
-		Type: connectors.MustType(typ), Media: typ == pcmu, Stamped: true, Other: connectors.MustType("audio/opus;channels=1;rate=48000"),
+		Type: connectors.MustType(typ), Media: typ == pcmu, Stamped: true, Abreast: 8, Other: connectors.MustType("audio/opus;channels=1;rate=48000"),
 		ADU: func(n int) connectors.ADU { // 2 ms each
 			b := make([]byte, 16)
 			binary.BigEndian.PutUint32(b, uint32(n))

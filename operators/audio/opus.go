@@ -13,51 +13,12 @@ import (
 	"ninja/operators"
 )
 
-// Bounds of Opus (RFC 6716, 2.1.4 and 3.2.5): a packet lasts 120 ms at most, in at most 48 frames of 1,275 bytes.
+// Bounds of Opus (RFC 6716, 3.2.5): a packet has at most 48 frames of 1,275 bytes.
 const (
-	opusRate       = 48_000
-	maxOpusTime    = 120 * time.Millisecond
-	maxOpusPacket  = 48*(1275+2) + 2
-	maxOpusFaults  = 50 // notes of one stream: a hostile sender does not fill the path's log
-	opusFrameTicks = 2500 * time.Microsecond
+	opusRate      = 48_000
+	maxOpusPacket = 48*(1275+2) + 2
+	maxOpusFaults = 50 // notes of one stream: a hostile sender does not fill the path's log
 )
-
-// opusTime is how long a packet of Opus lasts, which its first bytes say (RFC 6716, 3.1 and 3.2); 0 when they say nothing
-// sensible.
-//
-//	 0 1 2 3 4 5 6 7
-//	+-+-+-+-+-+-+-+-+
-//	| config  |s| c |    c 0: one frame, 1 and 2: two, 3: as many as the next byte's low six bits say
-//	+-+-+-+-+-+-+-+-+
-func opusTime(b []byte) time.Duration {
-	if len(b) == 0 {
-		return 0
-	}
-	frames := 1
-	switch b[0] & 3 {
-	case 1, 2:
-		frames = 2
-	case 3:
-		if len(b) < 2 {
-			return 0
-		}
-		frames = int(b[1] & 0x3f)
-	}
-	var ticks []int // of a frame, by configuration
-	switch config := b[0] >> 3; {
-	case config < 12: // SILK
-		ticks = []int{4, 8, 16, 24}
-	case config < 16: // hybrid
-		ticks = []int{4, 8, 4, 8}
-	default: // CELT
-		ticks = []int{1, 2, 4, 8}
-	}
-	d := time.Duration(frames*ticks[b[0]>>3&3]) * opusFrameTicks
-	if d > maxOpusTime {
-		return 0
-	}
-	return d
-}
 
 // OpusDecoder decodes one stream of Opus, whatever mode its packets have, straight to the rate and channels wanted. It
 // takes any bytes. Not for many goroutines.
@@ -74,14 +35,14 @@ func NewOpusDecoder(f Format) (*OpusDecoder, error) {
 		return nil, fmt.Errorf("decode Opus to %d Hz and %d channels: 8000, 12000, 16000, 24000 or 48000 Hz and 1 or 2 channels are possible",
 			f.Rate, f.Channels)
 	}
-	most := int(int64(f.Rate) * int64(maxOpusTime) / int64(time.Second))
+	most := int(int64(f.Rate) * int64(connectors.MaxOpusTime) / int64(time.Second))
 	return &OpusDecoder{f: f, d: d, samples: make([]int16, most*f.Channels)}, nil
 }
 
 // Decode decodes a packet; the samples, interleaved, are good until the next call. After an error the decoder goes on
 // with the next packet.
 func (o *OpusDecoder) Decode(packet []byte) (samples []int16, err error) {
-	want := opusTime(packet)
+	want := connectors.OpusTime(packet)
 	if want == 0 || len(packet) > maxOpusPacket {
 		return nil, fmt.Errorf("%d bytes are no packet of Opus: its first bytes say up to 120 ms of sound", len(packet))
 	}
@@ -161,7 +122,7 @@ func (o *opusDecode) take(ctx context.Context, a connectors.ADU, out connectors.
 		if o.faults++; o.faults <= maxOpusFaults && o.note != nil {
 			o.note("fault", err.Error())
 		}
-		samples = o.c.Fill(int(int64(o.f.Rate) * int64(opusTime(a.Payload)) / int64(time.Second)))
+		samples = o.c.Fill(int(int64(o.f.Rate) * int64(connectors.OpusTime(a.Payload)) / int64(time.Second)))
 	} else {
 		o.c.Take(samples)
 	}

@@ -24,8 +24,8 @@ func TestOpusThereAndBack(t *testing.T) {
 		size := 0
 		for i, a := range encoded {
 			size += len(a.Payload)
-			if a.MediaTime != time.Duration(i)*20*time.Millisecond || opusTime(a.Payload) != 20*time.Millisecond {
-				t.Errorf("packet %d at %v lasts %v", i, a.MediaTime, opusTime(a.Payload))
+			if a.MediaTime != time.Duration(i)*20*time.Millisecond || connectors.OpusTime(a.Payload) != 20*time.Millisecond {
+				t.Errorf("packet %d at %v lasts %v", i, a.MediaTime, connectors.OpusTime(a.Payload))
 			}
 		}
 		if last := encoded[len(encoded)-1]; last.Mark != connectors.EndOfUtterance {

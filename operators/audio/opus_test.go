@@ -219,8 +219,8 @@ func FuzzOpusDecode(f *testing.F) {
 			begun := time.Now()
 			for _, p := range [][]byte{one, two, one} {
 				samples, err := d.Decode(p)
-				if err == nil && len(samples) != int(int64(opusTime(p))*int64(format.Rate)/int64(time.Second))*format.Channels {
-					t.Errorf("%d samples of a packet of %v", len(samples), opusTime(p))
+				if err == nil && len(samples) != int(int64(connectors.OpusTime(p))*int64(format.Rate)/int64(time.Second))*format.Channels {
+					t.Errorf("%d samples of a packet of %v", len(samples), connectors.OpusTime(p))
 				}
 			}
 			if took := time.Since(begun); took > 5*time.Second {

@@ -72,6 +72,11 @@ func TestSDP(t *testing.T) {
 	if got := back[1].Types; len(got) != 1 || got[0].String() != "text/t140;lang=en;rate=1000" {
 		t.Errorf("text: %v", got)
 	}
+	// A text telephone offers its redundancy first, which is no type of its own (RFC 4103, 9).
+	back, err = FromSDP("m=text 11000 RTP/AVP 100 98\r\na=rtpmap:98 t140/1000\r\na=rtpmap:100 red/1000\r\na=fmtp:100 98/98/98\r\n")
+	if err != nil || len(back) != 1 || len(back[0].Types) != 1 || back[0].Types[0].String() != "text/t140;rate=1000" {
+		t.Errorf("with redundancy: %+v %v", back, err)
+	}
 	for _, bad := range []string{"text/plain;lang=en", "video/H264;rate=90000", "audio/L16", "audio/L16;rate=fast", "audio/opus;rate=16000", "audio/L16;rate=016000"} {
 		if s, err := ToSDP(1, connectors.MustType(bad)); err == nil {
 			t.Errorf("%s is written as %s", bad, s)
@@ -113,6 +118,7 @@ func TestForeignSDP(t *testing.T) {
 func FuzzFromSDP(f *testing.F) {
 	f.Add("m=audio 1 RTP/AVP 0 96\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 stereo=1;x=y\r\n")
 	f.Add("m=text 1 RTP/AVP 98\r\na=rtpmap:98 t140/1000\r\n")
+	f.Add("m=text 1 RTP/AVP 100 98\r\na=rtpmap:100 red/1000\r\na=fmtp:100 98/98/98\r\na=rtpmap:98 t140/1000\r\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		all, err := FromSDP(s)
 		if err != nil {

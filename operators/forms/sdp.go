@@ -262,6 +262,9 @@ func formatIn(lines []string, kind, number string) (f format, ok bool, err error
 			f.parameters(s)
 		}
 	}
+	if kind == "text" && strings.EqualFold(f.encoding, "red") { // another format's redundancy (RFC 2198), no type of its own
+		return f, false, nil
+	}
 	return f, f.encoding != "", nil
 }
 

@@ -68,6 +68,9 @@ type HopEnd struct {
 	// Address is where the other end listens. It may be given for sending ends that are known at Prepare; else, and
 	// usually, it comes with Connect.
 	Address string
+	// Playout is, at a receiving end whose data is played to a listener, how long that may hold it at most
+	// (connectors.Hop.Playout); zero is the node's own.
+	Playout time.Duration
 }
 
 // DataSource is where external data can be fetched.
@@ -201,6 +204,8 @@ func (e *HopEnd) check() error {
 		return fmt.Errorf("hop %q wants a type", e.Hop)
 	case e.Transport != Mem && e.Peer == "":
 		return fmt.Errorf("hop %q over %s wants the identity of its other end", e.Hop, e.Transport)
+	case e.Playout < 0:
+		return fmt.Errorf("hop %q: a playout of %v", e.Hop, e.Playout)
 	case len(e.Address) > MaxValue:
 		return fmt.Errorf("hop %q: an address of more than %d bytes", e.Hop, MaxValue)
 	}

@@ -73,7 +73,7 @@ func (p *path) listen(ctx context.Context) error {
 			return err
 		}
 		hop := p.hop(end)
-		hop.Exit = p.exits(s)
+		hop.Exit, hop.Playout = p.exits(s), end.Playout
 		p.host.cfg.World.Fill(hop.Stream[:])
 		pending, err := t.Listen(ctx, hop)
 		if err != nil {

@@ -151,6 +151,7 @@ func endToWire(e *HopEnd) *hostpb.HopEnd {
 	}
 	return &hostpb.HopEnd{
 		Hop: e.Hop, Transport: e.Transport, Type: e.Type.String(), Peer: string(e.Peer), Address: e.Address,
+		PlayoutNanos: int64(e.Playout),
 	}
 }
 
@@ -190,7 +191,7 @@ func endFrom(w *hostpb.HopEnd) (*HopEnd, error) {
 	if w == nil {
 		return nil, nil
 	}
-	e := &HopEnd{Hop: w.Hop, Transport: w.Transport, Address: w.Address}
+	e := &HopEnd{Hop: w.Hop, Transport: w.Transport, Address: w.Address, Playout: time.Duration(w.PlayoutNanos)}
 	var err error
 	if e.Type, err = connectors.ParseType(w.Type); err != nil {
 		return nil, fmt.Errorf("%w: hop %q: %w", ErrInvalid, clip(w.Hop, MaxName), err)

@@ -85,6 +85,56 @@ func TestForgedAndReplayedToServer(t *testing.T) {
 }
 
 // A mutated first contact is refused too: strangers get as far as the lane, and no further.
+// TestReplayedToAChild: nothing that was announced to a server is taken by one that shares its load, not even by one whose key
+// a service seals to next, and nothing to that one by the first: keys and replay windows are each server's own, so that neither
+// needs the other's counters. What is held back and comes late, after the service follows the other one, says nothing new.
+func TestReplayedToAChild(t *testing.T) {
+	r := settled(t)
+	parent, toParent := r.hearing, slices.Clone(r.toServer)
+	held, _, err := r.sender.due(r.now.Add(testPeriod)) // on their way when the service moves
+	if err != nil || len(held) == 0 {
+		t.Fatal(held, err)
+	}
+	atParent := r.state()
+	r.server = identity(t, r.domain, ca.KindSDS, "one-1")
+	r.restart()
+	r.announceServer()
+	child := r.hearing
+	for _, d := range append(toParent, held...) {
+		r.give(d)
+	}
+	if len(child.epochs) > 0 || r.state() != strings.Replace(atParent, "1 ", "0 ", 1) {
+		t.Fatalf("a child that knows nobody takes what was for its parent:\n%s\n%s", atParent, r.state())
+	}
+	r.toServer = nil
+	if err := r.sender.follow(r.directory.servers[r.server.ID()], r.now); err != nil {
+		t.Fatal(err)
+	}
+	r.publish("print") // changed since
+	r.run(8 * testPeriod)
+	if len(child.epochs) != 1 {
+		t.Fatal("the service does not follow the child")
+	}
+	version := r.sink.bodies[string(r.owner.ID())+"#print"].Version
+	before, toChild := r.state(), r.toServer
+	for _, d := range append(toParent, toChild...) {
+		r.give(d)
+	}
+	if now := r.state(); now != before {
+		t.Errorf("replays to the child changed\n%s\nto\n%s", before, now)
+	}
+	r.hearing = parent
+	for _, d := range append(toParent, toChild...) {
+		r.give(d)
+	}
+	for _, d := range held {
+		r.give(d)
+	}
+	if now := r.sink.bodies[string(r.owner.ID())+"#print"].Version; now != version || len(parent.epochs) != 1 {
+		t.Errorf("what was held back brings version %d in place of %d", now, version)
+	}
+}
+
 func TestForgedFirstContact(t *testing.T) {
 	r := newRig(t)
 	r.announceServer()

@@ -59,6 +59,7 @@ type Branch struct {
 	Age       time.Duration  // since its summary was last told or confirmed; of a parent since it was last heard
 	Stale     bool           // too old to rule anything out by
 	Barred    bool           // flagged, and its allowance is used up
+	Withholds bool           // something below it is flagged there: its summary says nothing of that
 	Spawned   bool           // a child that this server started to share its load: it answers for it, in every scope
 	Table     *summary.Table // of a child
 }
@@ -116,9 +117,10 @@ const (
 	Outside                       // it belongs to another domain than the scope
 	Unneeded                      // enough was found before
 	Failed                        // it answered with an error
+	Withheld                      // its summary rules out that anything there matches, but for what is flagged below it
 )
 
-var statuses = [...]string{"unknown", "searched", "pruned", "unreachable", "late", "flagged", "bounded", "outside", "unneeded", "failed"}
+var statuses = [...]string{"unknown", "searched", "pruned", "unreachable", "late", "flagged", "bounded", "outside", "unneeded", "failed", "withheld"}
 
 // String is the word for the status.
 func (s Status) String() string {
@@ -147,7 +149,7 @@ type Outcome struct {
 func Complete(outcomes []Outcome) bool {
 	for _, o := range outcomes {
 		switch o.Status {
-		case Unreachable, Late, Flagged, Bounded, Failed:
+		case Unreachable, Late, Flagged, Bounded, Failed, Withheld:
 			return false
 		}
 	}
@@ -174,6 +176,9 @@ func Decide(self ca.ID, branches []Branch, a Arrival) Decision {
 			status = Bounded
 		}
 		if status != 0 {
+			if d.Outcomes == nil {
+				d.Outcomes = make([]Outcome, 0, len(branches)-i)
+			}
 			d.Outcomes = append(d.Outcomes, Outcome{Server: b.ID, Via: self, Hierarchy: b.Hierarchy, Up: b.Up, Status: status, Age: b.Age, Stale: b.Stale})
 			continue
 		}
@@ -196,6 +201,9 @@ func (b *Branch) status(a Arrival) Status {
 	case b.Up || b.Stale:
 		return 0
 	case !b.Table.May(a.Question):
+		if b.Withholds {
+			return Withheld
+		}
 		return Pruned
 	case b.Barred:
 		return Flagged

@@ -68,7 +68,7 @@ func (c *Counting) Check() Check { return c.sum }
 
 // Set is the set in order. What has changed counts as told.
 func (c *Counting) Set() []Term {
-	clear(c.changed)
+	c.told()
 	return slices.Sorted(maps.Keys(c.count))
 }
 
@@ -81,8 +81,12 @@ func (c *Counting) Delta() (added, removed []Term) {
 			added = append(added, t)
 		}
 	}
-	clear(c.changed)
+	c.told()
 	slices.Sort(added)
 	slices.Sort(removed)
 	return added, removed
 }
+
+// told forgets what has changed. The map is made anew: one that once held a million terms would be gone through whole in
+// every period, however few have changed.
+func (c *Counting) told() { c.changed = make(map[Term]bool) }

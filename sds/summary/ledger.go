@@ -11,8 +11,15 @@ type Ledger struct {
 	forwards, useless   float64 // of this period and, fading, those before
 	owed, broken        float64 // of them, those that the summary answers for (Table.AnswersFor)
 	allowance           float64
+	doubts              []doubt
 	Flag                Flag
 	totalSent, totalBad uint64
+}
+
+// doubt is a question that found nothing, and after how many periods the child answers for it.
+type doubt struct {
+	q    *Question
+	left int
 }
 
 // Flag says why a child is flagged; "" is that it is not.
@@ -39,6 +46,8 @@ const (
 	fading    = 0.5
 	memory    = 0.9 // of what was owed: also who is asked but twice in a period is found out
 	staleSpan = 3   // periods
+	doubtSpan = 3   // periods
+	doubtMost = 64  // questions
 )
 
 // Note counts a query that was forwarded and what came of it; owed says whether the summary answers for it.
@@ -61,6 +70,31 @@ func (l *Ledger) Note(useful, owed bool) {
 	}
 }
 
+// Doubt is Note for a forward that found nothing where the child had asked others below it: one of those may have lied to
+// it as well. It is charged only if the child still claims what was asked for when it has had time to find that out and to
+// take back what it told for the other.
+func (l *Ledger) Doubt(q *Question) {
+	l.Note(false, false)
+	if len(l.doubts) < doubtMost {
+		l.doubts = append(l.doubts, doubt{q, doubtSpan})
+	}
+}
+
+// settle charges the doubts whose time is over.
+func (l *Ledger) settle(t *Table) {
+	kept := l.doubts[:0]
+	for _, d := range l.doubts {
+		if d.left--; d.left > 0 {
+			kept = append(kept, d)
+		} else if t.May(d.q) && t.AnswersFor(d.q) {
+			l.owed++
+			l.broken++
+		}
+	}
+	clear(l.doubts[len(kept):])
+	l.doubts = kept
+}
+
 func (l *Ledger) lies() bool { return l.owed >= lyingLeast && l.broken > lyingShare*l.owed }
 
 // Admit reports whether another query may be forwarded.
@@ -78,6 +112,7 @@ func (l *Ledger) Admit() bool {
 // Period ends a period: it judges the child by what it told and what was found, and returns its flag.
 func (l *Ledger) Period(t *Table, age, period time.Duration) Flag {
 	l.allowance = Allowance
+	l.settle(t)
 	switch {
 	case t.Known() && uint64(t.Terms()) > termsEach*(1+t.Services()):
 		l.Flag = Overfull

@@ -130,14 +130,38 @@ func (p Plan) Terms(facts Facts, f func(Term)) {
 	}
 	if len(p.Triples) > 0 {
 		told := facts.of(p.Triples)
+		eachThree(told, func(i, j, l int) { f(triple(told[i].term, told[j].term, told[l].term)) })
+	}
+}
+
+// Beyond calls f with those terms of the document under the plan that it has not under another: what following the plan
+// after the other adds, and what following the other after the plan takes away.
+func (p Plan) Beyond(o Plan, facts Facts, f func(Term)) {
+	if told := facts.of(p.Pairs); len(told) > 0 {
 		each(told, func(i, j int) {
-			for l := j + 1; l < len(told); l++ {
-				if told[l].key != told[j].key {
-					f(triple(told[i].term, told[j].term, told[l].term))
-				}
+			if !has(o.Pairs, told[i].key) || !has(o.Pairs, told[j].key) {
+				f(pair(told[i].term, told[j].term))
 			}
 		})
 	}
+	if told := facts.of(p.Triples); len(told) > 0 {
+		eachThree(told, func(i, j, l int) {
+			if !has(o.Triples, told[i].key) || !has(o.Triples, told[j].key) || !has(o.Triples, told[l].key) {
+				f(triple(told[i].term, told[j].term, told[l].term))
+			}
+		})
+	}
+}
+
+// eachThree calls f with all triples of facts of different keys.
+func eachThree(told Facts, f func(i, j, l int)) {
+	each(told, func(i, j int) {
+		for l := j + 1; l < len(told); l++ {
+			if told[l].key != told[j].key {
+				f(i, j, l)
+			}
+		}
+	})
 }
 
 // each calls f with all pairs of facts of different keys.

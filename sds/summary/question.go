@@ -1,16 +1,19 @@
 package summary
 
 import (
+	"cmp"
 	"slices"
+	"sync/atomic"
 
 	"ninja/sds/index"
 )
 
-// Question is what a query needs, in the terms of summaries. It is immutable. The zero Question needs nothing: it goes
+// Question is what a query needs, in the terms of summaries. It does not change. The zero Question needs nothing: it goes
 // everywhere.
 type Question struct {
 	ways   [][]item // one of them must hold whole; nil needs nothing
 	tokens []Term   // of the asker's grants: each is another way to be let through
+	last   atomic.Pointer[worked]
 }
 
 // item is one condition: at least one of the terms.
@@ -23,7 +26,8 @@ type item struct {
 const (
 	waysMost   = 16
 	itemsMost  = 24
-	combined   = 512 // pairs or triples of alternatives that are tried for two or three conditions
+	combined   = 512  // pairs or triples of alternatives that are tried for two or three conditions
+	workedMost = 8192 // such pairs and triples in all
 	tokensMost = 256
 )
 
@@ -136,52 +140,126 @@ func wanted(n index.Need) []Term {
 	return []Term{k.text(n.Text)}
 }
 
-// asked is what can be asked whether it has a term.
-type asked interface{ has(Term) bool }
-
-// may reports whether something that told its terms under the plan can meet the question.
-func (q *Question) may(plan Plan, t asked) bool {
-	for _, token := range q.tokens {
-		if t.has(token) {
-			return true
-		}
+// may reports whether what a child told can meet the question.
+func (q *Question) may(t *Table) bool {
+	if len(q.tokens) > 0 && slices.ContainsFunc(q.tokens, t.has) {
+		return true
 	}
 	if len(q.ways) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(q.ways, func(way []item) bool { return meets(way, plan, t) })
+	for _, way := range q.under(t.plan).ways {
+		if t.meets(way) {
+			return true
+		}
+	}
+	return false
 }
 
-// meets asks single conditions first, then those that are told together.
-func meets(way []item, plan Plan, t asked) bool {
-	for _, it := range way {
-		if !slices.ContainsFunc(it.terms, t.has) {
+func (t *Table) meets(way []list) bool {
+	var implied uint64
+	for i, l := range way {
+		if implied>>i&1 == 1 {
+			continue
+		}
+		at := slices.IndexFunc(l.terms, t.set.has)
+		if at < 0 {
 			return false
 		}
-	}
-	for i := range way {
-		for j := i + 1; j < len(way); j++ {
-			if !together(plan.Pairs, way[i], way[j]) {
-				continue
-			}
-			if !anyPair(way[i], way[j], t) {
-				return false
-			}
-		}
-	}
-	for i := range way {
-		for j := i + 1; j < len(way); j++ {
-			if !together(plan.Triples, way[i], way[j]) {
-				continue
-			}
-			for l := j + 1; l < len(way); l++ {
-				if together(plan.Triples, way[i], way[l]) && together(plan.Triples, way[j], way[l]) && !anyTriple(way[i], way[j], way[l], t) {
-					return false
-				}
-			}
+		if at < l.plain {
+			implied |= l.implies
 		}
 	}
 	return true
+}
+
+// worked is a question under a plan: of one of the ways, of each list of terms one must be there. Children of one parent
+// have mostly one plan, so that what is asked of the first is asked of them all.
+type worked struct {
+	plan Plan
+	ways [][]list
+}
+
+// list is what one group of conditions asks for. Who has one of the first plain terms, which are those without a wild
+// card, meets the group's parts too: lists of the same way, one bit each, that need not be asked.
+type list struct {
+	terms   []Term
+	plain   int
+	implies uint64
+}
+
+// under works the question out for a plan, or finds it done.
+func (q *Question) under(plan Plan) *worked {
+	if w := q.last.Load(); w != nil && w.plan.Same(plan) {
+		return w
+	}
+	w := &worked{plan: plan}
+	for _, way := range q.ways {
+		w.ways = append(w.ways, plan.lists(way, workedMost/len(q.ways)))
+	}
+	q.last.Store(w)
+	return w
+}
+
+// lists are what conditions ask for under a plan: those that are told together in triples and pairs, and each alone.
+// What the fewest services meet comes first, so that a branch is mostly ruled out by terms that are absent: a filter says
+// so at once, while what is there is looked up. Up to most terms are asked for together, and no more.
+func (p Plan) lists(way []item, most int) (out []list) {
+	var asked []group
+	for _, some := range p.groups(way) {
+		if n := some.looks(); len(some) == 1 || n <= combined && n <= most {
+			if len(some) > 1 {
+				most -= n
+			}
+			asked = append(asked, some)
+		}
+	}
+	for _, some := range asked {
+		l := list{}
+		l.terms, l.plain = some.terms()
+		for i, other := range asked[:min(len(asked), 64)] {
+			if len(other) < len(some) && some.has(other) {
+				l.implies |= 1 << i
+			}
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// group is one condition, or two or three that are told together.
+type group []item
+
+// has reports whether all conditions of another group are among these.
+func (g group) has(o group) bool {
+	for _, it := range o {
+		if !slices.ContainsFunc(g, func(mine item) bool { return mine.key == it.key && slices.Equal(mine.terms, it.terms) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// groups are those of a way, as lists orders them.
+func (p Plan) groups(way []item) (out []group) {
+	for i, a := range way {
+		for j := i + 1; j < len(way); j++ {
+			b := way[j]
+			for _, c := range way[j+1:] {
+				if together(p.Triples, a, b) && together(p.Triples, a, c) && together(p.Triples, b, c) {
+					out = append(out, group{a, b, c})
+				}
+			}
+			if together(p.Pairs, a, b) {
+				out = append(out, group{a, b})
+			}
+		}
+	}
+	for _, it := range way {
+		out = append(out, group{it})
+	}
+	slices.SortStableFunc(out, func(a, b group) int { return cmp.Or(len(b)-len(a), a.looks()-b.looks()) })
+	return out
 }
 
 // together reports whether two conditions are told together: under different keys that both stand in the plan.
@@ -189,36 +267,46 @@ func together(keys []Key, a, b item) bool {
 	return a.key != b.key && has(keys, a.key) && has(keys, b.key)
 }
 
-func anyPair(a, b item, t asked) bool {
-	as, bs := a.orWild(), b.orWild()
-	if len(as)*len(bs) > combined {
-		return true
+// looks is how many terms there are of the group: a wild card is another alternative of what is told together.
+func (g group) looks() int {
+	if len(g) == 1 {
+		return len(g[0].terms)
 	}
-	for _, x := range as {
-		for _, y := range bs {
-			if t.has(pair(x, y)) {
-				return true
-			}
-		}
+	n := 1
+	for _, it := range g {
+		n *= len(it.terms) + 1
 	}
-	return false
+	return n
 }
 
-func anyTriple(a, b, c item, t asked) bool {
-	as, bs, cs := a.orWild(), b.orWild(), c.orWild()
-	if len(as)*len(bs)*len(cs) > combined {
-		return true
+// terms are the alternatives that meet the group; the first plain of them are without wild cards, which are rare.
+func (g group) terms() (out []Term, plain int) {
+	if len(g) == 1 {
+		return g[0].terms, len(g[0].terms)
 	}
-	for _, x := range as {
-		for _, y := range bs {
-			for _, z := range cs {
-				if t.has(triple(x, y, z)) {
-					return true
-				}
+	out = make([]Term, 0, g.looks())
+	var wild []Term
+	put := func(t Term, any bool) {
+		if any {
+			wild = append(wild, t)
+		} else {
+			out = append(out, t)
+		}
+	}
+	a, b := g[0], g[1]
+	for i, x := range a.orWild() {
+		for j, y := range b.orWild() {
+			any := i == len(a.terms) || j == len(b.terms)
+			if len(g) == 2 {
+				put(pair(x, y), any)
+				continue
+			}
+			for k, z := range g[2].orWild() {
+				put(triple(x, y, z), any || k == len(g[2].terms))
 			}
 		}
 	}
-	return false
+	return append(out, wild...), len(out)
 }
 
 // orWild are the condition's terms and the wild card of its key.

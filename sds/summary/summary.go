@@ -5,8 +5,8 @@
 // The paper hashes single tags and pairs of them into one Bloom filter that is OR-ed upward. Here a server sends each
 // parent the set of the 40-bit fingerprints (Term) of what holds below it: of single facts, and of the pairs and triples
 // of facts that queries ask for together (Plan). Such sets unite at any size, shrink when services go, and change by
-// deltas; nobody can claim everything, which a filter of ones does. The receiver makes a Bloom filter of its own size
-// from each child's set (Table) and asks it (Question). A service that not everyone may find adds one keyed Token for
+// deltas; nobody can claim everything, which a filter of ones does. The receiver keeps each child's set behind small
+// Bloom filters (Table) and asks it (Question). A service that not everyone may find adds one keyed Token for
 // each of its grants and nothing else.
 //
 // A summary never rules out what is there; at worst it lets through what is not.

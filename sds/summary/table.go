@@ -3,10 +3,7 @@ package summary
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-
-	"github.com/bits-and-blooms/bloom/v3"
 )
 
 // Table is what one child has told, as its parent asks it. It is immutable once made; Apply makes the next. The zero
@@ -16,114 +13,32 @@ type Table struct {
 	sequence uint64
 	services uint64
 	plan     Plan
-	set      []Term
+	set      set
 	check    Check
-	bits     *bloom.BloomFilter
-	stale    int // terms that are in bits and no more in the set
 }
-
-// Rate is the share of absent terms that a table's Bloom filter lets through to the set: it is sized for it.
-const Rate = 0.01
-
-// hashesMost is how many places of a filter a term has, at any rate that can be asked for.
-const hashesMost = 24
 
 // ErrOutOfStep is returned for a change that does not fit to what was told before: ask for the whole.
 var ErrOutOfStep = errors.New("the change does not fit to the summary before it")
 
-// locations are the places of a term, before they are brought into the size of a filter (Kirsch and Mitzenmacher 2006).
-func (t Term) locations(out *[hashesMost]uint64, k uint) []uint64 {
-	h := mix(uint64(t) + 0x9e3779b97f4a7c15)
-	step := mix(h) | 1
-	for i := range k {
-		out[i] = h
-		h += step
-	}
-	return out[:k]
-}
-
-// has asks the filter, which nearly always says what is not there; what it lets through is looked up in the set. So a
-// range of many terms is no more likely to be let through in error than one.
-func (t *Table) has(x Term) bool {
-	var room [hashesMost]uint64
-	if !t.bits.TestLocations(x.locations(&room, t.bits.K())) {
-		return false
-	}
-	_, ok := slices.BinarySearch(t.set, x)
-	return ok
-}
-
-// filterOf makes a filter of the set, with room to grow.
-func filterOf(set []Term, rate float64) *bloom.BloomFilter {
-	m, k := bloom.EstimateParameters(uint(max(64, len(set)+len(set)/8)), rate)
-	f := bloom.From(make([]uint64, (m+63)/64), min(k, hashesMost))
-	put(f, set)
-	return f
-}
-
-func put(f *bloom.BloomFilter, terms []Term) {
-	var room [hashesMost]uint64
-	for _, t := range terms {
-		for _, at := range t.locations(&room, f.K()) {
-			f.BitSet().Set(uint(at % uint64(f.Cap())))
-		}
-	}
-}
+func (t *Table) has(x Term) bool { return t.set.has(x) }
 
 // Apply takes a message. With an error the table is as it was.
 func (t *Table) Apply(m *Message) (*Table, error) {
 	next := &Table{known: true, sequence: m.Sequence, services: m.Services, plan: m.Plan, check: m.Check}
 	if !m.Change {
-		next.set, next.bits = m.Added, filterOf(m.Added, Rate)
+		next.set = setOf(len(m.Added), slices.Values(m.Added))
 		return next, nil
 	}
 	if !t.known || m.Sequence != t.sequence+1 {
 		return t, fmt.Errorf("%w: change %d follows %d", ErrOutOfStep, m.Sequence, t.sequence)
 	}
-	set, ok := merge(t.set, m.Added, m.Removed)
+	set, ok := t.set.with(m.Added, m.Removed)
 	check := t.check ^ CheckOf(m.Added) ^ CheckOf(m.Removed)
-	if !ok || len(set) != m.Terms || check != m.Check {
+	if !ok || set.n != m.Terms || check != m.Check {
 		return t, fmt.Errorf("%w: change %d ends with other terms than it says", ErrOutOfStep, m.Sequence)
 	}
-	next.set, next.stale = set, t.stale+len(m.Removed)
-	if next.stale*10 > len(set) || float64(len(set)) > t.room() {
-		next.bits, next.stale = filterOf(set, Rate), 0
-		return next, nil
-	}
-	next.bits = t.bits
-	if len(m.Added) > 0 {
-		next.bits = t.bits.Copy()
-		put(next.bits, m.Added)
-	}
+	next.set = set
 	return next, nil
-}
-
-// room is how many terms the filter was made for.
-func (t *Table) room() float64 {
-	k := float64(t.bits.K())
-	return float64(t.bits.Cap()) * math.Ln2 / k * 1.05
-}
-
-// merge is the set with some added and some removed; ok is false when they were there, or were not.
-func merge(set, added, removed []Term) (out []Term, ok bool) {
-	out = make([]Term, 0, max(0, len(set)+len(added)-len(removed)))
-	for len(set) > 0 || len(added) > 0 {
-		switch {
-		case len(added) == 0 || len(set) > 0 && set[0] < added[0]:
-			if len(removed) > 0 && removed[0] == set[0] {
-				removed = removed[1:]
-			} else {
-				out = append(out, set[0])
-			}
-			set = set[1:]
-		case len(set) > 0 && set[0] == added[0]:
-			return nil, false
-		default:
-			out = append(out, added[0])
-			added = added[1:]
-		}
-	}
-	return out, len(removed) == 0
 }
 
 // May reports whether something that the child told of can meet the question.
@@ -131,7 +46,7 @@ func (t *Table) May(q *Question) bool {
 	if t == nil || !t.known {
 		return true
 	}
-	return q.may(t.plan, t)
+	return q.may(t)
 }
 
 // AnswersFor reports whether a child that the question is let through to should have what is asked for, if it was honest
@@ -156,16 +71,11 @@ func (t *Table) AnswersFor(q *Question) bool {
 func (t *Table) Known() bool { return t != nil && t.known }
 
 // Sequence is the number of the message that made the table; Services what the child says is behind it; Terms how many
-// it told; Bytes the size of the filter.
+// it told; Bytes what they take in memory.
 func (t *Table) Sequence() uint64 { return t.sequence }
 func (t *Table) Services() uint64 { return t.services }
-func (t *Table) Terms() int       { return len(t.set) }
-func (t *Table) Bytes() int {
-	if t.bits == nil {
-		return 0
-	}
-	return int(t.bits.Cap()) / 8
-}
+func (t *Table) Terms() int       { return t.set.n }
+func (t *Table) Bytes() int       { return 4*t.set.n + (24+32)*len(t.set.buckets) }
 
 // Check is the checksum of its terms.
 func (t *Table) Check() Check { return t.check }
@@ -180,8 +90,8 @@ func (t *Table) Under(plan Plan) *Table {
 	return &out
 }
 
-// Set is what it told, in order. It is shared: do not change it.
-func (t *Table) Set() []Term { return t.set }
+// Set is what it told, in order.
+func (t *Table) Set() []Term { return slices.AppendSeq(make([]Term, 0, t.set.n), t.set.all()) }
 
 // Differences is what must be added to and removed from one set to get the other. Both are in order.
 func Differences(from, to []Term) (added, removed []Term) {
@@ -197,18 +107,3 @@ func Differences(from, to []Term) (added, removed []Term) {
 	}
 	return added, removed
 }
-
-// Exact is a set that can be asked as a table can, without a filter's errors: for a server's own content, and for
-// measuring.
-type Exact struct {
-	Told  Plan
-	Terms []Term // in order
-}
-
-func (e Exact) has(t Term) bool {
-	_, ok := slices.BinarySearch(e.Terms, t)
-	return ok
-}
-
-// May is Table.May.
-func (e Exact) May(q *Question) bool { return q.may(e.Told, e) }

@@ -13,8 +13,8 @@ const TokenLife = 24 * time.Hour
 
 // Token is what a summary tells of services that a grant opens and that not everyone may find: that there are some, to
 // whoever has the secret, and nothing to anyone else. The secret is that of the capability manager whose ACLs name the
-// grant; it gives it to SDS servers of its domain alone, which present the tokens of the grants that a verified
-// capability names.
+// grant, or for a name of another domain what the two managers share. They give it to SDS servers of their domains
+// alone, which present the tokens of the grants that a verified capability names.
 func Token(secret []byte, grant string, at time.Time) Term {
 	return token(secret, grant, at.Unix()/int64(TokenLife.Seconds()))
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
 	"ninja/internal/world"
@@ -29,6 +31,9 @@ type Client struct {
 	mu      sync.Mutex
 	present *stream
 	keys    *keyring
+
+	wordsMu sync.Mutex
+	words   words
 }
 
 // Options say how far a query goes.
@@ -66,7 +71,7 @@ func Dial(cfg sds.ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Client{Client: c, cfg: cfg, keys: newKeyring(cfg.Identity, cfg.World)}
+	out := &Client{Client: c, cfg: cfg, keys: newKeyring(cfg.Identity, cfg.World), words: make(words)}
 	out.life, out.end = context.WithCancel(context.Background())
 	return out, nil
 }
@@ -174,24 +179,30 @@ func (w *wide) exchange(ctx context.Context, a *treepb.Ask) error {
 	if end, ok := ctx.Deadline(); ok {
 		a.TimeoutMs = uint32(max(1, time.Until(end).Milliseconds()))
 	}
-	answers, done, err := s.ask(ctx, a)
+	answers, err := s.ask(a)
 	if err != nil {
 		return errLinkLost
 	}
-	defer done()
+	defer answers.done()
 	for {
-		select {
-		case m, ok := <-answers:
-			if !ok {
+		for {
+			m, ended := answers.next()
+			if ended {
 				return errLinkLost
 			}
-			w.take(a.Query, m)
-			if m.GetLast() && m.GetCode() != 0 {
-				return status.Error(codes.Code(m.GetCode()), m.GetError())
+			if m == nil {
+				break
 			}
-			if m.GetLast() {
+			w.take(a.Query, m)
+			if m.last && m.code != 0 {
+				return status.Error(codes.Code(m.code), m.problem)
+			}
+			if m.last {
 				return nil
 			}
+		}
+		select {
+		case <-answers.ready:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.ctx.Done():
@@ -209,45 +220,81 @@ func broken(s *stream) error {
 	return errLinkLost
 }
 
-// take puts an answer with those before.
-func (w *wide) take(query []byte, m *treepb.Answer) {
+// take puts an answer with those before. What cannot be read of it is left out.
+func (w *wide) take(query []byte, m *answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hits(m.GetHits())
-	w.unseal(query, m.GetSealed())
-	for _, o := range m.GetOutcomes() {
-		if o.GetHidden() != nil {
-			w.hidden = append(w.hidden, o)
+	for _, b := range m.hits {
+		h, err := parseHit(b)
+		if err != nil {
+			continue
 		}
-		if len(w.answer.Outcomes) < outcomesMost {
-			w.answer.Outcomes = append(w.answer.Outcomes, outcomeFrom(o))
+		f, err := w.VerifyPacked(h.found, len(w.query.Select))
+		w.hit(f, err, h.server, h.place)
+	}
+	w.unseal(query, unpacked[treepb.Sealed](m.sealed))
+	w.answer.Outcomes = slices.Grow(w.answer.Outcomes, min(len(m.outcomes), outcomesMost-len(w.answer.Outcomes)))
+	for _, b := range m.outcomes {
+		o, err := w.outcome(b)
+		if err == nil && len(w.answer.Outcomes) < outcomesMost {
+			w.answer.Outcomes = append(w.answer.Outcomes, o)
 		}
 	}
+}
+
+// unpacked reads what of it can be read.
+func unpacked[T any, M interface {
+	*T
+	proto.Message
+}](packed [][]byte) []M {
+	out := make([]M, 0, len(packed))
+	for _, b := range packed {
+		if m := M(new(T)); proto.Unmarshal(b, m) == nil {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // hits checks what was found, and keeps it.
 func (w *wide) hits(all []*treepb.Hit) {
 	for _, h := range all {
 		f, err := w.Verify(h.GetFound(), len(w.query.Select))
-		if err != nil {
-			w.warn(h, err)
-			continue
-		}
-		out := Found{f, ca.ID(h.GetServer())}
-		fresh := w.all.Add(route.Match{
-			ID: f.ID, Version: f.Version, Item: out,
-			Place: route.Place{Rank: int(h.GetRank()), Value: h.GetValue(), Text: h.GetText()},
-		})
-		if fresh && w.options.Each != nil {
-			w.options.Each(out)
-		}
+		w.hit(f, err, h.GetServer(), route.Place{Rank: int(h.GetRank()), Value: h.GetValue(), Text: h.GetText()})
 	}
 }
 
-func (w *wide) warn(h *treepb.Hit, err error) {
-	if w.cfg.Log != nil {
-		w.cfg.Log.Warn("left out of the answer", "server", h.GetServer(), "owner", h.GetFound().GetOwner(), "name", h.GetFound().GetName(), "error", err)
+// hit keeps one that was checked, err being what was wrong with it.
+func (w *wide) hit(f sds.Found, err error, server string, at route.Place) {
+	if err != nil {
+		if w.cfg.Log != nil {
+			w.cfg.Log.Warn("left out of the answer", "server", server, "error", err)
+		}
+		return
 	}
+	out := Found{f, ca.ID(server)}
+	if w.all.Add(route.Match{ID: f.ID, Version: f.Version, Item: out, Place: at}) && w.options.Each != nil {
+		w.options.Each(out)
+	}
+}
+
+// outcome reads what became of a branch, and notes when something is hidden there. The words of outcomes come with every
+// answer: they are made once.
+func (w *wide) outcome(b []byte) (route.Outcome, error) {
+	w.wordsMu.Lock()
+	o, hidden, err := parseOutcome(b, w.words)
+	w.wordsMu.Unlock()
+	if err != nil || !hidden {
+		return o, err
+	}
+	m := new(treepb.Outcome)
+	if err := proto.Unmarshal(b, m); err != nil {
+		return o, err
+	}
+	if len(w.hidden) < presentMost {
+		w.hidden = append(w.hidden, m)
+	}
+	return outcomeFrom(m), nil
 }
 
 // stream is the one in use, opened when there is none.
@@ -268,16 +315,11 @@ func (c *Client) stream(ctx context.Context) (*stream, error) {
 	c.present = s
 	c.all.Go(s.sending)
 	c.all.Go(func() {
-		for {
-			f, err := s.recv()
-			if err != nil {
-				s.end(err)
-				return
-			}
-			if a := f.GetAnswer(); a != nil {
-				s.take(a)
-			}
+		if _, err := s.recv(nil); err != nil {
+			s.end(err)
+			return
 		}
+		s.end(errors.New("a server sends answers"))
 	})
 	return s, nil
 }

@@ -83,11 +83,11 @@ func (w *wideWatch) once(ctx context.Context, question []byte, scope route.Scope
 	}
 	a := &treepb.Ask{Query: make([]byte, 16), Question: question, Scope: uint32(scope), Capability: token, Watch: true}
 	w.cfg.World.Fill(a.Query)
-	answers, done, err := s.ask(ctx, a)
+	answers, err := s.ask(a)
 	if err != nil {
 		return false, err
 	}
-	defer done()
+	defer answers.done()
 	for _, k := range w.known { // all is in doubt until it is told again
 		for server := range k.at {
 			k.at[server] = false
@@ -96,10 +96,17 @@ func (w *wideWatch) once(ctx context.Context, question []byte, scope route.Scope
 	settle := time.NewTimer(time.Hour)
 	defer settle.Stop()
 	for {
-		select {
-		case m, ok := <-answers:
-			if !ok {
+		for {
+			packed, ended := answers.next()
+			if ended {
 				return progress, errLinkLost
+			}
+			if packed == nil {
+				break
+			}
+			m, err := packed.message()
+			if err != nil {
+				return progress, err
 			}
 			if m.GetLast() {
 				return progress, status.Error(codes.Code(m.GetCode()), m.GetError())
@@ -110,6 +117,9 @@ func (w *wideWatch) once(ctx context.Context, question []byte, scope route.Scope
 				settle.Reset(settleTime)
 				w.tell(WatchEvent{WatchEvent: sds.WatchEvent{Kind: sds.Synced}})
 			}
+		}
+		select {
+		case <-answers.ready:
 		case <-settle.C: // who has not told again by now does not have it
 			w.drop(func(string) bool { return true })
 		case <-s.ctx.Done():

@@ -2,10 +2,8 @@ package tree
 
 import (
 	"context"
-	"slices"
 	"time"
 
-	"ninja/capability"
 	"ninja/sds"
 	"ninja/sds/summary"
 )
@@ -20,7 +18,7 @@ type content struct {
 	replanned bool // the plan has changed since it was told last
 }
 
-func (c *content) init() { c.docs = make(map[string]sds.PublicDoc) }
+func newContent() *content { return &content{docs: make(map[string]sds.PublicDoc)} }
 
 // put takes a document in, or a nil one out.
 func (c *content) put(id string, d *sds.PublicDoc) {
@@ -54,18 +52,18 @@ func (c *content) replace(all []sds.PublicDoc) {
 func (c *content) follow(p summary.Plan) {
 	for _, d := range c.docs {
 		f := summary.Describe(string(d.By), d.Tree)
-		c.plan.Terms(f, c.terms.Remove)
-		p.Terms(f, c.terms.Add)
+		c.plan.Beyond(p, f, c.terms.Remove)
+		p.Beyond(c.plan, f, c.terms.Add)
 	}
 	c.plan, c.replanned = p, true
 }
 
 // followContent keeps the content up with what the server has.
-func (h *hierarchy) followContent(ctx context.Context) {
+func (h *hierarchy) followContent(ctx context.Context, c *content) {
 	wait := backoffLeast
 	for ctx.Err() == nil {
 		err := h.cfg.Local.FollowPublic(ctx, func(all []sds.PublicDoc) {
-			h.do(ctx, func() { h.content.replace(all) })
+			h.do(ctx, func() { c.replace(all) })
 		}, func(before, after *sds.PublicDoc) {
 			id := ""
 			if after != nil {
@@ -73,7 +71,7 @@ func (h *hierarchy) followContent(ctx context.Context) {
 			} else {
 				id = before.ID
 			}
-			h.do(ctx, func() { h.content.put(id, after) })
+			h.do(ctx, func() { c.put(id, after) })
 		})
 		if ctx.Err() == nil {
 			h.cfg.Log.Debug("following what the server has", "hierarchy", h.name, "error", err)
@@ -86,7 +84,7 @@ func (h *hierarchy) followContent(ctx context.Context) {
 
 // retoken tells one token for each grant that opens something hidden here.
 func (h *hierarchy) retoken(now time.Time) {
-	fresh := tokensOf(h.cfg.Secret(), h.cfg.Local.HiddenGrants(), now)
+	fresh := tokensOf(h.cfg.Routes(), h.cfg.Local.HiddenGrants(), now)
 	added, removed := summary.Differences(h.content.tokens, fresh)
 	for _, t := range added {
 		h.content.terms.Add(t)
@@ -95,18 +93,4 @@ func (h *hierarchy) retoken(now time.Time) {
 		h.content.terms.Remove(t)
 	}
 	h.content.tokens = fresh
-}
-
-// tokensOf are the tokens of the grants, in order; none without a secret.
-func tokensOf(secret []byte, grants []capability.Who, now time.Time) (out []summary.Term) {
-	if len(secret) == 0 {
-		return nil
-	}
-	for _, g := range grants {
-		if g != capability.Everyone {
-			out = append(out, summary.Token(secret, string(g), now))
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }

@@ -173,7 +173,7 @@ func (n *Node) takeCopies(from ca.ID, m *treepb.Copies, feed *sds.Feed) error {
 		c.Bodies = append(c.Bodies, b)
 	}
 	for _, a := range m.GetAlive() {
-		if err := announce.CheckNumbers(a.GetNumbers()); err != nil {
+		if err := errors.Join(checkNames(a.GetOwner(), a.GetName()), announce.CheckNumbers(a.GetNumbers())); err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
 		c.Alive = append(c.Alive, sds.Alive{
@@ -182,6 +182,9 @@ func (n *Node) takeCopies(from ca.ID, m *treepb.Copies, feed *sds.Feed) error {
 		})
 	}
 	for _, w := range m.GetWithdrawn() {
+		if err := checkNames(w.GetOwner(), w.GetName()); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
 		c.Withdrawn = append(c.Withdrawn, sds.Withdrawn{Owner: ca.ID(w.GetOwner()), Name: w.GetName(), Version: w.GetServiceVersion()})
 	}
 	feed.Send(m.GetLacks())
@@ -191,6 +194,12 @@ func (n *Node) takeCopies(from ca.ID, m *treepb.Copies, feed *sds.Feed) error {
 		n.cfg.Log.Debug("some copies were refused", "from", from, "copies", len(refused), "first", errors.Join(refused[:1]...))
 	}
 	return nil
+}
+
+// checkNames bounds what a service is called that another server mentions: it is kept for a while.
+func checkNames(owner, name string) error {
+	_, err := ca.ParseID(owner)
+	return errors.Join(err, announce.CheckName(name))
 }
 
 // body reads a service that came by way of another server, and checks its owner's signature.

@@ -3,6 +3,7 @@ package tree
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"ninja/sds"
 	"ninja/sds/announce"
 	"ninja/sds/route"
+	"ninja/sds/tree/treepb"
 )
 
 // nursery starts servers in this process.
@@ -384,4 +386,92 @@ func TestPressure(t *testing.T) {
 	if shrunk != 1 {
 		t.Errorf("taken back %d times in %d quiet periods", shrunk, underFor)
 	}
+}
+
+// TestAFamilyCountsOnce: a child that stands in a hierarchy in which its parent has a parent is not counted a second time
+// there, and what ends there ends above.
+func TestAFamilyCountsOnce(t *testing.T) {
+	w := newWood(t)
+	top, root := w.grow("top"), w.grow("root", "world=top")
+	owners := []*ca.Identity{w.identity(ca.KindUnit, "a"), w.identity(ca.KindUnit, "b"), w.identity(ca.KindUnit, "c")}
+	for _, o := range owners {
+		for i := range 5 {
+			root.publish(o, fmt.Sprint("s", i), 1, printer("printer", i))
+		}
+	}
+	top.knows("root", 15)
+	n := &nursery{wood: w}
+	ctx, cancel := context.WithCancel(context.Background())
+	var growing sync.WaitGroup
+	growing.Go(func() {
+		_ = root.node.Grow(ctx, Growth{Spawner: n, Hierarchy: "world", Services: 12, Settle: settle})
+	})
+	t.Cleanup(func() { cancel(); growing.Wait() })
+	eventually(t, "a child has all and has said so", func() bool {
+		p := n.last()
+		if p == nil || p.server.Load() != 15 {
+			return false
+		}
+		h, err := root.node.hierarchy("world")
+		if err != nil {
+			return false
+		}
+		for _, nb := range *h.view.Load() {
+			if nb.id == p.id.ID() && nb.table.Known() && nb.table.Services() == 15 {
+				return true
+			}
+		}
+		return false
+	})
+	time.Sleep(3 * testPeriod) // by then what the child has told would have been passed on
+	top.knows("root", 15)
+	n.last().server.Withdraw(owners[0].ID(), "s0", 1)
+	top.knows("root", 14)
+}
+
+// TestWhatEndedStaysEnded: a child that is spawned after services were withdrawn knows which versions have ended. Neither a word
+// of the owner that comes late to it, nor one that was under way from the parent when the service ended, brings it back; a
+// newer version does.
+func TestWhatEndedStaysEnded(t *testing.T) {
+	w := newWood(t)
+	root, owner := w.grow("root"), w.identity(ca.KindUnit, "u")
+	root.publish(owner, "s", 5, printer("printer", 1))
+	old := announce.Sign(owner, "s", 5, []byte(printer("printer", 1)))
+	under := root.server.Bodies(func(ca.ID) bool { return true }) // as handing over has read them
+	root.server.Withdraw(owner.ID(), "s", 5)
+	child := &planted{plant: &plant{wood: w, id: w.identity(ca.KindSDS, "root-1"), address: "127.0.0.1:0"}, ended: make(chan struct{})}
+	child.start(func(c *Config) { c.Spawned = root.id.ID() })
+	t.Cleanup(child.Stop)
+	s := &sapling{seed: Seed{Name: "root-1"}, id: child.id.ID(), spawned: child, copied: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	var sharing sync.WaitGroup
+	sharing.Go(func() { root.node.share(ctx, s, child, time.Minute) })
+	t.Cleanup(func() { cancel(); sharing.Wait() })
+	<-s.copied
+	<-child.node.Filled()
+	var refused *announce.Refused
+	if err := child.server.Put(old); !errors.As(err, &refused) || refused.Reason != announce.ReasonReplay {
+		t.Errorf("the version that ended: %v", err)
+	}
+	_ = inParts(under, func(m *treepb.HandOverRequest) error {
+		if r := child.node.takeOver(m); len(r) != 1 {
+			t.Errorf("handed over late: %v are refused", r)
+		}
+		return nil
+	})
+	if unknown := child.server.Refresh(owner.ID(), time.Minute, []announce.Pair{{Name: "s", Version: 5}}); len(unknown) != 1 || child.server.Load() != 0 {
+		t.Errorf("a late refresh: unknown %v; %d services", unknown, child.server.Load())
+	}
+	if err := child.server.Put(announce.Sign(owner, "s", 6, []byte(printer("printer", 1)))); err != nil {
+		t.Errorf("a newer version: %v", err)
+	}
+	eventually(t, "the parent has it too", func() bool { return root.server.Load() == 1 })
+	// What ends while they cannot speak has ended when they can again, though what is away is kept.
+	cancel()
+	sharing.Wait()
+	child.server.Withdraw(owner.ID(), "s", 6)
+	again, stop := context.WithCancel(context.Background())
+	sharing.Go(func() { root.node.share(again, s, child, time.Minute) })
+	t.Cleanup(func() { stop(); sharing.Wait() })
+	eventually(t, "it has ended at the parent", func() bool { return root.server.Load() == 0 })
 }

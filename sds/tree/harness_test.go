@@ -30,6 +30,9 @@ type wood struct {
 	ca   *ca.Authority
 	acls *lists
 	by   map[string]*plant
+	// checks, unless nil, has servers check capabilities as real ones do, accept says who may connect to them.
+	checks func(*ca.Identity, *sds.Config, *Config)
+	accept func(ca.Peer) error
 }
 
 // plant is one server.
@@ -42,11 +45,18 @@ type plant struct {
 	stop    func()
 }
 
+const everyone = capability.Everyone
+
 const testPeriod = 400 * time.Millisecond
 
 func newWood(t testing.TB) *wood {
 	t.Helper()
-	a, err := ca.NewAuthority(world.Real(), "test")
+	return newWoodOf(t, "test")
+}
+
+func newWoodOf(t testing.TB, domain string) *wood {
+	t.Helper()
+	a, err := ca.NewAuthority(world.Real(), domain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +91,11 @@ func (w *wood) grow(name string, parents ...string) *plant {
 			if p := w.by[server]; p != nil {
 				address = p.address
 			}
-			c.Parents = append(c.Parents, Parent{Hierarchy: hierarchy, Addresses: []string{address}})
+			domain := ""
+			if p := w.by[server]; p != nil {
+				domain = p.id.ID().Domain()
+			}
+			c.Parents = append(c.Parents, Parent{Hierarchy: hierarchy, Addresses: []string{address}, Domain: domain})
 		}
 	})
 	w.t.Cleanup(func() { p.stop() })
@@ -93,7 +107,12 @@ func (p *plant) start(with func(*Config)) {
 	w := p.wood
 	w.t.Helper()
 	var err error
-	if p.server, err = sds.NewServer(sds.Config{Identity: p.id, World: world.Real(), ACLs: w.acls, Verifier: tokens{}, Log: testLog(), Lifetime: time.Hour}); err != nil {
+	local := sds.Config{Identity: p.id, World: world.Real(), ACLs: w.acls, Verifier: tokens{}, Log: testLog(), Lifetime: time.Hour}
+	cfg := Config{Identity: p.id, World: world.Real(), Period: testPeriod, Log: testLog(), Secret: func() []byte { return []byte("of the domain") }}
+	if w.checks != nil {
+		w.checks(p.id, &local, &cfg)
+	}
+	if p.server, err = sds.NewServer(local); err != nil {
 		w.t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", p.address)
@@ -101,7 +120,7 @@ func (p *plant) start(with func(*Config)) {
 		w.t.Fatal(err)
 	}
 	p.address = l.Addr().String()
-	cfg := Config{Identity: p.id, World: world.Real(), Local: p.server, Address: p.address, Period: testPeriod, Log: testLog(), Secret: func() []byte { return []byte("of the domain") }}
+	cfg.Local, cfg.Address = p.server, p.address
 	with(&cfg)
 	if p.node, err = New(cfg); err != nil {
 		w.t.Fatal(err)
@@ -110,7 +129,7 @@ func (p *plant) start(with func(*Config)) {
 	var all sync.WaitGroup
 	all.Go(func() { _ = p.server.Run(ctx) })
 	all.Go(func() { _ = p.node.Run(ctx) })
-	g := grpc.NewServer(append(sds.ServerOptions(), grpc.Creds(ca.ServerCredentials(p.id, nil)))...)
+	g := grpc.NewServer(append(sds.ServerOptions(), grpc.Creds(ca.ServerCredentials(p.id, w.accept)))...)
 	p.server.Register(g)
 	p.node.Register(g)
 	all.Go(func() { _ = g.Serve(l) })

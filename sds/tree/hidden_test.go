@@ -78,7 +78,7 @@ func TestWhatIsPresentedFitsNowhereElse(t *testing.T) {
 	}
 	h, _ := b.hidden()
 	present := func(world world.World) *treepb.Proof {
-		p, err := newKeyring(ann, world).present(here.ID(), h, "origin", []byte("capability"), []byte("question"))
+		p, err := newKeyring(ann, world).present(here.ID(), h, "origin", []byte("capability"), nil, []byte("question"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func TestWhatIsPresentedFitsNowhereElse(t *testing.T) {
 	if _, err := b.take(present(late).GetSealed(), []byte("question")); err == nil {
 		t.Error("a proof of two minutes ago was taken")
 	}
-	if _, err := newKeyring(ann, world.Real()).present(there.ID(), h, "origin", nil, nil); err == nil {
+	if _, err := newKeyring(ann, world.Real()).present(there.ID(), h, "origin", nil, nil, nil); err == nil {
 		t.Error("the key of one server was taken for that of another")
 	}
 	r := rand.New(rand.NewPCG(1, 1))

@@ -20,27 +20,35 @@ import (
 type hierarchy struct {
 	*Node
 	name     string
-	parent   *Parent // nil: the server is the root here
+	ctx      context.Context // ended when the hierarchy is closed
+	end      context.CancelFunc
 	commands chan func()
 	view     atomic.Pointer[[]*neighbour]
+	moving   sync.Mutex // held while it is joined elsewhere or left
 
+	ascent   *ascent            // to the parent; nil: the server is the root here
+	coming   *ascent            // that is to take its place
+	unfollow context.CancelFunc // of the content, which is followed for the parent
 	children map[ca.ID]*child
 	up       *neighbour // the parent that was found last; nil is none yet
 	line     []ca.ID    // the ancestors, the nearest first, the parent included
-	content  content
+	content  *content
 	planner  summary.Planner
 	demand   summary.Demand // of the subtree
 	useless  float64        // the worst share below that was told
 	sequence uint64
 	whole    bool          // the parent is to be sent all
 	sent     summary.Check // of what it was sent last
+	told     uint64        // services that it was told of last
 	wishes   chan *summary.Question
+	wished   atomic.Int64 // questions of this period
 }
 
 // child is the owner's view of one child.
 type child struct {
 	*neighbour
 	table   *summary.Table
+	held    bool   // nothing is told for it
 	parts   []byte // of a message that is coming
 	wishes  []summary.Wish
 	useless float64
@@ -61,6 +69,7 @@ type neighbour struct {
 	heard     *atomic.Int64 // when its summary was last told or confirmed
 	beaten    *atomic.Int64 // when anything was heard
 	received  *atomic.Uint64
+	withholds *atomic.Bool // its summary says nothing of what is flagged below it
 	account   *account
 }
 
@@ -68,6 +77,13 @@ type neighbour struct {
 type account struct {
 	mu sync.Mutex
 	summary.Ledger
+	usual time.Duration // that an answer takes
+}
+
+func (a *account) doubt(q *summary.Question) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Doubt(q)
 }
 
 func (a *account) note(useful, owed bool) {
@@ -76,41 +92,43 @@ func (a *account) note(useful, owed bool) {
 	a.Note(useful, owed)
 }
 
-// barred reports whether a question must not be sent, at the cost of the allowance when it may.
-func (a *account) barred() bool {
+// admit reports whether a question may be sent, at the cost of the allowance, and whether the child is flagged for what it
+// answers.
+func (a *account) admit() (ask, flagged bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return !a.Admit()
+	return a.Admit(), a.Flag == summary.Lying || a.Flag == summary.Overfull
+}
+
+// flagged is admit without a question.
+func (a *account) flagged() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.Flag == summary.Lying
 }
 
 // branch is the neighbour as it is routed by.
 func (nb *neighbour) branch(now time.Time) route.Branch {
 	age := now.Sub(time.Unix(0, nb.heard.Load()))
-	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Table: nb.table, Spawned: nb.spawned}
+	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Withholds: nb.withholds.Load(), Table: nb.table, Spawned: nb.spawned}
 	if !nb.up {
 		b.Stale = age > deadAfter*nb.period
 	}
 	return b
 }
 
-func newHierarchy(n *Node, name string, parent *Parent) *hierarchy {
+func newHierarchy(n *Node, name string) *hierarchy {
 	h := &hierarchy{
-		Node: n, name: name, parent: parent, commands: make(chan func(), 256), children: make(map[ca.ID]*child), whole: true,
+		Node: n, name: name, content: newContent(), commands: make(chan func(), 256), children: make(map[ca.ID]*child), whole: true,
 		wishes: make(chan *summary.Question, 256),
 	}
-	h.content.init()
+	h.ctx, h.end = context.WithCancel(n.rootCtx)
 	h.view.Store(&[]*neighbour{})
 	return h
 }
 
-// run owns the hierarchy's state until ctx ends.
-func (h *hierarchy) run(ctx context.Context) {
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	if h.parent != nil {
-		parts.Go(func() { h.climb(ctx) })
-		parts.Go(func() { h.followContent(ctx) })
-	}
+// run owns the hierarchy's state until it is closed.
+func (h *hierarchy) run() {
 	tick := time.NewTimer(h.cfg.World.Jitter(h.cfg.Period))
 	defer tick.Stop()
 	for {
@@ -122,7 +140,7 @@ func (h *hierarchy) run(ctx context.Context) {
 		case <-tick.C:
 			h.period()
 			tick.Reset(h.cfg.Period)
-		case <-ctx.Done():
+		case <-h.ctx.Done():
 			return
 		}
 	}
@@ -135,7 +153,7 @@ func (h *hierarchy) do(ctx context.Context, f func()) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-h.rootCtx.Done():
+	case <-h.ctx.Done():
 		return false
 	}
 }
@@ -149,7 +167,7 @@ func (h *hierarchy) wait(ctx context.Context, f func()) bool {
 	select {
 	case <-done:
 		return true
-	case <-h.rootCtx.Done():
+	case <-h.ctx.Done():
 		return false
 	}
 }
@@ -180,8 +198,10 @@ func (h *hierarchy) period() {
 	now := time.Now()
 	changed := false
 	h.useless = 0
+	h.wished.Store(0)
 	for id, c := range h.children {
 		age := now.Sub(time.Unix(0, c.heard.Load()))
+		c.overdue()
 		c.account.mu.Lock()
 		was, flag := c.account.Flag, c.account.Period(c.table, age, h.cfg.Period)
 		useless := c.account.Useless()
@@ -189,6 +209,7 @@ func (h *hierarchy) period() {
 		if flag != was {
 			h.cfg.Log.Warn("child flagged", "hierarchy", h.name, "child", id, "flag", string(flag), "account", c.account.String())
 		}
+		h.hold(c, flag == summary.Lying || flag == summary.Overfull)
 		if flag == "" {
 			h.useless = max(h.useless, useless, c.useless)
 		}
@@ -197,7 +218,7 @@ func (h *hierarchy) period() {
 			changed = true
 		}
 	}
-	if h.parent == nil {
+	if h.ascent == nil {
 		h.replan()
 	} else {
 		h.retoken(h.cfg.World.Now())
@@ -209,13 +230,44 @@ func (h *hierarchy) period() {
 	h.demand.Fade(0.9)
 	if changed {
 		h.publish()
+		h.close()
 	}
 }
 
-// forget lets go of a child that has long been away.
-func (h *hierarchy) forget(id ca.ID, c *child) {
+// hold takes back what is told for a child that lies, or tells it again. Otherwise this server would mislead whoever asks
+// it as it was misled, and be blamed.
+func (h *hierarchy) hold(c *child, held bool) {
+	if c.held == held {
+		return
+	}
+	if c.held = held; h.ascent == nil {
+		return
+	}
 	for _, t := range c.table.Set() {
-		h.content.terms.Remove(t)
+		if held {
+			h.content.terms.Remove(t)
+		} else {
+			h.content.terms.Add(t)
+		}
+	}
+}
+
+// withholds reports whether something below is told nothing for.
+func (h *hierarchy) withholds() bool {
+	for _, c := range h.children {
+		if c.held || c.withholds.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// forget lets go of a child that has long been away, or left.
+func (h *hierarchy) forget(id ca.ID, c *child) {
+	if h.ascent != nil && !c.held {
+		for _, t := range c.table.Set() {
+			h.content.terms.Remove(t)
+		}
 	}
 	delete(h.children, id)
 }
@@ -234,7 +286,7 @@ func (h *hierarchy) replan() {
 
 // plan is the one that holds here.
 func (h *hierarchy) plan() summary.Plan {
-	if h.parent == nil {
+	if h.ascent == nil {
 		return h.planner.Plan()
 	}
 	return h.content.plan
@@ -257,7 +309,7 @@ func (h *hierarchy) tellParent() {
 		return
 	}
 	s := h.up.stream
-	if len(s.bulk) == 0 && (h.whole || h.content.terms.Changed() > 0 || h.content.replanned) {
+	if len(s.bulk) == 0 && (h.whole || h.content.terms.Changed() > 0 || h.content.replanned || h.services() != h.told) {
 		h.sendSummary(s)
 	}
 	var all summary.Demand
@@ -265,7 +317,7 @@ func (h *hierarchy) tellParent() {
 	for _, c := range h.children {
 		all.Add(c.wishes)
 	}
-	b := &treepb.Beat{Sequence: h.sequence, Useless: h.useless}
+	b := &treepb.Beat{Sequence: h.sequence, Useless: h.useless, Withholds: h.withholds()}
 	for _, w := range all.Top(summary.WishesMost) {
 		b.Wishes = append(b.Wishes, &treepb.Wish{Key: uint32(w.Key), Pairs: w.Pairs, Triples: w.Triple})
 	}
@@ -295,7 +347,7 @@ func (h *hierarchy) sendSummary(s *stream) {
 	} else {
 		m.Added, m.Removed = h.content.terms.Delta()
 	}
-	h.whole, h.content.replanned, h.sent = false, false, m.Check
+	h.whole, h.content.replanned, h.sent, h.told = false, false, m.Check, m.Services
 	b := m.Encode()
 	signature := h.cfg.Identity.Sign(summaryContext, signed(h.name, b))
 	for len(b) > 0 {

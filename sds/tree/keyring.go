@@ -77,9 +77,10 @@ func (k *keyring) keep(server ca.ID, key, capability []byte) {
 	}
 }
 
-// present seals a capability for a server that says that it has something hidden.
-func (k *keyring) present(server ca.ID, h *treepb.Hidden, origin string, capability, question []byte) (*treepb.Proof, error) {
-	peer, err := k.id.Verify(h.GetChain())
+// present seals a capability for a server that says that it has something hidden; one of another domain wants a voucher
+// with it.
+func (k *keyring) present(server ca.ID, h *treepb.Hidden, origin string, capability, voucher, question []byte) (*treepb.Proof, error) {
+	peer, err := k.id.VerifyAny(h.GetChain())
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (k *keyring) present(server ca.ID, h *treepb.Hidden, origin string, capabil
 	}
 	p := &treepb.Presentation{
 		Chain: k.id.Chain(), Capability: capability, Key: make([]byte, keySize), Nonce: make([]byte, 16), Origin: origin,
-		UnixMs: k.world.Now().UnixMilli(),
+		UnixMs: k.world.Now().UnixMilli(), Voucher: voucher,
 	}
 	k.world.Fill(p.Key)
 	k.world.Fill(p.Nonce)
@@ -132,7 +133,12 @@ func (w *wide) reveal(ctx context.Context, capability []byte) {
 }
 
 func (w *wide) revealOne(ctx context.Context, o *treepb.Outcome, capability []byte) error {
-	proof, err := w.keys.present(ca.ID(o.GetServer()), o.GetHidden(), w.cfg.Address, capability, w.question)
+	server := ca.ID(o.GetServer())
+	voucher, err := w.voucherFor(ctx, server, capability)
+	if err != nil {
+		return err
+	}
+	proof, err := w.keys.present(server, o.GetHidden(), w.cfg.Address, capability, voucher, w.question)
 	if err != nil {
 		return err
 	}
@@ -140,6 +146,17 @@ func (w *wide) revealOne(ctx context.Context, o *treepb.Outcome, capability []by
 		Question: w.question, Scope: uint32(route.Local), Way: o.GetHidden().GetWay(), Proof: proof, Capability: capability,
 	}
 	return w.exchange(ctx, a)
+}
+
+// voucherFor is what a server of another domain wants beside a capability; nil for one of the own domain.
+func (c *Client) voucherFor(ctx context.Context, server ca.ID, capability []byte) ([]byte, error) {
+	if server.Domain() == c.cfg.Identity.ID().Domain() {
+		return nil, nil
+	}
+	if c.cfg.Vouch == nil {
+		return nil, errors.New("it is of another domain, and no capability manager is known that vouches for the capability")
+	}
+	return c.cfg.Vouch(ctx, capability)
 }
 
 // revealed notes in the server's outcome what came of presenting to it.

@@ -187,3 +187,48 @@ func TestAStallingChildIsFlagged(t *testing.T) {
 	}
 	t.Logf("a child that does not answer was late %d times before it was flagged", late)
 }
+
+// TestTheBlameStaysWithTheLiar: a server whose child lies passes on what it was told. It is not blamed for that: it takes
+// back what it told for the liar, and says that something is withheld; what its honest children have is found all the time.
+func TestTheBlameStaysWithTheLiar(t *testing.T) {
+	w := newWood(t)
+	owner := w.identity(ca.KindBase, "b")
+	root, middle, honest := w.grow("root"), w.grow("middle", "h=root"), w.grow("honest", "h=middle")
+	const services = 20
+	for i := range services {
+		honest.publish(owner, fmt.Sprint("s", i), 1, printer(fmt.Sprint("kind", i), i))
+	}
+	newLiar(t, w, middle, false)
+	root.knows("middle", services+1000)
+	c := root.client(w.identity(ca.KindUser, "ann"))
+	flagged := func() bool { return root.flag("middle") != "" }
+	took, withheld := 0, false
+	for begun := time.Now(); time.Since(begun) < 20*testPeriod; took++ {
+		if a := ask(t, c, kindIs(fmt.Sprint("kind", took%services)), Options{Scope: route.All}); len(a.Found) != 1 {
+			t.Fatalf("after %d questions: %s by %v", took, names(a), outcomes(a))
+		}
+		for i := range 9 { // most of what is asked only the liar claims
+			a := ask(t, c, kindIs(fmt.Sprint("kind", services+(9*took+i)%900)), Options{Scope: route.All})
+			withheld = withheld || outcomes(a)["middle"] == "withheld" && !a.Complete()
+		}
+		if flagged() {
+			t.Fatalf("after %d questions the middle is flagged %q", took, root.flag("middle"))
+		}
+	}
+	if !withheld || middle.flag("liar") != string(summary.Lying) {
+		t.Errorf("after %d questions: withheld %v, the liar is flagged %q", took, withheld, middle.flag("liar"))
+	}
+}
+
+// flag is what a child is flagged as.
+func (p *plant) flag(child string) string {
+	who, _ := p.node.neighbours("")
+	for _, nb := range who {
+		if nb.id.Name() == child {
+			nb.account.mu.Lock()
+			defer nb.account.mu.Unlock()
+			return string(nb.account.Flag)
+		}
+	}
+	return ""
+}

@@ -1,16 +1,12 @@
 package tree
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -25,140 +21,6 @@ const messageMost = 4 << 20
 
 // joinTime is how long both sides wait for the first frame.
 const joinTime = 10 * time.Second
-
-// climb joins the parent, keeps to it while it lives, and joins again.
-func (h *hierarchy) climb(ctx context.Context) {
-	wait := backoffLeast
-	for i := 0; ctx.Err() == nil; i++ {
-		address := h.parent.Addresses[i%len(h.parent.Addresses)]
-		joined, err := h.join(ctx, address)
-		if ctx.Err() != nil {
-			return
-		}
-		if joined {
-			wait, i = backoffLeast, i-1 // to the same one first
-		}
-		level := slog.LevelDebug
-		if joined || i == 0 {
-			level = slog.LevelInfo // once, not at every try
-		}
-		h.cfg.Log.Log(ctx, level, "without parent", "hierarchy", h.name, "address", address, "error", err)
-		if h.backoff(ctx, &wait) != nil {
-			return
-		}
-	}
-}
-
-// join opens a link to a parent and serves it until it breaks.
-func (h *hierarchy) join(ctx context.Context, address string) (joined bool, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(ca.ClientCredentials(h.cfg.Identity, h.isParent)),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return h.cfg.World.Net.Dial(ctx, "tcp", address)
-		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMost), grpc.MaxCallSendMsgSize(messageMost)))
-	if err != nil {
-		return false, fmt.Errorf("address %q: %w", address, err)
-	}
-	defer conn.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	tooLate := time.AfterFunc(joinTime, func() { cancel(errors.New("no answer")) })
-	raw, err := treepb.NewTreeClient(conn).Link(ctx)
-	if err != nil {
-		return false, err
-	}
-	hello := &treepb.Hello{Hierarchy: h.name, Address: h.cfg.Address, SpawnedBy: string(h.cfg.Spawned)}
-	if err := raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Hello{Hello: hello}}); err != nil {
-		return false, failure(raw, err)
-	}
-	first, err := raw.Recv()
-	if err != nil {
-		return false, errors.Join(context.Cause(ctx), err)
-	}
-	tooLate.Stop()
-	peer, err := ca.PeerFromContext(raw.Context())
-	if err != nil {
-		return false, err
-	}
-	w := first.GetWelcome()
-	if w == nil || w.GetRefused() != "" {
-		return false, fmt.Errorf("%s refuses: %s", peer.ID, w.GetRefused())
-	}
-	line, err := h.lineFrom(peer.ID, w.GetLine())
-	if err != nil {
-		return false, err
-	}
-	return true, h.serveParent(newStream(ctx, peer, raw, asksAtOnce), address, line, w)
-}
-
-// isParent accepts an SDS server of the parent's domain, and of no other.
-func (h *hierarchy) isParent(peer ca.Peer) error {
-	domain := cmp.Or(h.parent.Domain, h.self.Domain())
-	if err := ca.KindIn([]string{domain}, ca.KindSDS)(peer); err != nil {
-		return err
-	}
-	if peer.ID.Domain() != domain {
-		return fmt.Errorf("%w: the parent is %s, wanted one of the domain %s", ca.ErrUntrusted, peer.ID, domain)
-	}
-	return nil
-}
-
-// failure is why a stream could not be written to: its reading side knows.
-func failure(raw rawStream, err error) error {
-	if _, why := raw.Recv(); why != nil {
-		return why
-	}
-	return err
-}
-
-// lineFrom reads the ancestors of a parent, and refuses a cycle.
-func (h *hierarchy) lineFrom(parent ca.ID, told []string) ([]ca.ID, error) {
-	if len(told) > lineMost {
-		return nil, fmt.Errorf("%s has %d ancestors, more than %d", parent, len(told), lineMost)
-	}
-	line := []ca.ID{parent}
-	for _, s := range told {
-		id, err := ca.ParseID(s)
-		if err != nil {
-			return nil, err
-		}
-		line = append(line, id)
-	}
-	if route.Cycle(h.self, parent, line[1:]) {
-		return nil, fmt.Errorf("%s stands below this server in the hierarchy %s: it cannot be the parent too", parent, h.name)
-	}
-	return line, nil
-}
-
-// serveParent serves the link until it breaks.
-func (h *hierarchy) serveParent(s *stream, address string, line []ca.ID, w *treepb.Welcome) error {
-	h.parts.Go(s.sending)
-	nb := &neighbour{
-		id: s.peer.ID, hierarchy: h.name, up: true, address: address, period: h.cfg.Period, stream: s,
-		heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), account: new(account),
-	}
-	nb.hear()
-	nb.heard.Store(nb.beaten.Load())
-	h.wait(s.ctx, func() {
-		h.up, h.line = nb, line
-		h.whole = h.sequence == 0 || w.GetSequence() != h.sequence || w.GetCheck() != uint64(h.sent)
-		h.publish()
-	})
-	silent := h.watchdog(s, nb)
-	err := h.readParent(s, nb)
-	silent.Stop()
-	s.end(err)
-	h.wait(h.rootCtx, func() {
-		if h.up == nb {
-			gone := *nb
-			gone.stream, gone.detail = nil, context.Cause(s.ctx).Error()
-			h.up, h.line = &gone, nil
-			h.publish()
-		}
-	})
-	return context.Cause(s.ctx)
-}
 
 // watchdog ends a stream when the other side is silent for too long.
 func (h *hierarchy) watchdog(s *stream, nb *neighbour) *time.Timer {
@@ -175,74 +37,18 @@ func (h *hierarchy) watchdog(s *stream, nb *neighbour) *time.Timer {
 	return timer
 }
 
-func (h *hierarchy) readParent(s *stream, nb *neighbour) error {
-	for {
-		f, err := s.recv()
-		if err != nil {
-			return err
-		}
-		nb.hear()
-		switch k := f.GetKind().(type) {
-		case *treepb.Frame_Beat:
-			nb.heard.Store(time.Now().UnixNano())
-			plan, err := planFrom(k.Beat.GetPlan())
-			if err != nil {
-				return err
-			}
-			line, err := h.lineFrom(s.peer.ID, k.Beat.GetLine())
-			if err != nil {
-				return err
-			}
-			h.do(s.ctx, func() {
-				h.line = line
-				if !plan.Same(h.content.plan) {
-					h.content.follow(plan)
-				}
-			})
-		case *treepb.Frame_Resync:
-			h.do(s.ctx, func() { h.whole = true })
-		default:
-			if err := h.both(s, nb, f); err != nil {
-				return err
-			}
-		}
-	}
-}
-
 func (nb *neighbour) hear() { nb.beaten.Store(time.Now().UnixNano()) }
 
-// recv reads a frame, unless the stream has ended.
-func (s *stream) recv() (*treepb.Frame, error) {
-	f, err := s.raw.Recv()
-	if err != nil && s.ctx.Err() != nil {
-		err = context.Cause(s.ctx)
-	}
-	return f, err
-}
-
-// both takes the frames that go both ways.
-func (h *hierarchy) both(s *stream, nb *neighbour, f *treepb.Frame) error {
-	switch k := f.GetKind().(type) {
-	case *treepb.Frame_Ask:
-		a := k.Ask
+// questions has the questions of a neighbour be answered.
+func (h *hierarchy) questions(s *stream, nb *neighbour) {
+	from := origin{id: nb.id, up: nb.up}
+	s.asked = func(a *treepb.Ask) error {
 		if a.GetHierarchy() != h.name {
-			return s.refuse(a, status.Errorf(codes.InvalidArgument, "a question of the hierarchy %s on a link of %s", a.GetHierarchy(), h.name))
+			(&reply{s: s, id: a.GetId()}).refuse(status.Errorf(codes.InvalidArgument, "a question of the hierarchy %s on a link of %s", a.GetHierarchy(), h.name))
+			return nil
 		}
-		from := origin{id: nb.id, up: nb.up}
-		return s.serve(a, &h.parts, func(ctx context.Context) error {
-			if a.GetWatch() {
-				return h.watch(ctx, from, a, s.emit(a))
-			}
-			return h.answer(ctx, from, a, s.emit(a))
-		})
-	case *treepb.Frame_Answer:
-		s.take(k.Answer)
-	case *treepb.Frame_Cancel:
-		s.cancel(k.Cancel)
-	default:
-		return fmt.Errorf("a frame of %s that does not belong here", nb.id)
+		return h.next(from, a, s)
 	}
-	return nil
 }
 
 // Link serves a child.
@@ -281,14 +87,14 @@ func (n *Node) admit(hello *treepb.Hello, peer ca.Peer) (*hierarchy, error) {
 	if err := n.cfg.Accept(hello.GetHierarchy(), peer); err != nil {
 		return nil, fmt.Errorf("%s may not join the hierarchy %s here: %w", peer.ID, hello.GetHierarchy(), err)
 	}
-	return n.hierarchy(hello.GetHierarchy(), nil)
+	return n.hierarchy(hello.GetHierarchy())
 }
 
 // serveChild serves the link until it breaks.
 func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
 	nb := &neighbour{
 		id: s.peer.ID, hierarchy: h.name, address: hello.GetAddress(), period: h.cfg.Period, stream: s,
-		spawned: hello.GetSpawnedBy() == string(h.self), heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64),
+		spawned: hello.GetSpawnedBy() == string(h.self), heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), withholds: new(atomic.Bool),
 	}
 	nb.hear()
 	nb.heard.Store(nb.beaten.Load())
@@ -298,9 +104,9 @@ func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
 		return errClosed
 	}
 	if refused != nil {
-		return s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: &treepb.Welcome{Refused: refused.Error()}}})
+		return s.raw.SendMsg(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: &treepb.Welcome{Refused: refused.Error()}}})
 	}
-	if err := s.raw.Send(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: welcome}}); err != nil {
+	if err := s.raw.SendMsg(&treepb.Frame{Version: 1, Kind: &treepb.Frame_Welcome{Welcome: welcome}}); err != nil {
 		h.wait(h.rootCtx, func() { h.lost(nb, err) })
 		return err
 	}
@@ -363,12 +169,13 @@ func (h *hierarchy) lost(nb *neighbour, why error) {
 }
 
 func (h *hierarchy) readChild(s *stream, nb *neighbour) error {
+	h.questions(s, nb)
+	var leaving *time.Timer
 	for {
-		f, err := s.recv()
+		f, err := s.recv(nb.hear)
 		if err != nil {
 			return err
 		}
-		nb.hear()
 		switch k := f.GetKind().(type) {
 		case *treepb.Frame_Beat:
 			if len(k.Beat.GetWishes()) > summary.WishesMost {
@@ -384,18 +191,23 @@ func (h *hierarchy) readChild(s *stream, nb *neighbour) error {
 				return err
 			}
 		case *treepb.Frame_Leave:
-			h.do(s.ctx, func() {
-				if c := h.children[nb.id]; c != nil {
-					h.forget(nb.id, c)
-					h.publish()
-				}
-			})
-			return errClosed
-		default:
-			if err := h.both(s, nb, f); err != nil {
-				return err
+			if leaving == nil { // it ends the link when what is under way is answered
+				h.do(s.ctx, func() { h.left(nb) })
+				leaving = time.AfterFunc(leaveTime, func() { s.end(errClosed) })
+				defer leaving.Stop()
 			}
+		default:
+			return fmt.Errorf("a frame of %s that does not belong here", nb.id)
 		}
+	}
+}
+
+// left lets a child go that leaves for good, unless it has another link already.
+func (h *hierarchy) left(nb *neighbour) {
+	if c := h.children[nb.id]; c != nil && c.heard == nb.heard {
+		h.forget(nb.id, c)
+		h.publish()
+		h.close()
 	}
 }
 
@@ -405,7 +217,10 @@ func (h *hierarchy) beat(s *stream, nb *neighbour, b *treepb.Beat) {
 	if c == nil || c.heard != nb.heard {
 		return
 	}
-	c.useless = min(1, max(0, b.GetUseless()))
+	if c.useless = 0; b.GetUseless() > 0 { // NaN is not
+		c.useless = min(1, b.GetUseless())
+	}
+	c.withholds.Store(b.GetWithholds())
 	c.wishes = c.wishes[:0]
 	for _, w := range b.GetWishes() {
 		c.wishes = append(c.wishes, summary.Wish{Key: summary.Key(w.GetKey()), Pairs: w.GetPairs(), Triple: w.GetTriples()})
@@ -451,7 +266,7 @@ func (h *hierarchy) part(s *stream, nb *neighbour, p *treepb.Part) error {
 		return nil
 	}
 	c.table = next
-	if h.parent != nil {
+	if h.ascent != nil && !c.held {
 		h.pass(old, m)
 	}
 	h.publish()

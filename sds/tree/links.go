@@ -53,7 +53,7 @@ type Link struct {
 	Age       time.Duration `json:"age_ns"`   // since its summary was last told or confirmed
 	Services  uint64        `json:"services"` // behind it, that everyone may find
 	Terms     uint64        `json:"terms"`    // of its summary
-	Bytes     uint64        `json:"bytes"`    // of the filter made of it
+	Bytes     uint64        `json:"bytes"`    // of memory that it takes
 	Received  uint64        `json:"received"` // bytes of summaries
 	Flag      string        `json:"flag,omitempty"`
 	Sent      uint64        `json:"sent"`   // questions

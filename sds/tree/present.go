@@ -9,16 +9,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
-	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds"
-	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
 )
 
@@ -40,8 +39,6 @@ const (
 	handlesMost = 64   // that travel with a question
 )
 
-const everyone = capability.Everyone
-
 func kem() hpke.KEM   { return hpke.MLKEM768X25519() }
 func kdf() hpke.KDF   { return hpke.HKDFSHA256() }
 func aead() hpke.AEAD { return hpke.AES256GCM() }
@@ -60,7 +57,9 @@ type boxes struct {
 // shown is one presentation that held.
 type shown struct {
 	peer       ca.Peer
+	chain      [][]byte
 	capability []byte
+	voucher    []byte
 	key        []byte
 }
 
@@ -105,7 +104,7 @@ func (b *boxes) take(sealed, question []byte) (*shown, error) {
 	if err := proto.Unmarshal(plain, &p); err != nil || len(p.GetKey()) != keySize || len(p.GetChain()) > 4 {
 		return nil, errors.New("what was presented cannot be read")
 	}
-	peer, err := b.id.Verify(p.GetChain())
+	peer, err := b.id.VerifyAny(p.GetChain())
 	if err != nil {
 		return nil, fmt.Errorf("who presents a capability: %w", err)
 	}
@@ -115,7 +114,7 @@ func (b *boxes) take(sealed, question []byte) (*shown, error) {
 	if !ca.VerifySignature(peer.Key, proofContext, proofOf(b.id.ID(), question, &p), p.GetSignature()) {
 		return nil, errors.New("the signature of a proof is wrong")
 	}
-	s := &shown{peer: peer, capability: p.GetCapability(), key: p.GetKey()}
+	s := &shown{peer: peer, chain: p.GetChain(), capability: p.GetCapability(), voucher: p.GetVoucher(), key: p.GetKey()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.shown) >= shownMost {
@@ -212,35 +211,56 @@ func boxAEAD(key []byte) (cipher.AEAD, error) {
 }
 
 // secrets tells what the server has for the asker beyond what everyone may find, sealed for its eyes; or, when it was
-// presented nothing, that there may be something.
+// presented nothing that holds now, that there may be something.
 func (q *inquiry) secrets(public []sds.Hit) ([]*treepb.Sealed, *treepb.Hidden, error) {
 	proof := q.ask.GetProof()
 	var s *shown
 	var err error
-	if len(proof.GetSealed()) > 0 && len(q.ask.GetWay()) == 0 {
+	now := len(proof.GetSealed()) > 0 && len(q.ask.GetWay()) == 0
+	if now {
 		if s, err = q.boxes.take(proof.GetSealed(), q.ask.GetQuestion()); err != nil {
 			return nil, nil, err
 		}
 	} else if len(proof.GetShown()) > 0 {
 		s = q.boxes.find(proof.GetShown(), q.ask.GetQuery(), q.ask.GetQuestion())
 	}
-	if s == nil {
-		if !q.opens(q.ask.GetTokens()) {
+	if s != nil {
+		asker, err := q.stands(s)
+		switch {
+		case err == nil:
+			sealed, err := q.sealedFor(asker, s.key, public)
+			return sealed, nil, err
+		case now: // as if it had not been presented
+			q.cfg.Log.Info("a capability that was presented does not hold", "by", s.peer.ID, "error", err)
 			return nil, nil, nil
 		}
-		h, err := q.boxes.hidden()
-		return nil, h, err
 	}
-	sealed, err := q.sealedFor(s, public)
-	return sealed, nil, err
+	of, ok := q.opens(q.ask.GetTokens())
+	if !ok {
+		return nil, nil, nil
+	}
+	h, err := q.offer(of)
+	return nil, h, err
 }
 
-// sealedFor are the hits for the holder of a capability that are not public.
-func (q *inquiry) sealedFor(s *shown, public []sds.Hit) ([]*treepb.Sealed, error) {
-	asker, err := q.cfg.Local.Asks(s.peer, s.capability)
-	if err != nil {
-		return nil, nil // it has lapsed: as if it had not been presented
+// stands says what somebody may find who presented a capability, if it and who presented it are good still. Who is of
+// another domain has the names that its domain gives it, and the groups of this domain that it is in.
+func (n *Node) stands(s *shown) (sds.Asker, error) {
+	if !s.peer.Foreign {
+		return n.cfg.Local.Asks(s.peer, s.capability)
 	}
+	if _, err := n.cfg.Identity.VerifyAny(s.chain); err != nil {
+		return sds.Asker{}, err
+	}
+	asker, err := n.cfg.Local.AsksFrom(s.peer, s.capability, s.voucher)
+	if err == nil && asker.Principal.Domain() != n.self.Domain() && !asker.Nothing() {
+		asker.Grants = slices.Concat(asker.Grants, n.cfg.Routes().Groups(asker.Principal))
+	}
+	return asker, err
+}
+
+// sealedFor are the hits for an asker that are not public, under the key that it presented.
+func (q *inquiry) sealedFor(asker sds.Asker, key []byte, public []sds.Hit) ([]*treepb.Sealed, error) {
 	hits, err := q.cfg.Local.Look(q.ctx, asker, q.question.local)
 	if err != nil {
 		return nil, err
@@ -252,7 +272,7 @@ func (q *inquiry) sealedFor(s *shown, public []sds.Hit) ([]*treepb.Sealed, error
 	m, size := &treepb.Answer{}, 0
 	var out []*treepb.Sealed
 	flush := func() error {
-		b, err := box(q.cfg.World, s.key, q.self, q.ask.GetQuery(), m)
+		b, err := box(q.cfg.World, key, q.self, q.ask.GetQuery(), m)
 		out = append(out, b)
 		m, size = &treepb.Answer{}, 0
 		return err
@@ -270,35 +290,4 @@ func (q *inquiry) sealedFor(s *shown, public []sds.Hit) ([]*treepb.Sealed, error
 	}
 	// Also when there is nothing: those on the way shall not know.
 	return out, flush()
-}
-
-// mine are the tokens of what is hidden at this server, as of a moment ago.
-type mine struct {
-	at  time.Time
-	set map[summary.Term]bool
-}
-
-// opens reports whether one of the tokens is of a grant that opens something hidden here.
-func (n *Node) opens(tokens []uint64) bool {
-	if len(tokens) == 0 {
-		return false
-	}
-	m := n.mine.Load()
-	if m == nil || time.Since(m.at) > n.cfg.Period {
-		m = &mine{time.Now(), make(map[summary.Term]bool)}
-		now := n.cfg.World.Now()
-		secret := n.cfg.Secret()
-		for _, g := range n.cfg.Local.HiddenGrants() {
-			for _, t := range summary.Tokens(secret, []string{string(g)}, now) {
-				m.set[t] = len(secret) > 0
-			}
-		}
-		n.mine.Store(m)
-	}
-	for _, t := range tokens {
-		if m.set[summary.Term(t)] {
-			return true
-		}
-	}
-	return false
 }

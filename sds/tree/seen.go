@@ -1,7 +1,9 @@
 package tree
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"ninja/sds"
 	"ninja/sds/summary"
@@ -49,6 +51,18 @@ type questions struct {
 type question struct {
 	local  *sds.Question
 	routed *summary.Question // for those who may find what everyone may
+
+	last atomic.Pointer[summary.Question] // with the tokens that it came with last
+}
+
+// with is the question as it is routed with tokens. What was worked out for it is kept while the same tokens come.
+func (q *question) with(tokens []summary.Term) *summary.Question {
+	if last := q.last.Load(); last != nil && slices.Equal(last.Tokens(), tokens) {
+		return last
+	}
+	out := q.routed.With(tokens)
+	q.last.Store(out)
+	return out
 }
 
 const questionsMost = 1024
@@ -67,7 +81,7 @@ func (k *questions) of(b []byte) (*question, error) {
 	if err != nil {
 		return nil, err
 	}
-	q = &question{local, summary.Ask(local.Needs(sds.Anyone("")))}
+	q = &question{local: local, routed: summary.Ask(local.Needs(sds.Anyone("")))}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.by) >= questionsMost {

@@ -2,7 +2,7 @@ package tree
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -33,39 +33,33 @@ func (n *Node) Session(raw treepb.Tree_SessionServer) error {
 }
 
 func (n *Node) readClient(s *stream) error {
-	for {
-		f, err := s.recv()
-		if err != nil {
-			return err
+	from := origin{id: s.peer.ID, client: &s.peer}
+	s.asked = func(a *treepb.Ask) error {
+		r, err := s.open(a)
+		if r != nil {
+			n.first(from, a, r)
 		}
-		switch k := f.GetKind().(type) {
-		case *treepb.Frame_Ask:
-			a := k.Ask
-			from := origin{id: s.peer.ID, client: &s.peer}
-			err = s.serve(a, &n.parts, func(ctx context.Context) error { return n.first(ctx, from, a, s.emit(a)) })
-		case *treepb.Frame_Cancel:
-			s.cancel(k.Cancel)
-		default:
-			err = fmt.Errorf("a client sends questions and cancels them")
-		}
-		if err != nil {
-			return err
-		}
+		return err
 	}
+	if _, err := s.recv(nil); err != nil {
+		return err
+	}
+	return errors.New("a client sends questions and cancels them")
 }
 
 // first answers a client: what comes from many branches is put together before it is told, as far as the order or the
 // limit ask for it.
-func (n *Node) first(ctx context.Context, from origin, a *treepb.Ask, tell emit) error {
+func (n *Node) first(from origin, a *treepb.Ask, r *reply) {
+	if a.GetWatch() {
+		r.stand(&n.parts, func(ctx context.Context) error { return n.watch(ctx, from, a, r.emit) })
+		return
+	}
 	q, err := n.known.of(a.GetQuestion())
 	if err != nil {
-		return err
+		r.refuse(err)
+		r.close()
+		return
 	}
-	if a.GetWatch() {
-		return n.watch(ctx, from, a, tell)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	want := route.Want(min(a.GetWant(), uint32(route.Best)))
 	if q.local.Ordered {
 		want = route.Best
@@ -73,9 +67,18 @@ func (n *Node) first(ctx context.Context, from origin, a *treepb.Ask, tell emit)
 		want = route.Every
 	}
 	a.Want = uint32(want)
-	g := &gathering{tell: tell, all: route.NewGather(want, q.local.Limit, q.local.Descending), want: want}
-	if err := n.answer(ctx, from, a, g.take); err != nil {
-		return err
+	n.answer(from, a, r, &gathering{out: r, all: route.NewGather(want, q.local.Limit, q.local.Descending), want: want})
+}
+
+// next answers a neighbour.
+func (n *Node) next(from origin, a *treepb.Ask, s *stream) error {
+	r, err := s.open(a)
+	switch {
+	case r == nil:
+	case a.GetWatch():
+		r.stand(&n.parts, func(ctx context.Context) error { return n.watch(ctx, from, a, r.emit) })
+	default:
+		n.answer(from, a, r, r)
 	}
-	return g.end()
+	return err
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"ninja/ca"
+	"ninja/capability"
 	"ninja/internal/world"
 	"ninja/sds"
 	"ninja/sds/route"
@@ -44,8 +45,16 @@ type Config struct {
 	Local    *sds.Server
 	// Address is where the server is reached, for people to see.
 	Address string
-	// Parents are joined while Run runs.
+	// Parents are joined while Run runs. Join and Leave change them.
 	Parents []Parent
+	// Configured is where the configuration has the server join a hierarchy, whatever was changed since; nil: nowhere. It may
+	// be nil: nowhere at all.
+	Configured func(hierarchy string) *Parent
+	// Keep keeps a change of the parent in a hierarchy beyond a restart: another one, none for nil, or, as configured, whatever
+	// the configuration says. It may be nil.
+	Keep func(hierarchy string, p *Parent, configured bool) error
+	// Administers says who may change parents over the network; nil is nobody.
+	Administers func(peer ca.Peer) error
 	// Accept says who may join a hierarchy as a child; nil is any SDS server of the server's own domain.
 	Accept func(hierarchy string, peer ca.Peer) error
 	// Period is how often summaries and beats are sent; 0 is a second. A link is down after three periods of silence.
@@ -53,6 +62,8 @@ type Config struct {
 	// Secret returns what tokens of hidden services are made with (summary.Token); nil, or nothing returned, is that
 	// hidden services are found at their own server alone.
 	Secret func() []byte
+	// Routes are that and what the domain shares with others; nil is Secret alone.
+	Routes func() *capability.Routes
 	// Spawned is the server that started this one to share its load; "" is none.
 	Spawned ca.ID
 	// Log may be nil.
@@ -70,9 +81,12 @@ type Node struct {
 	// standing are the questions that stand here, by their 16 bytes.
 	standing sync.Map
 	mine     atomic.Pointer[mine]
+	made     atomic.Pointer[made]
 	rootCtx  context.Context // of Run; streams end with it
 	end      context.CancelFunc
-	parts    sync.WaitGroup
+	parts    crew
+
+	placing sync.Mutex // held while a parent is changed over the network, and that is kept
 
 	whole  sync.Once
 	filled chan struct{} // closed when the spawner has told all
@@ -106,6 +120,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Secret == nil {
 		cfg.Secret = func() []byte { return nil }
 	}
+	if cfg.Routes == nil {
+		cfg.Routes = secretAlone(cfg.Secret)
+	}
 	n := &Node{cfg: cfg, self: cfg.Identity.ID(), seen: newSeen(), known: newQuestions(), hierarchies: make(map[string]*hierarchy), copied: make(map[ca.ID]bool), filled: make(chan struct{})}
 	n.rootCtx, n.end = context.WithCancel(context.Background())
 	if cfg.Accept == nil {
@@ -117,16 +134,18 @@ func New(cfg Config) (*Node, error) {
 	}
 	names := make(map[string]bool)
 	for _, p := range cfg.Parents {
-		if err := CheckName(p.Hierarchy); err != nil {
+		if err := p.Check(); err != nil {
 			return nil, err
 		}
-		if len(p.Addresses) == 0 || names[p.Hierarchy] {
+		if names[p.Hierarchy] {
 			return nil, fmt.Errorf("tree: hierarchy %s wants one parent with addresses", p.Hierarchy)
 		}
 		names[p.Hierarchy] = true
-		if _, err := n.hierarchy(p.Hierarchy, &p); err != nil {
+		h, err := n.hierarchy(p.Hierarchy)
+		if err != nil {
 			return nil, err
 		}
+		h.commands <- func() { h.moveTo(h.ascend(p, nil)) }
 	}
 	return n, nil
 }
@@ -171,7 +190,7 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // hierarchy is the one of that name, made when there is none.
-func (n *Node) hierarchy(name string, parent *Parent) (*hierarchy, error) {
+func (n *Node) hierarchy(name string) (*hierarchy, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if h := n.hierarchies[name]; h != nil {
@@ -180,9 +199,9 @@ func (n *Node) hierarchy(name string, parent *Parent) (*hierarchy, error) {
 	if len(n.hierarchies) >= hierarchiesMost {
 		return nil, fmt.Errorf("this server stands in %d hierarchies, more it does not join", hierarchiesMost)
 	}
-	h := newHierarchy(n, name, parent)
+	h := newHierarchy(n, name)
 	n.hierarchies[name] = h
-	n.parts.Go(func() { h.run(n.rootCtx) })
+	n.parts.Go(h.run)
 	return h, nil
 }
 
@@ -208,6 +227,11 @@ func (n *Node) neighbours(in string) (who []*neighbour, branches []route.Branch)
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	most := 0
+	for _, h := range n.hierarchies {
+		most += len(*h.view.Load())
+	}
+	who, branches = make([]*neighbour, 0, most), make([]route.Branch, 0, most)
 	for name, h := range n.hierarchies {
 		if in != "" && in != name {
 			continue

@@ -128,10 +128,10 @@ func TestNoServerIsItsOwnAncestor(t *testing.T) {
 
 // line is the ancestors of a server.
 func (p *plant) line(hierarchy string) (out []ca.ID) {
-	h, err := p.node.hierarchy(hierarchy, nil)
+	h, err := p.node.hierarchy(hierarchy)
 	if err != nil {
 		p.wood.t.Fatal(err)
 	}
-	h.wait(h.rootCtx, func() { out = h.line })
+	h.wait(h.ctx, func() { out = h.line })
 	return out
 }

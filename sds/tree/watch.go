@@ -18,6 +18,7 @@ import (
 // summaries and links change. The goroutine of run owns it; each branch has a goroutine that passes on what comes.
 type standing struct {
 	*inquiry
+	tell   func(*treepb.Answer) error // may be called by several goroutines
 	placed map[place]*placement
 	ended  chan *placement // placements whose branch is lost
 	parts  sync.WaitGroup
@@ -62,8 +63,8 @@ func (p *placement) tellers() map[string]bool {
 const doubt = 5 // periods
 
 // watch lets a question stand until ctx ends.
-func (n *Node) watch(ctx context.Context, from origin, a *treepb.Ask, tell emit) error {
-	q, err := n.inquiry(ctx, from, a, tell)
+func (n *Node) watch(ctx context.Context, from origin, a *treepb.Ask, tell func(*treepb.Answer) error) error {
+	q, err := n.inquiry(from, a)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (n *Node) watch(ctx context.Context, from origin, a *treepb.Ask, tell emit)
 		return errors.New("the question stands here already, by way of another hierarchy")
 	}
 	defer n.standing.Delete(query)
-	w := &standing{inquiry: q, placed: make(map[place]*placement), ended: make(chan *placement), waiting: map[*placement]bool{nil: true}}
+	w := &standing{inquiry: q, tell: tell, placed: make(map[place]*placement), ended: make(chan *placement), waiting: map[*placement]bool{nil: true}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.parts.Wait()
 	defer cancel()
@@ -156,14 +157,25 @@ func (w *standing) replace(ctx context.Context, lost map[place]map[string]bool) 
 	a := w.arrivalOf(timeMost)
 	who, branches := w.neighbours(w.ask.GetHierarchy())
 	d := route.Decide(w.self, branches, a)
+	departed := w.departed(who, lost)
 	wanted := make(map[place]bool)
 	for _, s := range d.Steps {
 		nb := who[s.Branch]
 		at := place{nb.id, nb.hierarchy}
 		wanted[at] = true
 		if w.placed[at] == nil {
+			if before := departed[at.hierarchy]; nb.up && before != nil { // most may be behind the new parent too
+				maps.Copy(before, lost[at])
+				lost[at] = before
+				delete(departed, at.hierarchy)
+			}
 			w.place(ctx, nb, s, lost[at])
 			delete(lost, at)
+		}
+	}
+	for _, servers := range departed {
+		if err := w.void(servers); err != nil {
+			return err
 		}
 	}
 	reachable := make(map[place]bool)
@@ -244,11 +256,11 @@ func (w *standing) place(ctx context.Context, nb *neighbour, s route.Step, befor
 
 // listen passes on what comes from a branch.
 func (w *standing) listen(ctx context.Context, nb *neighbour, p *placement, a *treepb.Ask, before map[string]bool) error {
-	answers, done, err := nb.stream.ask(ctx, a)
+	answers, err := nb.stream.ask(a)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer answers.done()
 	var late <-chan time.Time
 	doubted := maps.Clone(before)
 	if len(doubted) > 0 {
@@ -260,27 +272,20 @@ func (w *standing) listen(ctx context.Context, nb *neighbour, p *placement, a *t
 		late = timer.C
 	}
 	for {
-		select {
-		case m, ok := <-answers:
-			if !ok || m.GetLast() {
+		for {
+			packed, ended := answers.next()
+			if ended {
 				return errLinkLost
 			}
-			p.heard(m.GetBegun()...)
-			p.heard(m.GetSynced()...)
-			for _, s := range m.GetBegun() {
-				delete(doubted, s)
+			if packed == nil {
+				break
 			}
-			w.attribute(nb, m.GetOutcomes())
-			settled := m.GetSettled()
-			m.Settled = false
-			if err := w.tell(m); err != nil {
+			if err := w.heard(nb, p, packed, doubted); err != nil {
 				return err
 			}
-			if settled {
-				if err := w.settle(p); err != nil {
-					return err
-				}
-			}
+		}
+		select {
+		case <-answers.ready:
 		case <-late:
 			if len(doubted) > 0 {
 				if err := w.tell(&treepb.Answer{Synced: slices.Sorted(maps.Keys(doubted))}); err != nil {
@@ -294,4 +299,31 @@ func (w *standing) listen(ctx context.Context, nb *neighbour, p *placement, a *t
 			return ctx.Err()
 		}
 	}
+}
+
+// heard passes on one answer of a branch.
+func (w *standing) heard(nb *neighbour, p *placement, packed *answer, doubted map[string]bool) error {
+	if packed.last {
+		return errLinkLost
+	}
+	m, err := packed.message()
+	if err != nil {
+		return err
+	}
+	p.heard(m.GetBegun()...)
+	p.heard(m.GetSynced()...)
+	for _, s := range m.GetBegun() {
+		delete(doubted, s)
+	}
+	for _, o := range m.GetOutcomes() {
+		if o.GetServer() == string(nb.id) && o.GetVia() == o.GetServer() {
+			o.Via, o.Up, o.Hierarchy = string(w.self), nb.up, nb.hierarchy
+		}
+	}
+	settled := m.GetSettled()
+	m.Settled = false
+	if err := w.tell(m); err != nil || !settled {
+		return err
+	}
+	return w.settle(p)
 }

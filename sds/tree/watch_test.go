@@ -19,12 +19,13 @@ type follower struct {
 	mu     sync.Mutex
 	now    map[string]uint64
 	lost   map[string]bool
+	gone   map[string]bool
 	synced bool
 }
 
 func follow(t *testing.T, c *Client, q sds.Query) *follower {
 	t.Helper()
-	w := &follower{now: map[string]uint64{}, lost: map[string]bool{}}
+	w := &follower{now: map[string]uint64{}, lost: map[string]bool{}, gone: map[string]bool{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -38,6 +39,7 @@ func follow(t *testing.T, c *Client, q sds.Query) *follower {
 				w.synced = true
 			case e.Kind == sds.Leave:
 				delete(w.now, e.Found.Name)
+				w.gone[e.Found.Name] = true
 			default:
 				w.now[e.Found.Name] = e.Found.Version
 			}
@@ -51,6 +53,13 @@ func (w *follower) settled() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.synced
+}
+
+// left are the names that were told to have gone.
+func (w *follower) left() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Keys(w.gone)), " ")
 }
 
 func (w *follower) has() string {

@@ -7,11 +7,12 @@
 //  3. the answer is not older than 30 s: it is asked for again and again (as RFC 7675 does).
 //
 // The other way only packets from allowed addresses are taken. A Session is one socket pair (RTP and RTCP, RFC 3550, 11) with a
-// connectors.Writer and a connectors.Reader on it. What they promise is what RTP does: order and no duplicates; packets
-// may be lost; marks do not travel; nobody is there to take an event.
+// connectors.Writer and a connectors.Reader on it, for sound or for text as it is typed (RFC 4103). What they promise is
+// what RTP does: order and no duplicates; packets may be lost; marks do not travel; nobody is there to take an event.
 package external
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,17 +77,24 @@ type Call struct {
 	Remote string
 	// Local is the port to receive at, RTCP at the next one; 0 is a free even one.
 	Local uint16
-	// Type is what flows, both ways; audio/L16, audio/PCMU, audio/PCMA or audio/opus.
+	// Type is what flows, both ways; audio/L16, audio/PCMU, audio/PCMA, audio/opus or text/t140.
 	Type connectors.Type
-	// PayloadType is the RTP payload type; 0 is the usual one of the type (0, 8, 96, 111).
+	// PayloadType is the RTP payload type; 0 is the usual one of the type (0, 8, 96, 111; 100 for text with its redundancy).
 	PayloadType uint8
+	// TextType is the payload type of text inside its redundancy, and of text that comes without; 0 is 99.
+	TextType uint8
 	// Out and In key SRTP, each as the value of an a=crypto line of SDP (RFC 4568) without its tag, such as
 	// "AES_CM_128_HMAC_SHA1_80 inline:BASE64". Both are required for srtp, and have no place with rtp. A key serves one
 	// session: give a new one each time.
 	Out, In string
-	// Silence is after how long without a packet a reader gives up; 0 is 10 s. Before the first packet it waits for ever.
+	// Silence is after how long without a packet a reader gives up; 0 is 10 s, and for text, which nobody types all the
+	// time, never. Before the first packet it waits for ever.
 	Silence time.Duration
 }
+
+// payloadType and textType are those of the call, or the usual ones.
+func (c *Call) payloadType(f rtp.Format) uint8 { return cmp.Or(c.PayloadType, f.PayloadType()) }
+func (c *Call) textType() uint8                { return cmp.Or(c.TextType, rtp.TextPayloadType) }
 
 // ParseRemote reads rtp://ADDRESS:PORT and srtp://ADDRESS:PORT. Names are refused: what was checked must be what is used.
 func ParseRemote(s string) (at netip.AddrPort, secure bool, err error) {
@@ -130,8 +138,8 @@ func (e *Edge) plan(c Call) (p plan, err error) {
 	if p.format, err = rtp.FormatOf(c.Type); err != nil {
 		return p, err
 	}
-	if !strings.HasPrefix(c.Type.Media(), "audio/") {
-		return p, fmt.Errorf("type %s: sound is all that is spoken with other programs", c.Type)
+	if textType := c.textType(); p.format.Text() && (c.payloadType(p.format) == textType || textType > 127) {
+		return p, fmt.Errorf("payload type %d: text and its redundancy want two of their own, below 128", textType)
 	}
 	if c.Remote == "" {
 		return p, nil

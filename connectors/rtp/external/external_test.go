@@ -388,7 +388,7 @@ func FuzzRTP(f *testing.F) {
 		var last uint64
 		for _, packet := range [][]byte{a, b, a, b} {
 			var h pionrtp.Header
-			payload, ok := parseRTP(packet, &h, 0)
+			payload, ok := parseRTP(packet, &h)
 			if !ok {
 				continue
 			}

@@ -100,6 +100,7 @@ func (h *half) tell(env operators.Env) {
 	env.Note("receives-at", text)
 }
 
+// hear passes on what the program says, until it ends.
 func (s *shared) hear(ctx context.Context, env operators.Env, out connectors.Writer) error {
 	h, err := s.borrow(ctx, env, call(env, env.Out), true)
 	if err != nil {
@@ -107,22 +108,10 @@ func (s *shared) hear(ctx context.Context, env operators.Env, out connectors.Wri
 	}
 	defer h.giveBack()
 	h.tell(env)
-	in := h.lent.session.Reader()
-	for {
-		a, err := in.Read(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		a.Seq = 0
-		if err := out.Write(ctx, a); err != nil {
-			return err
-		}
-	}
+	return pass(ctx, h.lent.session.Reader(), out)
 }
 
+// speak passes on to the program what comes, until it ends.
 func (s *shared) speak(ctx context.Context, env operators.Env, in connectors.Reader) error {
 	h, err := s.borrow(ctx, env, call(env, env.In), false)
 	if err != nil {
@@ -132,6 +121,10 @@ func (s *shared) speak(ctx context.Context, env operators.Env, in connectors.Rea
 	h.tell(env)
 	out := h.lent.session.Writer()
 	defer out.Close()
+	return pass(ctx, in, out)
+}
+
+func pass(ctx context.Context, in connectors.Reader, out connectors.Writer) error {
 	for {
 		a, err := in.Read(ctx)
 		if errors.Is(err, io.EOF) {
@@ -140,6 +133,7 @@ func (s *shared) speak(ctx context.Context, env operators.Env, in connectors.Rea
 		if err != nil {
 			return err
 		}
+		a.Seq = 0
 		if err := out.Write(ctx, a); err != nil {
 			return err
 		}

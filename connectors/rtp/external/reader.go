@@ -1,6 +1,7 @@
 package external
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ const (
 	reorder = 40 * time.Millisecond
 	// probation is how many packets in sequence a source must send before it counts (RFC 3550, A.1).
 	probation = 2
+	// silence is after how long another source may take the place of one that says nothing, and a reader gives up.
+	silence = 10 * time.Second
 	// maxStep is the greatest step of sequence numbers within one stream.
 	maxStep = 3000
 )
@@ -42,7 +45,7 @@ type reader struct {
 	jitter rtp.Jitter
 	delay  time.Duration
 	left   time.Time // when the source said goodbye; zero before
-	held   []byte    // the payload of the first packet of a probation
+	held   []byte    // what the first packet of a probation says
 }
 
 // source is who is being heard. The zero source is nobody.
@@ -70,17 +73,17 @@ func (r *reader) take(b []byte, from netip.AddrPort) {
 		r.strange.Add(1)
 		return
 	}
-	payload, ok := parseRTP(b, &h, r.s.pt)
-	if !ok || h.SSRC == r.s.ssrc || len(payload)%r.s.format.Sample() != 0 {
+	payload, ok := parseRTP(b, &h)
+	if !ok || !r.s.takes(h.PayloadType) || h.SSRC == r.s.ssrc || len(payload)%r.s.format.Sample() != 0 {
 		r.strange.Add(1)
 		return
 	}
 	now := time.Now()
 	r.mu.Lock()
-	position, media, counts := r.source.place(&h, from, now, r.s.call.Silence)
+	position, media, counts := r.source.place(&h, from, now, cmp.Or(r.s.call.Silence, silence))
 	if !counts {
 		if r.source.kept == 1 && r.source.is(&h, from) {
-			r.held = append(r.held[:0], payload...)
+			r.held = r.s.opening(h.PayloadType, payload, r.held[:0])
 		}
 		r.mu.Unlock()
 		r.strange.Add(1)
@@ -90,18 +93,23 @@ func (r *reader) take(b []byte, from netip.AddrPort) {
 		r.buffer.Put(rtp.Packet{Talkspurt: true, Payload: r.held}, now)
 		r.held = nil
 	}
-	if len(payload) > 0 {
+	if len(payload) > 0 && !r.s.format.Text() {
 		r.delay = r.jitter.Sample(now, r.s.format.Span(media))
 	}
-	r.buffer.Put(rtp.Packet{Position: position, Time: media, Talkspurt: h.Marker, Payload: append([]byte(nil), payload...)}, now)
+	p := rtp.Packet{Position: position, Time: media, Talkspurt: h.Marker, Payload: append([]byte(nil), payload...)}
+	if !r.s.format.Text() || h.PayloadType == r.s.call.textType() {
+		r.buffer.Put(p, now)
+	} else if !r.buffer.PutText(p, r.s.call.textType(), now) {
+		r.strange.Add(1)
+	}
 	r.mu.Unlock()
 	r.rouse()
 }
 
-// parseRTP reads a packet of the payload type; the payload is part of it.
-func parseRTP(b []byte, h *pionrtp.Header, pt uint8) (payload []byte, ok bool) {
+// parseRTP reads a packet; the payload is part of it.
+func parseRTP(b []byte, h *pionrtp.Header) (payload []byte, ok bool) {
 	n, err := h.Unmarshal(b)
-	if err != nil || h.Version != 2 || h.PayloadType != pt || n > len(b) {
+	if err != nil || h.Version != 2 || n > len(b) {
 		return nil, false
 	}
 	payload = b[n:]
@@ -176,7 +184,7 @@ func (r *reader) Read(ctx context.Context) (connectors.ADU, error) {
 		if ready {
 			return a, err
 		}
-		timer := time.NewTimer(r.s.call.Silence)
+		timer := time.NewTimer(cmp.Or(r.s.call.Silence, silence))
 		if !until.IsZero() {
 			timer.Reset(time.Until(until))
 		}
@@ -220,7 +228,7 @@ func (r *reader) decide() (a connectors.ADU, until time.Time, err error, ready b
 		case v != rtp.Deliver:
 			until, err = r.patience(now, until)
 			return a, until, err, err != nil
-		case len(a.Payload) > 0: // else a knock, or a keep-alive
+		case r.says(&a): // else a knock, or a keep-alive
 			r.adus.Add(1)
 			r.bytes.Add(uint64(len(a.Payload)))
 			return a, until, nil, true
@@ -234,9 +242,14 @@ func (r *reader) patience(now, until time.Time) (time.Time, error) {
 	if r.source.kept < probation {
 		return until, nil
 	}
-	end := r.source.heard.Add(r.s.call.Silence)
-	if !now.Before(end) {
-		return until, fmt.Errorf("nothing was heard from %s for %v", r.source.from, r.s.call.Silence)
+	limit := cmp.Or(r.s.call.Silence, silence)
+	end := r.source.heard.Add(limit)
+	switch {
+	case now.Before(end):
+	case r.s.format.Text() && r.s.call.Silence == 0:
+		end = now.Add(limit)
+	default:
+		return until, fmt.Errorf("nothing was heard from %s for %v", r.source.from, limit)
 	}
 	if !r.left.IsZero() {
 		end = r.left.Add(reorder)

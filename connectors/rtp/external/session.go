@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -49,15 +50,9 @@ type Session struct {
 }
 
 func newSession(e *Edge, c Call, p plan, k keys, media, control net.PacketConn) *Session {
-	if c.Silence == 0 {
-		c.Silence = 10 * time.Second
-	}
 	s := &Session{
-		edge: e, call: c, format: p.format, pt: c.PayloadType, remote: p.remote, media: media, control: control, keys: k,
+		edge: e, call: c, format: p.format, pt: c.payloadType(p.format), remote: p.remote, media: media, control: control, keys: k,
 		changed: make(chan struct{}),
-	}
-	if s.pt == 0 {
-		s.pt = p.format.PayloadType()
 	}
 	var random [26]byte
 	e.cfg.World.Fill(random[:])
@@ -103,8 +98,12 @@ func (s *Session) SDP(at netip.AddrPort) string {
 			crypto = "a=crypto:1 " + s.call.In + "\r\n"
 		}
 	}
-	return fmt.Sprintf("v=0\r\no=- 0 0 IN %[1]s %[2]s\r\ns=Ninja\r\nc=IN %[1]s %[2]s\r\nt=0 0\r\nm=audio %[3]d %[4]s %[5]d\r\na=rtpmap:%[5]d %[6]s\r\n%[7]s",
-		family, at.Addr(), at.Port(), profile, s.pt, s.encoding(), crypto)
+	kind, formats, maps := "audio", strconv.Itoa(int(s.pt)), fmt.Sprintf("a=rtpmap:%d %s\r\n", s.pt, s.encoding())
+	if s.format.Text() {
+		kind, formats, maps = "text", fmt.Sprintf("%d %d", s.pt, s.call.textType()), textMaps(s.pt, s.call.textType())
+	}
+	return fmt.Sprintf("v=0\r\no=- 0 0 IN %[1]s %[2]s\r\ns=Ninja\r\nc=IN %[1]s %[2]s\r\nt=0 0\r\nm=%[3]s %[4]d %[5]s %[6]s\r\n%[7]s%[8]s",
+		family, at.Addr(), kind, at.Port(), profile, formats, maps, crypto)
 }
 
 // encoding is the type as an rtpmap line has it.
@@ -277,8 +276,12 @@ func (s *Session) challenge(ch challenge, now time.Time) {
 	}
 	if !s.consent.given(now) {
 		// A source counts as one from its second packet in sequence on (RFC 3550, A.1).
+		pt := s.pt
+		if s.format.Text() {
+			pt = s.call.textType() // with redundancy a packet without payload would be malformed
+		}
 		for range 2 {
-			s.sendRTP(&pionrtp.Header{Version: 2, PayloadType: s.pt, SequenceNumber: s.first + s.knocks, Timestamp: s.base, SSRC: s.ssrc}, nil)
+			s.sendRTP(&pionrtp.Header{Version: 2, PayloadType: pt, SequenceNumber: s.first + s.knocks, Timestamp: s.base, SSRC: s.ssrc}, nil)
 			s.knocks++
 		}
 	}

@@ -24,13 +24,18 @@ type writer struct {
 	s           *Session
 	events      *connectors.EventQueue
 	pacer       *rtp.Pacer
-	sent        uint16 // packets, by one goroutine
+	typist      *typist // nil for sound
+	sent        uint16  // packets; the session's lock guards it
 	adus, bytes atomic.Uint64
 	closed      atomic.Bool
 }
 
 func newWriter(s *Session) *writer {
-	return &writer{s: s, events: connectors.NewEventQueue(), pacer: rtp.NewPacer(s.format)}
+	w := &writer{s: s, events: connectors.NewEventQueue(), pacer: rtp.NewPacer(s.format)}
+	if s.format.Text() {
+		w.typist = newTypist(w)
+	}
+	return w
 }
 
 // Write implements connectors.Writer. It waits for the address's consent before each packet, and fails with ErrNoConsent
@@ -47,6 +52,14 @@ func (w *writer) Write(ctx context.Context, a connectors.ADU) error {
 	}
 	if err := w.permitted(ctx); err != nil {
 		return err
+	}
+	if w.typist != nil {
+		if err := w.typist.write(ctx, a.Payload); err != nil {
+			return err
+		}
+		w.adus.Add(1)
+		w.bytes.Add(uint64(len(a.Payload)))
+		return nil
 	}
 	most := min(int(f.Samples(packetTime))*size, packetSize/size*size)
 	if f.Whole() {
@@ -94,35 +107,50 @@ func (w *writer) permitted(ctx context.Context) error {
 
 // send sends a packet when it is due and permitted.
 func (w *writer) send(ctx context.Context, at int64, pause bool, payload []byte) error {
-	if wait := w.pacer.Wait(time.Now(), at); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-w.s.ctx.Done():
-			return connectors.ErrClosed
-		}
+	if err := w.pause(ctx, w.pacer.Wait(time.Now(), at)); err != nil {
+		return err
 	}
-	for {
+	for sent := false; !sent; {
 		if err := w.permitted(ctx); err != nil {
 			return err
 		}
 		w.s.mu.Lock()
-		if w.s.consent.given(time.Now()) { // the check that nothing gets past
-			w.s.sendRTP(&pionrtp.Header{
-				Version: 2, Marker: pause, PayloadType: w.s.pt, SequenceNumber: w.s.first + w.s.knocks + w.sent,
-				Timestamp: w.s.base + uint32(at), SSRC: w.s.ssrc,
-			}, payload)
-			w.sent++
-			w.s.mu.Unlock()
-			break
-		}
+		sent = w.sendNow(at, pause, payload)
 		w.s.mu.Unlock()
 	}
 	w.pacer.Sent(at, w.s.format.Length(payload))
 	return nil
+}
+
+// sendNow sends a packet, or reports that consent has gone: the check that nothing gets past. The caller holds the
+// session's lock.
+func (w *writer) sendNow(at int64, pause bool, payload []byte) bool {
+	if !w.s.consent.given(time.Now()) {
+		return false
+	}
+	w.s.sendRTP(&pionrtp.Header{
+		Version: 2, Marker: pause, PayloadType: w.s.pt, SequenceNumber: w.s.first + w.s.knocks + w.sent,
+		Timestamp: w.s.base + uint32(at), SSRC: w.s.ssrc,
+	}, payload)
+	w.sent++
+	return true
+}
+
+// pause waits.
+func (w *writer) pause(ctx context.Context, wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.s.ctx.Done():
+		return connectors.ErrClosed
+	}
 }
 
 // Events implements connectors.Writer. A program signals nothing; it is closed with the session.
@@ -134,6 +162,9 @@ func (w *writer) Close() error {
 		return nil
 	}
 	w.s.mu.Lock()
+	if w.typist != nil {
+		w.typist.end()
+	}
 	if w.s.consent.given(time.Now()) && w.s.ctx.Err() == nil {
 		w.s.sendRTCP(&rtcp.ReceiverReport{SSRC: w.s.ssrc}, rtcp.NewCNAMESourceDescription(w.s.ssrc, "ninja"), &rtcp.Goodbye{Sources: []uint32{w.s.ssrc}})
 	}

@@ -749,7 +749,8 @@ type HopEnd struct {
 	Transport     string                 `protobuf:"bytes,2,opt,name=transport,proto3" json:"transport,omitempty"`
 	Type          string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
 	Peer          string                 `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
-	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"` // of a sending end, when it is known at Prepare
+	Address       string                 `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`                                // of a sending end, when it is known at Prepare
+	PlayoutNanos  int64                  `protobuf:"varint,6,opt,name=playout_nanos,json=playoutNanos,proto3" json:"playout_nanos,omitempty"` // of a receiving end: the longest that a listener's buffer may hold what comes; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -817,6 +818,13 @@ func (x *HopEnd) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *HopEnd) GetPlayoutNanos() int64 {
+	if x != nil {
+		return x.PlayoutNanos
+	}
+	return 0
 }
 
 type DataSource struct {
@@ -1483,13 +1491,14 @@ const file_operators_host_hostpb_host_proto_rawDesc = "" +
 	"\x05carry\x18\a \x01(\tR\x05carry\x1a7\n" +
 	"\tArgsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"z\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
 	"\x06HopEnd\x12\x10\n" +
 	"\x03hop\x18\x01 \x01(\tR\x03hop\x12\x1c\n" +
 	"\ttransport\x18\x02 \x01(\tR\ttransport\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12\x12\n" +
 	"\x04peer\x18\x04 \x01(\tR\x04peer\x12\x18\n" +
-	"\aaddress\x18\x05 \x01(\tR\aaddress\":\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12#\n" +
+	"\rplayout_nanos\x18\x06 \x01(\x03R\fplayoutNanos\":\n" +
 	"\n" +
 	"DataSource\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +

@@ -18,7 +18,7 @@ type service struct {
 	floor  uint8
 	colour bool
 	speed  float32 // pages a minute or whatever it does
-	born   int     // the period since which it is what it is
+	born   int32   // the period since which it is what it is
 }
 
 // How many values there are; the first of them are the most frequent.
@@ -63,9 +63,12 @@ func (w *world) service(period int) service {
 	w.names++
 	return service{
 		name: w.names, kind: uint8(w.pick(w.kinds)), maker: uint8(w.pick(w.makers)), floor: uint8(w.IntN(floorsMost)),
-		colour: w.IntN(2) == 0, speed: float32(math.Exp(w.NormFloat64()*0.8 + 3)), born: period,
+		colour: w.IntN(2) == 0, speed: float32(math.Exp(w.NormFloat64()*0.8 + 3)), born: int32(period),
 	}
 }
+
+// alone is how many terms a service tells that no other one tells: its name.
+const alone = 1
 
 // facts are what a description of the service at a site would say.
 func (s *service) facts(site int) summary.Facts {
@@ -95,7 +98,10 @@ type query struct {
 	from, to                 float32
 }
 
-func (q query) String() string { return fmt.Sprintf("%+v", struct{ query }{q}.query) }
+func (q query) String() string {
+	type plain query // without this method
+	return fmt.Sprintf("%+v", plain(q))
+}
 
 // query draws one of the mix: single tags, conjunctions of two and three, ranges.
 func (w *world) query(servers int, known func() service) query {
@@ -123,6 +129,16 @@ func (w *world) query(servers int, known func() service) query {
 		q.from, q.to = float32(math.Exp(w.NormFloat64()*0.3+4.5)), math.MaxFloat32
 	}
 	return q
+}
+
+// conditions is how many there are.
+func (q query) conditions() (n int) {
+	for _, asked := range []bool{q.kind >= 0, q.maker >= 0, q.floor >= 0, q.site >= 0, q.name != 0, q.to != 0} {
+		if asked {
+			n++
+		}
+	}
+	return n
 }
 
 // matches reports whether a service at a site is what is looked for.

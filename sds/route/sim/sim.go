@@ -5,11 +5,15 @@ package sim
 
 import (
 	"cmp"
+	"context"
 	"fmt"
-	"maps"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"ninja/ca"
+	"ninja/sds/route"
 	"ninja/sds/summary"
 )
 
@@ -27,6 +31,10 @@ type Config struct {
 	Delay float64
 	// Paper also counts what the paper's rule would forward: tags and pairs of tags, in filters as large as they like.
 	Paper bool
+	// Workers is how many processors ask queries; 0 is all of them. The result is the same.
+	Workers int `json:"-"`
+	// Plan is what summaries tell together; the zero Plan is made from what is asked.
+	Plan summary.Plan `json:"-"`
 }
 
 // Small is a run of a second.
@@ -47,9 +55,13 @@ type Result struct {
 	Missed         int    // services that were there, could be reached, and were not found
 	First          string // what was missed first
 	Unnamed        int    // services behind a link that is down, which no outcome names
+	Flagged        int    // times that a child's account flagged it, though all are honest
+	Late           int    // times that a server had not heard in time of one below it, though the links between are up
 	Count                 // with the product's summaries
 	Pairs          Count  // with the paper's rule
-	Bytes          []int  // sent upward in all periods by the servers of each level, the root's children first
+	Bytes          []int  // of changes sent upward in all periods by the servers of each level, the root's children first
+	Changed        []int  // terms that came or went in these
+	Again          []int  // of whole summaries, sent again because what was on the way was lost with a link
 	Links          []int  // links at each level
 	Whole          []int  // bytes that the summaries of one link have as a whole, on average by level
 	Terms          []int  // in them
@@ -57,7 +69,7 @@ type Result struct {
 	Behind         []int  // services behind one link of the level, on average
 	Stalest        int    // periods that the root was behind a server, the most and on average, links that are down included
 	Stale          float64
-	Triples        bool // they were asked for
+	Told           summary.Plan // what summaries tell together
 }
 
 // node is a server.
@@ -76,16 +88,18 @@ type node struct {
 	tables   map[*node]*summary.Table
 	ledgers  map[*node]*summary.Ledger
 	queue    []*mail // to the parent, on the way
+	sent     int     // bytes of this period's
+	changed  int     // terms in it
+	again    bool    // it was the whole
 	cut      bool    // the link to the parent is down
+	mended   int     // the period since which it is up
+	late     bool    // what is sent in this period comes a period late
+	fault    error   // of what its children told
+	// What questions are routed by in this period: with all summaries tell, and with what the paper's rule tells.
+	branches, paper []route.Branch
+	who             []*node // they are
 	// horizon is up to which period the server knows of the changes at each server below it.
 	horizon map[int]int
-}
-
-// mail is a message on the way.
-type mail struct {
-	bytes   []byte
-	due     int         // period
-	horizon map[int]int // of the sender when it was made
 }
 
 // run is one simulation.
@@ -97,48 +111,51 @@ type run struct {
 	period  int
 	demand  summary.Demand
 	planner summary.Planner
-	index   map[posting][]place
-	fault   error
+	truth   *truth
+	crowds  []*crowd
+	ended   func() error // why the run is to end before its end; nil: it is not
 }
-
-// posting is a value of a field; place is where a service is.
-type posting struct {
-	field byte
-	value uint64
-}
-
-type place struct{ node, slot int32 }
 
 // settled is how many periods a change may take to be known everywhere: one a level, and one for messages that are late.
 func (r *run) settled() int { return 2*r.depth() + 1 }
 
 func (r *run) depth() int { return r.nodes[len(r.nodes)-1].level }
 
-// Run simulates.
-func Run(cfg Config) (Result, error) {
+// Run simulates, until ctx ends.
+func Run(ctx context.Context, cfg Config) (Result, error) {
 	small := Small(cfg.Seed)
 	cfg.Servers, cfg.Services, cfg.Fanout = cmp.Or(cfg.Servers, small.Servers), cmp.Or(cfg.Services, small.Services), cmp.Or(cfg.Fanout, small.Fanout)
 	cfg.Queries, cfg.Periods = cmp.Or(cfg.Queries, small.Queries), cmp.Or(cfg.Periods, small.Periods)
 	r := &run{Config: cfg, world: newWorld(cfg.Seed), Result: Result{Config: cfg}}
 	r.build()
-	r.warm()
-	for range cfg.Periods {
-		r.step()
-		r.ask(cfg.Queries / cfg.Periods)
-		if r.fault != nil {
-			return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, r.fault)
+	r.ended = ctx.Err
+	if err := r.warm(); err != nil {
+		return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, err)
+	}
+	for i := range cfg.Periods {
+		if err := r.step(); err != nil {
+			return r.Result, fmt.Errorf("seed %d: %w", cfg.Seed, err)
 		}
+		r.ask(cfg.Queries*(i+1)/cfg.Periods - cfg.Queries*i/cfg.Periods)
+	}
+	if err := ctx.Err(); err != nil {
+		return r.Result, err
 	}
 	r.measure()
 	return r.Result, nil
 }
 
-// build makes the tree, breadth first.
+// build makes the tree level by level; the servers of a level are dealt to those of the level above in turn, so that
+// branches are alike.
 func (r *run) build() {
+	above, width := 0, 1 // of the level above: the first, and how many
 	for i := range r.Servers {
 		n := &node{at: i, id: ca.ID(fmt.Sprintf("spiffe://sim/sds/s%d", i)), tables: map[*node]*summary.Table{}, ledgers: map[*node]*summary.Ledger{}, whole: true, horizon: map[int]int{}}
 		if i > 0 {
-			n.parent = r.nodes[(i-1)/r.Fanout]
+			if i == above+width+width*r.Fanout {
+				above, width = above+width, width*r.Fanout
+			}
+			n.parent = r.nodes[above+(i-above-width)%width]
 			n.level = n.parent.level + 1
 			n.parent.children = append(n.parent.children, n)
 			n.parent.ledgers[n] = new(summary.Ledger)
@@ -150,15 +167,31 @@ func (r *run) build() {
 		r.nodes = append(r.nodes, n)
 	}
 	levels := r.depth()
-	r.Bytes, r.Links = make([]int, levels), make([]int, levels)
+	r.Bytes, r.Changed, r.Again, r.Links = make([]int, levels), make([]int, levels), make([]int, levels), make([]int, levels)
 	r.Whole, r.Terms, r.PairTerms, r.Behind = make([]int, levels), make([]int, levels), make([]int, levels), make([]int, levels)
 	for _, n := range r.nodes[1:] {
 		r.Links[n.level-1]++
+	}
+	r.each(func(n *node) {
 		for i := range n.services {
 			n.tell(&n.services[i], true)
 		}
+	})
+	r.truth = newTruth(r.nodes, r.Services)
+}
+
+// each calls f with every server, on all processors: f touches that server alone, or it and its children alone.
+func (r *run) each(f func(*node)) {
+	var done sync.WaitGroup
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		done.Go(func() {
+			for i := next.Add(1); int(i) <= len(r.nodes); i = next.Add(1) {
+				f(r.nodes[i-1])
+			}
+		})
 	}
-	r.reindex()
+	done.Wait()
 }
 
 // tell adds a service to what the server tells of, or takes it away. The root tells nobody.
@@ -173,26 +206,40 @@ func (n *node) tell(s *service, come bool) {
 	n.plan.Terms(s.facts(n.at), f)
 }
 
-// warm lets the summaries reach the root, the demand be heard and the plan follow, with no churn and no faults.
-func (r *run) warm() {
+// warm lets the summaries reach the root, the demand be heard and the plan follow, with no churn and no faults; then all of
+// these begin.
+func (r *run) warm() error {
 	quiet := r.Config
 	r.Churn, r.Cut, r.Delay = 0, 0, 0
 	for range 2 {
-		for range r.settled() {
-			r.step()
+		if err := r.steps(r.settled()); err != nil {
+			return err
 		}
 		r.ask(max(200, min(2000, r.Queries/10)))
 		r.replan()
 	}
-	for range r.settled() + r.depth() {
-		r.step()
+	if err := r.steps(r.settled() + r.depth()); err != nil {
+		return err
 	}
 	r.Config = quiet
+	if err := r.steps(r.settled()); err != nil { // so that changes are on their way at all levels
+		return err
+	}
 	for i := range r.Bytes {
-		r.Bytes[i] = 0
+		r.Bytes[i], r.Changed[i], r.Again[i] = 0, 0, 0
 	}
 	r.Asked, r.Matches, r.Missed, r.Unnamed, r.Count, r.Pairs = 0, 0, 0, 0, Count{}, Count{}
-	r.Stalest, r.Stale = 0, 0
+	r.Flagged, r.Late, r.Stalest, r.Stale = 0, 0, 0, 0
+	return nil
+}
+
+func (r *run) steps(n int) error {
+	for range n {
+		if err := r.step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replan has the root plan from what was asked, and all follow: a plan goes down with the heartbeats, far sooner than
@@ -200,53 +247,94 @@ func (r *run) warm() {
 func (r *run) replan() {
 	useless := float64(r.DownUseless) / float64(max(1, r.Down))
 	plan, changed := r.planner.Next(&r.demand, useless)
-	r.Triples = len(plan.Triples) > 0
+	if r.Config.Plan.Epoch > 0 {
+		plan, changed = r.Config.Plan, true
+	}
+	r.Told = plan
 	if !changed {
 		return
 	}
-	for _, n := range r.nodes[1:] {
+	r.each(func(n *node) {
+		if n.parent == nil {
+			return
+		}
 		for i := range n.services {
-			n.tell(&n.services[i], false)
+			f := n.services[i].facts(n.at)
+			plan.Beyond(n.plan, f, n.own.Add)
+			n.plan.Beyond(plan, f, n.own.Remove)
 		}
 		n.plan = plan
-		for i := range n.services {
-			n.tell(&n.services[i], true)
-		}
-	}
+	})
 }
 
 // step is one period: services change, links fail and heal, every server tells its parent what has changed.
-func (r *run) step() {
-	r.period++
-	for _, n := range r.nodes {
-		for range r.churned(n) {
-			i := r.IntN(len(n.services))
-			old := n.services[i]
-			n.services[i] = r.service(r.period)
-			n.tell(&old, false)
-			n.tell(&n.services[i], true)
-		}
+func (r *run) step() error {
+	if r.ended != nil && r.ended() != nil {
+		return r.ended()
 	}
-	if r.Churn > 0 {
-		r.reindex()
+	r.period++
+	for i, n := range r.nodes {
+		for range r.churned(n) {
+			r.change(place{int32(i), int32(r.IntN(len(n.services)))})
+		}
 	}
 	for _, n := range r.nodes[1:] {
-		n.cut = r.Float64() < r.Cut
-	}
-	for i := len(r.nodes) - 1; i > 0; i-- { // children before parents within a level; a level a period otherwise
-		r.deliver(r.nodes[i])
-	}
-	for i := 1; i < len(r.nodes); i++ {
-		r.send(r.nodes[i])
-	}
-	for _, n := range r.nodes {
-		for c, l := range n.ledgers {
-			l.Period(n.tables[c], 0, time.Second)
+		n.cut, n.late = r.Float64() < r.Cut, r.Float64() < r.Delay
+		if n.cut {
+			n.mended = r.period + 1
 		}
 	}
+	r.each(func(p *node) {
+		for _, n := range p.children {
+			if err := r.deliver(n); err != nil {
+				p.fault = fmt.Errorf("a message of %s: %w", n.id, err)
+			}
+		}
+	})
+	r.each(r.send)
+	for _, n := range r.nodes {
+		if n.fault != nil {
+			return n.fault
+		}
+		switch {
+		case n.parent == nil:
+		case n.again:
+			r.Again[n.level-1] += n.sent
+		default:
+			r.Bytes[n.level-1] += n.sent
+			r.Changed[n.level-1] += n.changed
+		}
+		for _, c := range n.children {
+			if n.ledgers[c].Period(n.tables[c], 0, time.Second) != "" {
+				r.Flagged++
+			}
+		}
+	}
+	r.age()
+	return nil
+}
+
+// change puts another service in the place of one.
+func (r *run) change(p place) {
+	n := r.nodes[p.node]
+	r.truth.remove(p)
+	n.tell(&n.services[p.slot], false)
+	n.services[p.slot] = r.service(r.period)
+	n.tell(&n.services[p.slot], true)
+	r.truth.add(p)
+}
+
+// age looks how far the root is behind each server. Where no link has failed of late, it may not be far.
+func (r *run) age() {
 	behind := 0
 	for _, n := range r.nodes[1:] {
-		late := r.period - r.nodes[0].horizon[n.at]
+		late, mended := r.period-r.nodes[0].horizon[n.at], 0
+		for m := n; m.parent != nil; m = m.parent {
+			mended = max(mended, m.mended)
+		}
+		if late > r.settled() && r.period-mended > r.settled() {
+			r.Late++
+		}
 		r.Stalest, behind = max(r.Stalest, late), behind+late
 	}
 	r.Stale += float64(behind) / float64(len(r.nodes)-1) / float64(r.Periods)
@@ -258,88 +346,6 @@ func (r *run) churned(n *node) int {
 	k := int(want)
 	if r.Float64() < want-float64(k) {
 		k++
-	}
-	return k
-}
-
-// send puts what has changed on the way to the parent.
-func (r *run) send(n *node) {
-	if n.cut {
-		n.whole, n.queue = n.whole || len(n.queue) > 0, nil // what was on the way is lost with the link
-		return
-	}
-	m := &summary.Message{Services: uint64(n.behind()), Plan: n.common()}
-	n.sequence++
-	m.Sequence, m.Change, m.Check, m.Terms = n.sequence, !n.whole, n.own.Check(), n.own.Len()
-	if n.whole {
-		m.Added = n.own.Set()
-	} else {
-		m.Added, m.Removed = n.own.Delta()
-	}
-	n.whole = false
-	late := 0
-	if r.Float64() < r.Delay {
-		late = 1
-	}
-	due := r.period + 1 + late
-	if k := len(n.queue); k > 0 {
-		due = max(due, n.queue[k-1].due) // a stream keeps its order
-	}
-	n.horizon[n.at] = r.period
-	n.queue = append(n.queue, &mail{m.Encode(), due, maps.Clone(n.horizon)})
-	r.Bytes[n.level-1] += len(n.queue[len(n.queue)-1].bytes)
-}
-
-// deliver hands the parent what is due, which passes it on in what it tells itself.
-func (r *run) deliver(n *node) {
-	for len(n.queue) > 0 && n.queue[0].due <= r.period { // what was due came before a link went down
-		letter := n.queue[0]
-		n.queue = n.queue[1:]
-		m, err := summary.Decode(letter.bytes)
-		if err != nil {
-			r.fault = fmt.Errorf("a message of %s: %w", n.id, err)
-			return
-		}
-		p := n.parent
-		old := p.tables[n]
-		next, err := old.Apply(m)
-		if err != nil {
-			r.fault = fmt.Errorf("a message of %s: %w", n.id, err)
-			return
-		}
-		p.tables[n] = next
-		if p.parent != nil {
-			added, removed := m.Added, m.Removed
-			if !m.Change {
-				added, removed = summary.Differences(old.Set(), m.Added)
-			}
-			for _, t := range added {
-				p.own.Add(t)
-			}
-			for _, t := range removed {
-				p.own.Remove(t)
-			}
-		}
-		maps.Copy(p.horizon, letter.horizon)
-	}
-}
-
-// common is the plan that all of what the server tells was told by.
-func (n *node) common() summary.Plan {
-	plan := n.plan
-	for _, t := range n.tables {
-		if t.Known() {
-			plan = plan.Common(t.Plan())
-		}
-	}
-	return plan
-}
-
-// behind is how many services the server and those below it have.
-func (n *node) behind() int {
-	k := len(n.services)
-	for _, t := range n.tables {
-		k += int(t.Services())
 	}
 	return k
 }
@@ -371,7 +377,7 @@ func (r *run) measurePairs() {
 				continue
 			}
 			terms := make(map[summary.Term]bool)
-			n.each(func(m *node) {
+			n.eachBelow(func(m *node) {
 				for i := range m.services {
 					pairs.Terms(m.services[i].facts(m.at), func(t summary.Term) { terms[t] = true })
 				}
@@ -382,10 +388,10 @@ func (r *run) measurePairs() {
 	}
 }
 
-// each calls f with a server and all below it.
-func (n *node) each(f func(*node)) {
+// eachBelow calls f with a server and all below it.
+func (n *node) eachBelow(f func(*node)) {
 	f(n)
 	for _, c := range n.children {
-		c.each(f)
+		c.eachBelow(f)
 	}
 }

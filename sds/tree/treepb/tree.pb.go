@@ -27,7 +27,7 @@ const (
 
 type Frame struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 2: the sender understands several frames in a message
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Frame_Hello
@@ -39,6 +39,7 @@ type Frame struct {
 	//	*Frame_Cancel
 	//	*Frame_Resync
 	//	*Frame_Leave
+	//	*Frame_Credit
 	Kind          isFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -169,6 +170,15 @@ func (x *Frame) GetLeave() bool {
 	return false
 }
 
+func (x *Frame) GetCredit() *Credit {
+	if x != nil {
+		if x, ok := x.Kind.(*Frame_Credit); ok {
+			return x.Credit
+		}
+	}
+	return nil
+}
+
 type isFrame_Kind interface {
 	isFrame_Kind()
 }
@@ -209,6 +219,10 @@ type Frame_Leave struct {
 	Leave bool `protobuf:"varint,10,opt,name=leave,proto3,oneof"` // the child leaves for good
 }
 
+type Frame_Credit struct {
+	Credit *Credit `protobuf:"bytes,12,opt,name=credit,proto3,oneof"`
+}
+
 func (*Frame_Hello) isFrame_Kind() {}
 
 func (*Frame_Welcome) isFrame_Kind() {}
@@ -227,6 +241,62 @@ func (*Frame_Resync) isFrame_Kind() {}
 
 func (*Frame_Leave) isFrame_Kind() {}
 
+func (*Frame_Credit) isFrame_Kind() {}
+
+// Packed is what one message is read and written as: the fields of a Frame, or, to a side that has sent version 2, those of
+// several that are asks, answers, cancels and credits, to be taken in their order.
+type Packed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Several       []byte                 `protobuf:"bytes,11,opt,name=several,proto3" json:"several,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Packed) Reset() {
+	*x = Packed{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Packed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Packed) ProtoMessage() {}
+
+func (x *Packed) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Packed.ProtoReflect.Descriptor instead.
+func (*Packed) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Packed) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Packed) GetSeveral() []byte {
+	if x != nil {
+		return x.Several
+	}
+	return nil
+}
+
 // Hello asks to join a hierarchy.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -239,7 +309,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[1]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +321,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[1]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +334,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{1}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Hello) GetHierarchy() string {
@@ -302,7 +372,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[2]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +384,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[2]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +397,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{2}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Welcome) GetRefused() string {
@@ -377,7 +447,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[3]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +459,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[3]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +472,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{3}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Plan) GetEpoch() uint64 {
@@ -434,14 +504,15 @@ type Beat struct {
 	Wishes        []*Wish                `protobuf:"bytes,2,rep,name=wishes,proto3" json:"wishes,omitempty"`
 	Useless       float64                `protobuf:"fixed64,3,opt,name=useless,proto3" json:"useless,omitempty"` // the share of forwards below that found nothing
 	Plan          *Plan                  `protobuf:"bytes,4,opt,name=plan,proto3" json:"plan,omitempty"`
-	Line          []string               `protobuf:"bytes,5,rep,name=line,proto3" json:"line,omitempty"` // downward
+	Line          []string               `protobuf:"bytes,5,rep,name=line,proto3" json:"line,omitempty"`            // downward
+	Withholds     bool                   `protobuf:"varint,6,opt,name=withholds,proto3" json:"withholds,omitempty"` // upward: something below is flagged, and the summary says nothing of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[4]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +524,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[4]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +537,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{4}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Beat) GetSequence() uint64 {
@@ -504,6 +575,13 @@ func (x *Beat) GetLine() []string {
 	return nil
 }
 
+func (x *Beat) GetWithholds() bool {
+	if x != nil {
+		return x.Withholds
+	}
+	return false
+}
+
 type Wish struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           uint32                 `protobuf:"fixed32,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -515,7 +593,7 @@ type Wish struct {
 
 func (x *Wish) Reset() {
 	*x = Wish{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[5]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +605,7 @@ func (x *Wish) String() string {
 func (*Wish) ProtoMessage() {}
 
 func (x *Wish) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[5]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +618,7 @@ func (x *Wish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wish.ProtoReflect.Descriptor instead.
 func (*Wish) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{5}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Wish) GetKey() uint32 {
@@ -576,7 +654,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[6]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +666,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[6]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +679,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{6}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Part) GetData() []byte {
@@ -627,30 +705,33 @@ func (x *Part) GetSignature() []byte {
 
 // Ask is a question under way.
 type Ask struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`              // on this stream, not in use
-	Query         []byte                 `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`         // 16 bytes, the same wherever the question goes
-	Question      []byte                 `protobuf:"bytes,3,opt,name=question,proto3" json:"question,omitempty"`   // a ninja.sds.v1.Question, as the client wrote it
-	Scope         uint32                 `protobuf:"varint,4,opt,name=scope,proto3" json:"scope,omitempty"`        // 0 local, 1 domain, 2 all
-	Want          uint32                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`          // 0 every, 1 first, 2 best
-	Hierarchy     string                 `protobuf:"bytes,6,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"` // that it travels in; empty at the first server: those of the server
-	Domain        string                 `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`       // of the first server
-	Hops          uint32                 `protobuf:"varint,8,opt,name=hops,proto3" json:"hops,omitempty"`
-	TimeoutMs     uint32                 `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	Fanout        uint32                 `protobuf:"varint,10,opt,name=fanout,proto3" json:"fanout,omitempty"`
-	Tokens        []uint64               `protobuf:"fixed64,11,rep,packed,name=tokens,proto3" json:"tokens,omitempty"` // of the asker's grants; what the first server knows of them
-	Capability    []byte                 `protobuf:"bytes,12,opt,name=capability,proto3" json:"capability,omitempty"`  // to the first server only
-	Proof         *Proof                 `protobuf:"bytes,13,opt,name=proof,proto3" json:"proof,omitempty"`
-	Way           []string               `protobuf:"bytes,14,rep,name=way,proto3" json:"way,omitempty"`           // servers to be passed on the way to the one that is meant alone; empty: wherever it matches
-	Watch         bool                   `protobuf:"varint,15,opt,name=watch,proto3" json:"watch,omitempty"`      // stand: tell what comes and goes until cancelled
-	Narrowed      [][]byte               `protobuf:"bytes,16,rep,name=narrowed,proto3" json:"narrowed,omitempty"` // templates that the asker's capability is narrowed to
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`              // on this stream, not in use
+	Query      []byte                 `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`         // 16 bytes, the same wherever the question goes
+	Question   []byte                 `protobuf:"bytes,3,opt,name=question,proto3" json:"question,omitempty"`   // a ninja.sds.v1.Question, as the client wrote it
+	Scope      uint32                 `protobuf:"varint,4,opt,name=scope,proto3" json:"scope,omitempty"`        // 0 local, 1 domain, 2 all
+	Want       uint32                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`          // 0 every, 1 first, 2 best
+	Hierarchy  string                 `protobuf:"bytes,6,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"` // that it travels in; empty at the first server: those of the server
+	Domain     string                 `protobuf:"bytes,7,opt,name=domain,proto3" json:"domain,omitempty"`       // of the first server
+	Hops       uint32                 `protobuf:"varint,8,opt,name=hops,proto3" json:"hops,omitempty"`
+	TimeoutMs  uint32                 `protobuf:"varint,9,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	Fanout     uint32                 `protobuf:"varint,10,opt,name=fanout,proto3" json:"fanout,omitempty"`
+	Tokens     []uint64               `protobuf:"fixed64,11,rep,packed,name=tokens,proto3" json:"tokens,omitempty"` // of the asker's grants; what the first server knows of them
+	Capability []byte                 `protobuf:"bytes,12,opt,name=capability,proto3" json:"capability,omitempty"`  // to the first server only
+	Proof      *Proof                 `protobuf:"bytes,13,opt,name=proof,proto3" json:"proof,omitempty"`
+	Way        []string               `protobuf:"bytes,14,rep,name=way,proto3" json:"way,omitempty"`           // servers to be passed on the way to the one that is meant alone; empty: wherever it matches
+	Watch      bool                   `protobuf:"varint,15,opt,name=watch,proto3" json:"watch,omitempty"`      // stand: tell what comes and goes until cancelled
+	Narrowed   [][]byte               `protobuf:"bytes,16,rep,name=narrowed,proto3" json:"narrowed,omitempty"` // templates that the asker's capability is narrowed to
+	// How many bytes of answers the asker takes before it gives credit; one frame may go beyond, and the last is told in any
+	// case. 0: any number.
+	Window        uint32 `protobuf:"varint,17,opt,name=window,proto3" json:"window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[7]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +743,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[7]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +756,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{7}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ask) GetId() uint64 {
@@ -790,6 +871,66 @@ func (x *Ask) GetNarrowed() [][]byte {
 	return nil
 }
 
+func (x *Ask) GetWindow() uint32 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+// Credit says that the asker of a question takes so many bytes of answers more.
+type Credit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credit) Reset() {
+	*x = Credit{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credit) ProtoMessage() {}
+
+func (x *Credit) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credit.ProtoReflect.Descriptor instead.
+func (*Credit) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Credit) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Credit) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // Proof is what a client shows beyond its first server. Those on the way learn that it is there.
 type Proof struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -801,7 +942,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[8]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +954,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[8]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +967,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{8}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Proof) GetSealed() []byte {
@@ -854,7 +995,7 @@ type Shown struct {
 
 func (x *Shown) Reset() {
 	*x = Shown{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +1007,7 @@ func (x *Shown) String() string {
 func (*Shown) ProtoMessage() {}
 
 func (x *Shown) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[9]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +1020,7 @@ func (x *Shown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shown.ProtoReflect.Descriptor instead.
 func (*Shown) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{9}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Shown) GetHandle() []byte {
@@ -906,13 +1047,14 @@ type Presentation struct {
 	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`       // the client's first server
 	Nonce         []byte                 `protobuf:"bytes,6,opt,name=nonce,proto3" json:"nonce,omitempty"`         // 16 bytes
 	Signature     []byte                 `protobuf:"bytes,7,opt,name=signature,proto3" json:"signature,omitempty"` // see present.go
+	Voucher       []byte                 `protobuf:"bytes,8,opt,name=voucher,proto3" json:"voucher,omitempty"`     // to a server of another domain: of the capability's manager, that it still holds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Presentation) Reset() {
 	*x = Presentation{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1066,7 @@ func (x *Presentation) String() string {
 func (*Presentation) ProtoMessage() {}
 
 func (x *Presentation) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[10]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1079,7 @@ func (x *Presentation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presentation.ProtoReflect.Descriptor instead.
 func (*Presentation) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{10}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Presentation) GetChain() [][]byte {
@@ -989,6 +1131,13 @@ func (x *Presentation) GetSignature() []byte {
 	return nil
 }
 
+func (x *Presentation) GetVoucher() []byte {
+	if x != nil {
+		return x.Voucher
+	}
+	return nil
+}
+
 type Answer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1008,7 +1157,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1169,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[11]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1182,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{11}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1126,7 +1275,7 @@ type Hit struct {
 
 func (x *Hit) Reset() {
 	*x = Hit{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1287,7 @@ func (x *Hit) String() string {
 func (*Hit) ProtoMessage() {}
 
 func (x *Hit) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[12]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1300,7 @@ func (x *Hit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hit.ProtoReflect.Descriptor instead.
 func (*Hit) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{12}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hit) GetFound() *sdspb.Found {
@@ -1200,7 +1349,7 @@ type Sealed struct {
 
 func (x *Sealed) Reset() {
 	*x = Sealed{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1361,7 @@ func (x *Sealed) String() string {
 func (*Sealed) ProtoMessage() {}
 
 func (x *Sealed) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[13]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1374,7 @@ func (x *Sealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
 func (*Sealed) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{13}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Sealed) GetServer() string {
@@ -1253,7 +1402,7 @@ type Gone struct {
 
 func (x *Gone) Reset() {
 	*x = Gone{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1414,7 @@ func (x *Gone) String() string {
 func (*Gone) ProtoMessage() {}
 
 func (x *Gone) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[14]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1427,7 @@ func (x *Gone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gone.ProtoReflect.Descriptor instead.
 func (*Gone) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{14}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Gone) GetServer() string {
@@ -1321,7 +1470,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1482,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[15]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1495,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{15}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Outcome) GetServer() string {
@@ -1432,14 +1581,15 @@ type Hidden struct {
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // HPKE public key of this hour
 	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
-	Way           []string               `protobuf:"bytes,4,rep,name=way,proto3" json:"way,omitempty"` // servers to be passed
+	Way           []string               `protobuf:"bytes,4,rep,name=way,proto3" json:"way,omitempty"`     // servers to be passed
+	Offer         []byte                 `protobuf:"bytes,5,opt,name=offer,proto3" json:"offer,omitempty"` // of a server of another domain: that it knows one of the asker's grants by name, see present.go
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hidden) Reset() {
 	*x = Hidden{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1601,7 @@ func (x *Hidden) String() string {
 func (*Hidden) ProtoMessage() {}
 
 func (x *Hidden) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[16]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1614,7 @@ func (x *Hidden) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hidden.ProtoReflect.Descriptor instead.
 func (*Hidden) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{16}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Hidden) GetKey() []byte {
@@ -1495,6 +1645,13 @@ func (x *Hidden) GetWay() []string {
 	return nil
 }
 
+func (x *Hidden) GetOffer() []byte {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
 type LinksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1504,7 +1661,7 @@ type LinksRequest struct {
 
 func (x *LinksRequest) Reset() {
 	*x = LinksRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1673,7 @@ func (x *LinksRequest) String() string {
 func (*LinksRequest) ProtoMessage() {}
 
 func (x *LinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[17]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1686,7 @@ func (x *LinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinksRequest.ProtoReflect.Descriptor instead.
 func (*LinksRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{17}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LinksRequest) GetVersion() uint32 {
@@ -1552,7 +1709,7 @@ type LinksResponse struct {
 
 func (x *LinksResponse) Reset() {
 	*x = LinksResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1721,7 @@ func (x *LinksResponse) String() string {
 func (*LinksResponse) ProtoMessage() {}
 
 func (x *LinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[18]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1734,7 @@ func (x *LinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinksResponse.ProtoReflect.Descriptor instead.
 func (*LinksResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{18}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinksResponse) GetServer() string {
@@ -1625,7 +1782,7 @@ type Link struct {
 	AgeMs         uint64                 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since the last beat
 	Services      uint64                 `protobuf:"varint,7,opt,name=services,proto3" json:"services,omitempty"`        // behind it
 	Terms         uint64                 `protobuf:"varint,8,opt,name=terms,proto3" json:"terms,omitempty"`              // of its summary
-	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of the filter that the server asks
+	Bytes         uint64                 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`              // of memory that it takes
 	Flag          string                 `protobuf:"bytes,10,opt,name=flag,proto3" json:"flag,omitempty"`
 	Sent          uint64                 `protobuf:"varint,11,opt,name=sent,proto3" json:"sent,omitempty"`         // questions
 	Wasted        uint64                 `protobuf:"varint,12,opt,name=wasted,proto3" json:"wasted,omitempty"`     // of them, that found nothing
@@ -1638,7 +1795,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1807,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[19]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1820,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{19}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Link) GetHierarchy() string {
@@ -1771,6 +1928,142 @@ func (x *Link) GetDetail() string {
 	return ""
 }
 
+type PlaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Hierarchy     string                 `protobuf:"bytes,2,opt,name=hierarchy,proto3" json:"hierarchy,omitempty"`
+	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`    // of those that can be the parent, tried in order; none: the server is to have no parent
+	Domain        string                 `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`          // theirs; empty is the server's own
+	Configured    bool                   `protobuf:"varint,5,opt,name=configured,proto3" json:"configured,omitempty"` // as the server's configuration says, in place of addresses and domain
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceRequest) Reset() {
+	*x = PlaceRequest{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceRequest) ProtoMessage() {}
+
+func (x *PlaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceRequest.ProtoReflect.Descriptor instead.
+func (*PlaceRequest) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PlaceRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PlaceRequest) GetHierarchy() string {
+	if x != nil {
+		return x.Hierarchy
+	}
+	return ""
+}
+
+func (x *PlaceRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *PlaceRequest) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *PlaceRequest) GetConfigured() bool {
+	if x != nil {
+		return x.Configured
+	}
+	return false
+}
+
+type PlaceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parent        string                 `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"` // empty: none
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Line          []string               `protobuf:"bytes,3,rep,name=line,proto3" json:"line,omitempty"` // the parent's ancestors, the nearest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlaceResponse) Reset() {
+	*x = PlaceResponse{}
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlaceResponse) ProtoMessage() {}
+
+func (x *PlaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlaceResponse.ProtoReflect.Descriptor instead.
+func (*PlaceResponse) Descriptor() ([]byte, []int) {
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PlaceResponse) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *PlaceResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PlaceResponse) GetLine() []string {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
 type HandOverRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1781,7 +2074,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +2086,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[20]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +2099,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{20}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HandOverRequest) GetVersion() uint32 {
@@ -1835,7 +2128,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2140,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[21]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2153,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{21}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Service) GetOwner() string {
@@ -1893,7 +2186,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2198,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[22]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2211,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{22}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HandOverResponse) GetRefused() []string {
@@ -1945,7 +2238,7 @@ type Copies struct {
 
 func (x *Copies) Reset() {
 	*x = Copies{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2250,7 @@ func (x *Copies) String() string {
 func (*Copies) ProtoMessage() {}
 
 func (x *Copies) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[23]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2263,7 @@ func (x *Copies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copies.ProtoReflect.Descriptor instead.
 func (*Copies) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{23}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Copies) GetVersion() uint32 {
@@ -2028,7 +2321,7 @@ type Alive struct {
 
 func (x *Alive) Reset() {
 	*x = Alive{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2333,7 @@ func (x *Alive) String() string {
 func (*Alive) ProtoMessage() {}
 
 func (x *Alive) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[24]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2346,7 @@ func (x *Alive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alive.ProtoReflect.Descriptor instead.
 func (*Alive) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{24}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Alive) GetOwner() string {
@@ -2102,7 +2395,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2407,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_sds_tree_treepb_tree_proto_msgTypes[25]
+	mi := &file_sds_tree_treepb_tree_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2420,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{25}
+	return file_sds_tree_treepb_tree_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Withdrawn) GetOwner() string {
@@ -2155,7 +2448,7 @@ var File_sds_tree_treepb_tree_proto protoreflect.FileDescriptor
 
 const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\n" +
-	"\x1asds/tree/treepb/tree.proto\x12\x11ninja.sds.tree.v1\x1a\x13sds/sdspb/sds.proto\"\x9e\x03\n" +
+	"\x1asds/tree/treepb/tree.proto\x12\x11ninja.sds.tree.v1\x1a\x13sds/sdspb/sds.proto\"\xd9\x03\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
 	"\x05hello\x18\x02 \x01(\v2\x18.ninja.sds.tree.v1.HelloH\x00R\x05hello\x126\n" +
@@ -2167,8 +2460,12 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x06cancel\x18\b \x01(\x04H\x00R\x06cancel\x12\x18\n" +
 	"\x06resync\x18\t \x01(\bH\x00R\x06resync\x12\x16\n" +
 	"\x05leave\x18\n" +
-	" \x01(\bH\x00R\x05leaveB\x06\n" +
-	"\x04kind\"^\n" +
+	" \x01(\bH\x00R\x05leave\x123\n" +
+	"\x06credit\x18\f \x01(\v2\x19.ninja.sds.tree.v1.CreditH\x00R\x06creditB\x06\n" +
+	"\x04kindJ\x04\b\v\x10\f\"<\n" +
+	"\x06Packed\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
+	"\aseveral\x18\v \x01(\fR\aseveral\"^\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\thierarchy\x18\x01 \x01(\tR\thierarchy\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
@@ -2183,13 +2480,14 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x04Plan\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05pairs\x18\x02 \x03(\aR\x05pairs\x12\x18\n" +
-	"\atriples\x18\x03 \x03(\aR\atriples\"\xae\x01\n" +
+	"\atriples\x18\x03 \x03(\aR\atriples\"\xcc\x01\n" +
 	"\x04Beat\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12/\n" +
 	"\x06wishes\x18\x02 \x03(\v2\x17.ninja.sds.tree.v1.WishR\x06wishes\x12\x18\n" +
 	"\auseless\x18\x03 \x01(\x01R\auseless\x12+\n" +
 	"\x04plan\x18\x04 \x01(\v2\x17.ninja.sds.tree.v1.PlanR\x04plan\x12\x12\n" +
-	"\x04line\x18\x05 \x03(\tR\x04line\"H\n" +
+	"\x04line\x18\x05 \x03(\tR\x04line\x12\x1c\n" +
+	"\twithholds\x18\x06 \x01(\bR\twithholds\"H\n" +
 	"\x04Wish\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\aR\x03key\x12\x14\n" +
 	"\x05pairs\x18\x02 \x01(\x01R\x05pairs\x12\x18\n" +
@@ -2197,7 +2495,7 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x04Part\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x9e\x03\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xb6\x03\n" +
 	"\x03Ask\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05query\x18\x02 \x01(\fR\x05query\x12\x1a\n" +
@@ -2218,13 +2516,17 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x05proof\x18\r \x01(\v2\x18.ninja.sds.tree.v1.ProofR\x05proof\x12\x10\n" +
 	"\x03way\x18\x0e \x03(\tR\x03way\x12\x14\n" +
 	"\x05watch\x18\x0f \x01(\bR\x05watch\x12\x1a\n" +
-	"\bnarrowed\x18\x10 \x03(\fR\bnarrowed\"O\n" +
+	"\bnarrowed\x18\x10 \x03(\fR\bnarrowed\x12\x16\n" +
+	"\x06window\x18\x11 \x01(\rR\x06window\".\n" +
+	"\x06Credit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"O\n" +
 	"\x05Proof\x12\x16\n" +
 	"\x06sealed\x18\x01 \x01(\fR\x06sealed\x12.\n" +
 	"\x05shown\x18\x02 \x03(\v2\x18.ninja.sds.tree.v1.ShownR\x05shown\"1\n" +
 	"\x05Shown\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\fR\x06handle\x12\x10\n" +
-	"\x03mac\x18\x02 \x01(\fR\x03mac\"\xbb\x01\n" +
+	"\x03mac\x18\x02 \x01(\fR\x03mac\"\xd5\x01\n" +
 	"\fPresentation\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1e\n" +
 	"\n" +
@@ -2234,7 +2536,8 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\aunix_ms\x18\x04 \x01(\x03R\x06unixMs\x12\x16\n" +
 	"\x06origin\x18\x05 \x01(\tR\x06origin\x12\x14\n" +
 	"\x05nonce\x18\x06 \x01(\fR\x05nonce\x12\x1c\n" +
-	"\tsignature\x18\a \x01(\fR\tsignature\"\xe2\x02\n" +
+	"\tsignature\x18\a \x01(\fR\tsignature\x12\x18\n" +
+	"\avoucher\x18\b \x01(\fR\avoucher\"\xe2\x02\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x04hits\x18\x02 \x03(\v2\x16.ninja.sds.tree.v1.HitR\x04hits\x126\n" +
@@ -2273,12 +2576,13 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\atook_us\x18\t \x01(\x04R\x06tookUs\x121\n" +
 	"\x06hidden\x18\n" +
 	" \x01(\v2\x19.ninja.sds.tree.v1.HiddenR\x06hidden\x12\x16\n" +
-	"\x06detail\x18\v \x01(\tR\x06detail\"`\n" +
+	"\x06detail\x18\v \x01(\tR\x06detail\"v\n" +
 	"\x06Hidden\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x1c\n" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x10\n" +
-	"\x03way\x18\x04 \x03(\tR\x03way\"(\n" +
+	"\x03way\x18\x04 \x03(\tR\x03way\x12\x14\n" +
+	"\x05offer\x18\x05 \x01(\fR\x05offer\"(\n" +
 	"\fLinksRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"\xbb\x01\n" +
 	"\rLinksResponse\x12\x16\n" +
@@ -2303,7 +2607,19 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\x06wasted\x18\f \x01(\x04R\x06wasted\x12\x1a\n" +
 	"\breceived\x18\r \x01(\x04R\breceived\x12\x18\n" +
 	"\aspawned\x18\x0e \x01(\bR\aspawned\x12\x16\n" +
-	"\x06detail\x18\x0f \x01(\tR\x06detail\"c\n" +
+	"\x06detail\x18\x0f \x01(\tR\x06detail\"\x9c\x01\n" +
+	"\fPlaceRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1c\n" +
+	"\thierarchy\x18\x02 \x01(\tR\thierarchy\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06domain\x18\x04 \x01(\tR\x06domain\x12\x1e\n" +
+	"\n" +
+	"configured\x18\x05 \x01(\bR\n" +
+	"configured\"U\n" +
+	"\rPlaceResponse\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04line\x18\x03 \x03(\tR\x04line\"c\n" +
 	"\x0fHandOverRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
 	"\bservices\x18\x02 \x03(\v2\x1a.ninja.sds.tree.v1.ServiceR\bservices\"h\n" +
@@ -2334,11 +2650,12 @@ const file_sds_tree_treepb_tree_proto_rawDesc = "" +
 	"\tWithdrawn\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xec\x02\n" +
+	"\x0fservice_version\x18\x03 \x01(\x04R\x0eserviceVersion2\xb8\x03\n" +
 	"\x04Tree\x12>\n" +
 	"\x04Link\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12A\n" +
 	"\aSession\x12\x18.ninja.sds.tree.v1.Frame\x1a\x18.ninja.sds.tree.v1.Frame(\x010\x01\x12J\n" +
-	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12S\n" +
+	"\x05Links\x12\x1f.ninja.sds.tree.v1.LinksRequest\x1a .ninja.sds.tree.v1.LinksResponse\x12J\n" +
+	"\x05Place\x12\x1f.ninja.sds.tree.v1.PlaceRequest\x1a .ninja.sds.tree.v1.PlaceResponse\x12S\n" +
 	"\bHandOver\x12\".ninja.sds.tree.v1.HandOverRequest\x1a#.ninja.sds.tree.v1.HandOverResponse\x12@\n" +
 	"\x04Copy\x12\x19.ninja.sds.tree.v1.Copies\x1a\x19.ninja.sds.tree.v1.Copies(\x010\x01B\x17Z\x15ninja/sds/tree/treepbb\x06proto3"
 
@@ -2354,78 +2671,85 @@ func file_sds_tree_treepb_tree_proto_rawDescGZIP() []byte {
 	return file_sds_tree_treepb_tree_proto_rawDescData
 }
 
-var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sds_tree_treepb_tree_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_sds_tree_treepb_tree_proto_goTypes = []any{
 	(*Frame)(nil),            // 0: ninja.sds.tree.v1.Frame
-	(*Hello)(nil),            // 1: ninja.sds.tree.v1.Hello
-	(*Welcome)(nil),          // 2: ninja.sds.tree.v1.Welcome
-	(*Plan)(nil),             // 3: ninja.sds.tree.v1.Plan
-	(*Beat)(nil),             // 4: ninja.sds.tree.v1.Beat
-	(*Wish)(nil),             // 5: ninja.sds.tree.v1.Wish
-	(*Part)(nil),             // 6: ninja.sds.tree.v1.Part
-	(*Ask)(nil),              // 7: ninja.sds.tree.v1.Ask
-	(*Proof)(nil),            // 8: ninja.sds.tree.v1.Proof
-	(*Shown)(nil),            // 9: ninja.sds.tree.v1.Shown
-	(*Presentation)(nil),     // 10: ninja.sds.tree.v1.Presentation
-	(*Answer)(nil),           // 11: ninja.sds.tree.v1.Answer
-	(*Hit)(nil),              // 12: ninja.sds.tree.v1.Hit
-	(*Sealed)(nil),           // 13: ninja.sds.tree.v1.Sealed
-	(*Gone)(nil),             // 14: ninja.sds.tree.v1.Gone
-	(*Outcome)(nil),          // 15: ninja.sds.tree.v1.Outcome
-	(*Hidden)(nil),           // 16: ninja.sds.tree.v1.Hidden
-	(*LinksRequest)(nil),     // 17: ninja.sds.tree.v1.LinksRequest
-	(*LinksResponse)(nil),    // 18: ninja.sds.tree.v1.LinksResponse
-	(*Link)(nil),             // 19: ninja.sds.tree.v1.Link
-	(*HandOverRequest)(nil),  // 20: ninja.sds.tree.v1.HandOverRequest
-	(*Service)(nil),          // 21: ninja.sds.tree.v1.Service
-	(*HandOverResponse)(nil), // 22: ninja.sds.tree.v1.HandOverResponse
-	(*Copies)(nil),           // 23: ninja.sds.tree.v1.Copies
-	(*Alive)(nil),            // 24: ninja.sds.tree.v1.Alive
-	(*Withdrawn)(nil),        // 25: ninja.sds.tree.v1.Withdrawn
-	nil,                      // 26: ninja.sds.tree.v1.Alive.NumbersEntry
-	(*sdspb.Found)(nil),      // 27: ninja.sds.v1.Found
-	(*sdspb.Body)(nil),       // 28: ninja.sds.v1.Body
+	(*Packed)(nil),           // 1: ninja.sds.tree.v1.Packed
+	(*Hello)(nil),            // 2: ninja.sds.tree.v1.Hello
+	(*Welcome)(nil),          // 3: ninja.sds.tree.v1.Welcome
+	(*Plan)(nil),             // 4: ninja.sds.tree.v1.Plan
+	(*Beat)(nil),             // 5: ninja.sds.tree.v1.Beat
+	(*Wish)(nil),             // 6: ninja.sds.tree.v1.Wish
+	(*Part)(nil),             // 7: ninja.sds.tree.v1.Part
+	(*Ask)(nil),              // 8: ninja.sds.tree.v1.Ask
+	(*Credit)(nil),           // 9: ninja.sds.tree.v1.Credit
+	(*Proof)(nil),            // 10: ninja.sds.tree.v1.Proof
+	(*Shown)(nil),            // 11: ninja.sds.tree.v1.Shown
+	(*Presentation)(nil),     // 12: ninja.sds.tree.v1.Presentation
+	(*Answer)(nil),           // 13: ninja.sds.tree.v1.Answer
+	(*Hit)(nil),              // 14: ninja.sds.tree.v1.Hit
+	(*Sealed)(nil),           // 15: ninja.sds.tree.v1.Sealed
+	(*Gone)(nil),             // 16: ninja.sds.tree.v1.Gone
+	(*Outcome)(nil),          // 17: ninja.sds.tree.v1.Outcome
+	(*Hidden)(nil),           // 18: ninja.sds.tree.v1.Hidden
+	(*LinksRequest)(nil),     // 19: ninja.sds.tree.v1.LinksRequest
+	(*LinksResponse)(nil),    // 20: ninja.sds.tree.v1.LinksResponse
+	(*Link)(nil),             // 21: ninja.sds.tree.v1.Link
+	(*PlaceRequest)(nil),     // 22: ninja.sds.tree.v1.PlaceRequest
+	(*PlaceResponse)(nil),    // 23: ninja.sds.tree.v1.PlaceResponse
+	(*HandOverRequest)(nil),  // 24: ninja.sds.tree.v1.HandOverRequest
+	(*Service)(nil),          // 25: ninja.sds.tree.v1.Service
+	(*HandOverResponse)(nil), // 26: ninja.sds.tree.v1.HandOverResponse
+	(*Copies)(nil),           // 27: ninja.sds.tree.v1.Copies
+	(*Alive)(nil),            // 28: ninja.sds.tree.v1.Alive
+	(*Withdrawn)(nil),        // 29: ninja.sds.tree.v1.Withdrawn
+	nil,                      // 30: ninja.sds.tree.v1.Alive.NumbersEntry
+	(*sdspb.Found)(nil),      // 31: ninja.sds.v1.Found
+	(*sdspb.Body)(nil),       // 32: ninja.sds.v1.Body
 }
 var file_sds_tree_treepb_tree_proto_depIdxs = []int32{
-	1,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
-	2,  // 1: ninja.sds.tree.v1.Frame.welcome:type_name -> ninja.sds.tree.v1.Welcome
-	4,  // 2: ninja.sds.tree.v1.Frame.beat:type_name -> ninja.sds.tree.v1.Beat
-	6,  // 3: ninja.sds.tree.v1.Frame.part:type_name -> ninja.sds.tree.v1.Part
-	7,  // 4: ninja.sds.tree.v1.Frame.ask:type_name -> ninja.sds.tree.v1.Ask
-	11, // 5: ninja.sds.tree.v1.Frame.answer:type_name -> ninja.sds.tree.v1.Answer
-	5,  // 6: ninja.sds.tree.v1.Beat.wishes:type_name -> ninja.sds.tree.v1.Wish
-	3,  // 7: ninja.sds.tree.v1.Beat.plan:type_name -> ninja.sds.tree.v1.Plan
-	8,  // 8: ninja.sds.tree.v1.Ask.proof:type_name -> ninja.sds.tree.v1.Proof
-	9,  // 9: ninja.sds.tree.v1.Proof.shown:type_name -> ninja.sds.tree.v1.Shown
-	12, // 10: ninja.sds.tree.v1.Answer.hits:type_name -> ninja.sds.tree.v1.Hit
-	15, // 11: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
-	13, // 12: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
-	14, // 13: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
-	27, // 14: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
-	16, // 15: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
-	19, // 16: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
-	3,  // 17: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
-	21, // 18: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
-	28, // 19: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
-	21, // 20: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
-	24, // 21: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
-	25, // 22: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
-	26, // 23: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
-	0,  // 24: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
-	0,  // 25: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
-	17, // 26: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
-	20, // 27: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
-	23, // 28: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
-	0,  // 29: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
-	0,  // 30: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
-	18, // 31: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
-	22, // 32: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
-	23, // 33: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
-	29, // [29:34] is the sub-list for method output_type
-	24, // [24:29] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	2,  // 0: ninja.sds.tree.v1.Frame.hello:type_name -> ninja.sds.tree.v1.Hello
+	3,  // 1: ninja.sds.tree.v1.Frame.welcome:type_name -> ninja.sds.tree.v1.Welcome
+	5,  // 2: ninja.sds.tree.v1.Frame.beat:type_name -> ninja.sds.tree.v1.Beat
+	7,  // 3: ninja.sds.tree.v1.Frame.part:type_name -> ninja.sds.tree.v1.Part
+	8,  // 4: ninja.sds.tree.v1.Frame.ask:type_name -> ninja.sds.tree.v1.Ask
+	13, // 5: ninja.sds.tree.v1.Frame.answer:type_name -> ninja.sds.tree.v1.Answer
+	9,  // 6: ninja.sds.tree.v1.Frame.credit:type_name -> ninja.sds.tree.v1.Credit
+	6,  // 7: ninja.sds.tree.v1.Beat.wishes:type_name -> ninja.sds.tree.v1.Wish
+	4,  // 8: ninja.sds.tree.v1.Beat.plan:type_name -> ninja.sds.tree.v1.Plan
+	10, // 9: ninja.sds.tree.v1.Ask.proof:type_name -> ninja.sds.tree.v1.Proof
+	11, // 10: ninja.sds.tree.v1.Proof.shown:type_name -> ninja.sds.tree.v1.Shown
+	14, // 11: ninja.sds.tree.v1.Answer.hits:type_name -> ninja.sds.tree.v1.Hit
+	17, // 12: ninja.sds.tree.v1.Answer.outcomes:type_name -> ninja.sds.tree.v1.Outcome
+	15, // 13: ninja.sds.tree.v1.Answer.sealed:type_name -> ninja.sds.tree.v1.Sealed
+	16, // 14: ninja.sds.tree.v1.Answer.gone:type_name -> ninja.sds.tree.v1.Gone
+	31, // 15: ninja.sds.tree.v1.Hit.found:type_name -> ninja.sds.v1.Found
+	18, // 16: ninja.sds.tree.v1.Outcome.hidden:type_name -> ninja.sds.tree.v1.Hidden
+	21, // 17: ninja.sds.tree.v1.LinksResponse.links:type_name -> ninja.sds.tree.v1.Link
+	4,  // 18: ninja.sds.tree.v1.LinksResponse.plans:type_name -> ninja.sds.tree.v1.Plan
+	25, // 19: ninja.sds.tree.v1.HandOverRequest.services:type_name -> ninja.sds.tree.v1.Service
+	32, // 20: ninja.sds.tree.v1.Service.body:type_name -> ninja.sds.v1.Body
+	25, // 21: ninja.sds.tree.v1.Copies.services:type_name -> ninja.sds.tree.v1.Service
+	28, // 22: ninja.sds.tree.v1.Copies.alive:type_name -> ninja.sds.tree.v1.Alive
+	29, // 23: ninja.sds.tree.v1.Copies.withdrawn:type_name -> ninja.sds.tree.v1.Withdrawn
+	30, // 24: ninja.sds.tree.v1.Alive.numbers:type_name -> ninja.sds.tree.v1.Alive.NumbersEntry
+	0,  // 25: ninja.sds.tree.v1.Tree.Link:input_type -> ninja.sds.tree.v1.Frame
+	0,  // 26: ninja.sds.tree.v1.Tree.Session:input_type -> ninja.sds.tree.v1.Frame
+	19, // 27: ninja.sds.tree.v1.Tree.Links:input_type -> ninja.sds.tree.v1.LinksRequest
+	22, // 28: ninja.sds.tree.v1.Tree.Place:input_type -> ninja.sds.tree.v1.PlaceRequest
+	24, // 29: ninja.sds.tree.v1.Tree.HandOver:input_type -> ninja.sds.tree.v1.HandOverRequest
+	27, // 30: ninja.sds.tree.v1.Tree.Copy:input_type -> ninja.sds.tree.v1.Copies
+	0,  // 31: ninja.sds.tree.v1.Tree.Link:output_type -> ninja.sds.tree.v1.Frame
+	0,  // 32: ninja.sds.tree.v1.Tree.Session:output_type -> ninja.sds.tree.v1.Frame
+	20, // 33: ninja.sds.tree.v1.Tree.Links:output_type -> ninja.sds.tree.v1.LinksResponse
+	23, // 34: ninja.sds.tree.v1.Tree.Place:output_type -> ninja.sds.tree.v1.PlaceResponse
+	26, // 35: ninja.sds.tree.v1.Tree.HandOver:output_type -> ninja.sds.tree.v1.HandOverResponse
+	27, // 36: ninja.sds.tree.v1.Tree.Copy:output_type -> ninja.sds.tree.v1.Copies
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sds_tree_treepb_tree_proto_init() }
@@ -2443,6 +2767,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 		(*Frame_Cancel)(nil),
 		(*Frame_Resync)(nil),
 		(*Frame_Leave)(nil),
+		(*Frame_Credit)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2450,7 +2775,7 @@ func file_sds_tree_treepb_tree_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sds_tree_treepb_tree_proto_rawDesc), len(file_sds_tree_treepb_tree_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	Tree_Link_FullMethodName     = "/ninja.sds.tree.v1.Tree/Link"
 	Tree_Session_FullMethodName  = "/ninja.sds.tree.v1.Tree/Session"
 	Tree_Links_FullMethodName    = "/ninja.sds.tree.v1.Tree/Links"
+	Tree_Place_FullMethodName    = "/ninja.sds.tree.v1.Tree/Place"
 	Tree_HandOver_FullMethodName = "/ninja.sds.tree.v1.Tree/HandOver"
 	Tree_Copy_FullMethodName     = "/ninja.sds.tree.v1.Tree/Copy"
 )
@@ -40,6 +41,8 @@ type TreeClient interface {
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
 	// Links says which hierarchies the server stands in and how its neighbours fare.
 	Links(ctx context.Context, in *LinksRequest, opts ...grpc.CallOption) (*LinksResponse, error)
+	// Place has the server stand below another parent in a hierarchy, or below none, from now on. Only its administrator may.
+	Place(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*PlaceResponse, error)
 	// HandOver takes services over from the server that spawned this one. Only that server may.
 	HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error)
 	// Copy keeps the server and the one that spawned it alike: each tells the other what it hears. Only that server may.
@@ -90,6 +93,16 @@ func (c *treeClient) Links(ctx context.Context, in *LinksRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *treeClient) Place(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*PlaceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PlaceResponse)
+	err := c.cc.Invoke(ctx, Tree_Place_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *treeClient) HandOver(ctx context.Context, in *HandOverRequest, opts ...grpc.CallOption) (*HandOverResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HandOverResponse)
@@ -124,6 +137,8 @@ type TreeServer interface {
 	Session(grpc.BidiStreamingServer[Frame, Frame]) error
 	// Links says which hierarchies the server stands in and how its neighbours fare.
 	Links(context.Context, *LinksRequest) (*LinksResponse, error)
+	// Place has the server stand below another parent in a hierarchy, or below none, from now on. Only its administrator may.
+	Place(context.Context, *PlaceRequest) (*PlaceResponse, error)
 	// HandOver takes services over from the server that spawned this one. Only that server may.
 	HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error)
 	// Copy keeps the server and the one that spawned it alike: each tells the other what it hears. Only that server may.
@@ -146,6 +161,9 @@ func (UnimplementedTreeServer) Session(grpc.BidiStreamingServer[Frame, Frame]) e
 }
 func (UnimplementedTreeServer) Links(context.Context, *LinksRequest) (*LinksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Links not implemented")
+}
+func (UnimplementedTreeServer) Place(context.Context, *PlaceRequest) (*PlaceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Place not implemented")
 }
 func (UnimplementedTreeServer) HandOver(context.Context, *HandOverRequest) (*HandOverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method HandOver not implemented")
@@ -206,6 +224,24 @@ func _Tree_Links_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Tree_Place_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlaceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TreeServer).Place(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tree_Place_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TreeServer).Place(ctx, req.(*PlaceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Tree_HandOver_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HandOverRequest)
 	if err := dec(in); err != nil {
@@ -241,6 +277,10 @@ var Tree_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Links",
 			Handler:    _Tree_Links_Handler,
+		},
+		{
+			MethodName: "Place",
+			Handler:    _Tree_Place_Handler,
 		},
 		{
 			MethodName: "HandOver",
