@@ -193,14 +193,16 @@ func (r *road) run(middle int) lap {
 	return l
 }
 
-// leave lets go of an epoch that has been left: where there is nothing of a newer one, it is closed.
+// leave lets go of an epoch that has been left: where there is nothing of a newer one, it is closed when it has come to its
+// end.
 func (r *road) leave(l, next lap) {
 	for i, session := range l.sessions {
 		if l.at[i] == next.at[i] {
 			session.Detach()
-		} else {
-			must(r.t, session.Close(r.t.Context()))
+			continue
 		}
+		until(r.t, session, Ended)
+		must(r.t, session.Close(r.t.Context()))
 	}
 }
 
