@@ -46,6 +46,7 @@ var floors = map[string]int{
 	"sds":                             6,
 	"sds/announce":                    5,
 	"sds/check":                       4,
+	"sds/packed":                      4,
 	"sds/schema":                      5,
 	"sds/index":                       5,
 	"sds/terms":                       5,

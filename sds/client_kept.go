@@ -8,6 +8,7 @@ import (
 
 	"ninja/ca"
 	"ninja/sds/announce"
+	"ninja/sds/packed"
 )
 
 // kept are the services and chains of a session that its server may mention by handle. It belongs to the session's
@@ -39,12 +40,12 @@ type item struct {
 func (k *kept) item(f wireFound, most uint32) (item, error) {
 	it := item{numbers: f.numbers, age: time.Duration(min(f.age, maxAge)) * time.Millisecond, values: f.values}
 	if f.handle > uint64(most) || f.chainHandle > uint64(most) {
-		return it, fmt.Errorf("%w: a handle beyond %d", errWire, most)
+		return it, fmt.Errorf("%w: a handle beyond %d", packed.ErrUnreadable, most)
 	}
 	whole := len(f.description) > 0 || f.values != nil || f.owner != ""
 	if !whole && f.handle > 0 {
 		if it.carried = at(k.services, f.handle); it.carried == nil {
-			return it, fmt.Errorf("%w: handle %d names nothing", errWire, f.handle)
+			return it, fmt.Errorf("%w: handle %d names nothing", packed.ErrUnreadable, f.handle)
 		}
 		return it, nil
 	}
@@ -60,7 +61,7 @@ func (k *kept) item(f wireFound, most uint32) (item, error) {
 	it.carried.body.Chain = chain
 	if f.handle > 0 {
 		if len(f.description) > keepBytes {
-			return it, fmt.Errorf("%w: %d bytes to be kept, at most %d", errWire, len(f.description), keepBytes)
+			return it, fmt.Errorf("%w: %d bytes to be kept, at most %d", packed.ErrUnreadable, len(f.description), keepBytes)
 		}
 		k.services = put(k.services, f.handle, it.carried)
 	}

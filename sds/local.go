@@ -16,6 +16,7 @@ import (
 	"ninja/capability"
 	"ninja/sds/announce"
 	"ninja/sds/index"
+	"ninja/sds/packed"
 	"ninja/sds/sdspb"
 )
 
@@ -147,14 +148,14 @@ func (h *Hit) Pack(b []byte, now time.Time) ([]byte, error) {
 		return proto.MarshalOptions{}.MarshalAppend(b, h.q.message(h.r, now))
 	}
 	live := h.r.live.Load()
-	b = appendText(b, foundOwner, h.r.Owner)
-	b = appendText(b, foundName, h.r.name())
-	b = appendNumber(b, foundVersion, h.r.version)
-	b = appendText(b, foundDescription, h.r.Tree.Source())
-	b = appendText(b, foundSignature, h.r.signature)
+	b = packed.AppendText(b, foundOwner, h.r.Owner)
+	b = packed.AppendText(b, foundName, h.r.name())
+	b = packed.AppendNumber(b, foundVersion, h.r.version)
+	b = packed.AppendText(b, foundDescription, h.r.Tree.Source())
+	b = packed.AppendText(b, foundSignature, h.r.signature)
 	b = append(b, live.chain.Value()...)
 	b = appendNumbers(b, live.numbers)
-	return appendNumber(b, foundAge, uint64(max(0, now.Sub(live.heard)).Milliseconds())), nil
+	return packed.AppendNumber(b, foundAge, uint64(max(0, now.Sub(live.heard)).Milliseconds())), nil
 }
 
 // Size is about how many bytes Pack appends.

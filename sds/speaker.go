@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"ninja/sds/packed"
 	"ninja/sds/sdspb"
 )
 
@@ -82,14 +83,14 @@ func (s *speaker) add(r *reply, now time.Time) error {
 		return s.stream.Send(&sdspb.SessionResponse{Speaks: uint32(r.speaks)})
 	case r.err != nil:
 		st := status.Convert(r.err)
-		s.message = appendNumber(s.message, answerID, r.id)
-		s.message = appendNumber(s.message, answerLast, 1)
-		s.message = appendNumber(s.message, answerCode, uint64(st.Code()))
-		s.message = appendText(s.message, answerError, strings.ToValidUTF8(st.Message(), "\ufffd"))
+		s.message = packed.AppendNumber(s.message, answerID, r.id)
+		s.message = packed.AppendNumber(s.message, answerLast, 1)
+		s.message = packed.AppendNumber(s.message, answerCode, uint64(st.Code()))
+		s.message = packed.AppendText(s.message, answerError, strings.ToValidUTF8(st.Message(), "\ufffd"))
 		return s.end()
 	case r.result == nil:
-		s.message = appendNumber(s.message, answerID, r.id)
-		s.message = appendNumber(s.message, answerLast, 1)
+		s.message = packed.AppendNumber(s.message, answerID, r.id)
+		s.message = packed.AppendNumber(s.message, answerLast, 1)
 		return s.end()
 	}
 	return s.answer(r.id, r.question, r.result, now)
@@ -98,7 +99,7 @@ func (s *speaker) add(r *reply, now time.Time) error {
 // answer packs an answer, in as many pieces as it takes.
 func (s *speaker) answer(id uint64, q *question, res *result, now time.Time) error {
 	begun := len(s.message)
-	s.message = appendNumber(s.message, answerID, id)
+	s.message = packed.AppendNumber(s.message, answerID, id)
 	for i := range res.hits {
 		s.pack(q, res.hits[i].record, now)
 		if len(s.message)-begun > answerHead && len(s.message)-begun+len(s.found) > maxAnswer {
@@ -106,16 +107,16 @@ func (s *speaker) answer(id uint64, q *question, res *result, now time.Time) err
 				return err
 			}
 			begun = len(s.message)
-			s.message = appendNumber(s.message, answerID, id)
+			s.message = packed.AppendNumber(s.message, answerID, id)
 		}
-		s.message = appendText(s.message, answerFound, s.found)
+		s.message = packed.AppendText(s.message, answerFound, s.found)
 	}
-	s.message = appendNumber(s.message, answerLast, 1)
-	s.message = appendNumber(s.message, answerCount, uint64(res.count))
+	s.message = packed.AppendNumber(s.message, answerLast, 1)
+	s.message = packed.AppendNumber(s.message, answerCount, uint64(res.count))
 	if res.more(q) {
-		s.message = appendNumber(s.message, answerMore, 1)
+		s.message = packed.AppendNumber(s.message, answerMore, 1)
 		if n := len(res.hits); n > 0 {
-			s.message = appendText(s.message, answerCursor, s.cursors.seal(q.subject(), &res.hits[n-1]))
+			s.message = packed.AppendText(s.message, answerCursor, s.cursors.seal(q.subject(), &res.hits[n-1]))
 		}
 	}
 	if res.explain != nil {
@@ -123,7 +124,7 @@ func (s *speaker) answer(id uint64, q *question, res *result, now time.Time) err
 		if err != nil {
 			return err
 		}
-		s.message = appendText(s.message, answerExplain, b)
+		s.message = packed.AppendText(s.message, answerExplain, b)
 	}
 	return s.end()
 }
@@ -165,31 +166,31 @@ func (s *speaker) flush() error {
 func (s *speaker) pack(q *question, r *record, now time.Time) {
 	live := r.live.Load()
 	b := s.found[:0]
-	b = appendNumber(b, foundAge, uint64(max(0, now.Sub(live.heard)).Milliseconds()))
+	b = packed.AppendNumber(b, foundAge, uint64(max(0, now.Sub(live.heard)).Milliseconds()))
 	b = appendNumbers(b, live.numbers)
 	if q.selected == nil {
 		if known, with := s.services.have(r.serial); known > 0 && with == live.chain {
-			s.found = appendNumber(b, foundHandle, uint64(known))
+			s.found = packed.AppendNumber(b, foundHandle, uint64(known))
 			return
 		}
 	}
-	b = appendText(b, foundOwner, r.Owner)
-	b = appendText(b, foundName, r.name())
-	b = appendNumber(b, foundVersion, r.version)
+	b = packed.AppendText(b, foundOwner, r.Owner)
+	b = packed.AppendText(b, foundName, r.name())
+	b = packed.AppendNumber(b, foundVersion, r.version)
 	if q.selected != nil {
 		s.found = appendSelected(b, q, r)
 		return
 	}
-	b = appendText(b, foundDescription, r.Tree.Source())
-	b = appendText(b, foundSignature, r.signature)
+	b = packed.AppendText(b, foundDescription, r.Tree.Source())
+	b = packed.AppendText(b, foundSignature, r.signature)
 	known, _ := s.chains.have(live.chain)
 	if known == 0 {
 		b = append(b, live.chain.Value()...)
 		known = s.chains.give(live.chain, struct{}{})
 	}
-	b = appendNumber(b, foundChainHandle, uint64(known))
+	b = packed.AppendNumber(b, foundChainHandle, uint64(known))
 	if len(r.Tree.Source()) <= keepBytes {
-		b = appendNumber(b, foundHandle, uint64(s.services.give(r.serial, live.chain)))
+		b = packed.AppendNumber(b, foundHandle, uint64(s.services.give(r.serial, live.chain)))
 	}
 	s.found = b
 }

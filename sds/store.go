@@ -14,6 +14,7 @@ import (
 	"ninja/ca"
 	"ninja/sds/announce"
 	"ninja/sds/index"
+	"ninja/sds/packed"
 )
 
 // record is one version of a service, as the index holds it. What refreshes change is behind live; all else never changes.
@@ -48,8 +49,8 @@ func makeChain(certificates [][]byte) chain {
 
 // certificates unpacks a chain.
 func certificates(c chain) (out [][]byte) {
-	_ = fields([]byte(c.Value()), func(_ protowire.Number, v field) error {
-		out = append(out, v.bytes)
+	_ = packed.Fields([]byte(c.Value()), func(_ protowire.Number, v packed.Field) error {
+		out = append(out, v.Bytes)
 		return nil
 	})
 	return out

@@ -2,11 +2,12 @@ package sds
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"ninja/sds/packed"
 )
 
 // The messages that a session carries many of, Ask, SessionResponse and Found, are packed and read by hand: generated
@@ -23,61 +24,6 @@ const (
 	wireVersion                                                = 1 // of what Hello.speaks and SessionResponse.speaks say
 )
 
-var errWire = errors.New("a message that cannot be read")
-
-// field is one field of a message: a number (varint or fixed64) or bytes, which belong to the message.
-type field struct {
-	number uint64
-	bytes  []byte
-}
-
-// fields calls f with the fields of a message in their order. Groups, which nothing here uses, are refused.
-func fields(b []byte, f func(protowire.Number, field) error) error {
-	for len(b) > 0 {
-		num, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errWire
-		}
-		b = b[n:]
-		var v field
-		switch kind {
-		case protowire.VarintType:
-			v.number, n = protowire.ConsumeVarint(b)
-		case protowire.BytesType:
-			v.bytes, n = protowire.ConsumeBytes(b)
-		case protowire.Fixed64Type:
-			v.number, n = protowire.ConsumeFixed64(b)
-		case protowire.Fixed32Type:
-			_, n = protowire.ConsumeFixed32(b)
-		default:
-			return errWire
-		}
-		if n < 0 {
-			return errWire
-		}
-		b = b[n:]
-		if err := f(num, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func appendNumber(b []byte, num protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
-}
-
-func appendText[T ~string | []byte](b []byte, num protowire.Number, v T) []byte {
-	if len(v) == 0 {
-		return b
-	}
-	b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.BytesType), uint64(len(v)))
-	return append(b, v...)
-}
-
 // packedAsk is an Ask whose question is not read yet.
 type packedAsk struct {
 	id                   uint64
@@ -86,24 +32,24 @@ type packedAsk struct {
 }
 
 func appendAsk(b []byte, a packedAsk) []byte {
-	b = appendNumber(b, askID, a.id)
+	b = packed.AppendNumber(b, askID, a.id)
 	b = protowire.AppendVarint(protowire.AppendTag(b, askQuestion, protowire.BytesType), uint64(len(a.question)))
 	b = append(b, a.question...)
-	b = appendNumber(b, askTimeout, a.timeout)
-	return appendText(b, askCapability, a.capability)
+	b = packed.AppendNumber(b, askTimeout, a.timeout)
+	return packed.AppendText(b, askCapability, a.capability)
 }
 
 func parseAsk(b []byte) (a packedAsk, err error) {
-	err = fields(b, func(num protowire.Number, v field) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case askID:
-			a.id = v.number
+			a.id = v.Number
 		case askQuestion:
-			a.question = v.bytes
+			a.question = v.Bytes
 		case askTimeout:
-			a.timeout = uint64(uint32(v.number))
+			a.timeout = uint64(uint32(v.Number))
 		case askCapability:
-			a.capability = v.bytes
+			a.capability = v.Bytes
 		}
 		return nil
 	})
@@ -111,11 +57,11 @@ func parseAsk(b []byte) (a packedAsk, err error) {
 }
 
 // text is a field that must be UTF-8, as proto3 has it.
-func text(v field) (string, error) {
-	if !utf8.Valid(v.bytes) {
-		return "", errWire
+func text(v packed.Field) (string, error) {
+	if !utf8.Valid(v.Bytes) {
+		return "", packed.ErrUnreadable
 	}
-	return string(v.bytes), nil
+	return string(v.Bytes), nil
 }
 
 // wireFound is a Found as it was sent.
@@ -130,35 +76,35 @@ type wireFound struct {
 }
 
 func parseFound(b []byte) (f wireFound, err error) {
-	err = fields(b, func(num protowire.Number, v field) (err error) {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) (err error) {
 		switch num {
 		case foundOwner:
 			f.owner, err = text(v)
 		case foundName:
 			f.name, err = text(v)
 		case foundVersion:
-			f.version = v.number
+			f.version = v.Number
 		case foundDescription:
-			f.description = v.bytes
+			f.description = v.Bytes
 		case foundSignature:
-			f.signature = v.bytes
+			f.signature = v.Bytes
 		case foundChain:
-			f.chain = append(f.chain, v.bytes)
+			f.chain = append(f.chain, v.Bytes)
 		case foundNumbers:
 			if f.numbers == nil {
 				f.numbers = make(map[string]float64)
 			}
-			return parseNumber(v.bytes, f.numbers)
+			return parseNumber(v.Bytes, f.numbers)
 		case foundAge:
-			f.age = v.number
+			f.age = v.Number
 		case foundValues:
 			var values []string
-			values, err = parseValues(v.bytes)
+			values, err = parseValues(v.Bytes)
 			f.values = append(f.values, values)
 		case foundHandle:
-			f.handle = v.number
+			f.handle = v.Number
 		case foundChainHandle:
-			f.chainHandle = v.number
+			f.chainHandle = v.Number
 		}
 		return err
 	})
@@ -169,12 +115,12 @@ func parseFound(b []byte) (f wireFound, err error) {
 func parseNumber(b []byte, into map[string]float64) error {
 	var name string
 	var value float64
-	err := fields(b, func(num protowire.Number, v field) (err error) {
+	err := packed.Fields(b, func(num protowire.Number, v packed.Field) (err error) {
 		switch num {
 		case numberName:
 			name, err = text(v)
 		case numberValue:
-			value = math.Float64frombits(v.number)
+			value = math.Float64frombits(v.Number)
 		}
 		return err
 	})
@@ -194,7 +140,7 @@ func appendNumbers(b []byte, numbers map[string]float64) []byte {
 }
 
 func parseValues(b []byte) (values []string, err error) {
-	err = fields(b, func(num protowire.Number, v field) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		if num != valuesValue {
 			return nil
 		}
@@ -230,26 +176,26 @@ func parseAnswer(b []byte) (a packedAnswer, err error) {
 // parse reads an answer in the place of another.
 func (a *packedAnswer) parse(b []byte) error {
 	*a = packedAnswer{found: a.found[:0]}
-	return fields(b, func(num protowire.Number, v field) (err error) {
+	return packed.Fields(b, func(num protowire.Number, v packed.Field) (err error) {
 		switch num {
 		case answerID:
-			a.id = v.number
+			a.id = v.Number
 		case answerFound:
-			a.found = append(a.found, v.bytes)
+			a.found = append(a.found, v.Bytes)
 		case answerLast:
-			a.last = v.number != 0
+			a.last = v.Number != 0
 		case answerCount:
-			a.count = v.number
+			a.count = v.Number
 		case answerMore:
-			a.more = v.number != 0
+			a.more = v.Number != 0
 		case answerCode:
-			a.code = uint64(uint32(v.number))
+			a.code = uint64(uint32(v.Number))
 		case answerError:
 			a.problem, err = text(v)
 		case answerExplain:
-			a.explain = v.bytes
+			a.explain = v.Bytes
 		case answerCursor:
-			a.cursor = v.bytes
+			a.cursor = v.Bytes
 		}
 		return err
 	})

@@ -56,7 +56,7 @@ func again(b []byte, m proto.Message) bool {
 	return proto.Unmarshal(b, m) == nil
 }
 
-func packed(t *testing.T, m proto.Message) []byte {
+func packedForm(t *testing.T, m proto.Message) []byte {
 	m.ProtoReflect().SetUnknown(nil)
 	b, err := proto.Marshal(m)
 	if err != nil {
@@ -66,7 +66,7 @@ func packed(t *testing.T, m proto.Message) []byte {
 }
 
 func checkAsk(t *testing.T, m *sdspb.Ask) {
-	a, err := parseAsk(packed(t, m))
+	a, err := parseAsk(packedForm(t, m))
 	var q sdspb.Question
 	if err != nil || proto.Unmarshal(a.question, &q) != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func orEmpty(q *sdspb.Question) *sdspb.Question {
 }
 
 func checkFound(t *testing.T, m *sdspb.Found) {
-	f, err := parseFound(packed(t, m))
+	f, err := parseFound(packedForm(t, m))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func checkFound(t *testing.T, m *sdspb.Found) {
 }
 
 func checkAnswer(t *testing.T, m *sdspb.SessionResponse) {
-	a, err := parseAnswer(packed(t, m))
+	a, err := parseAnswer(packedForm(t, m))
 	if err != nil {
 		t.Fatal(err)
 	}

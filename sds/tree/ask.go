@@ -13,6 +13,7 @@ import (
 
 	"ninja/ca"
 	"ninja/sds"
+	"ninja/sds/packed"
 	"ninja/sds/route"
 	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
@@ -304,16 +305,16 @@ func outcomeFrom(m *treepb.Outcome) route.Outcome {
 // packOutcome is a packed Outcome.
 func packOutcome(o route.Outcome) []byte {
 	b := make([]byte, 0, 48+len(o.Server)+len(o.Via)+len(o.Hierarchy)+len(o.Detail))
-	b = appendText(b, outcomeServer, string(o.Server))
-	b = appendText(b, outcomeVia, string(o.Via))
-	b = appendText(b, outcomeHierarchy, o.Hierarchy)
-	b = appendNumber(b, outcomeUp, bit(o.Up))
-	b = appendNumber(b, outcomeStatus, uint64(o.Status))
-	b = appendNumber(b, outcomeStale, bit(o.Stale))
-	b = appendNumber(b, outcomeAge, uint64(max(0, o.Age.Milliseconds())))
-	b = appendNumber(b, outcomeFound, uint64(o.Found))
-	b = appendNumber(b, outcomeTook, uint64(max(0, o.Took.Microseconds())))
-	return appendText(b, outcomeDetail, strings.ToValidUTF8(o.Detail, "\ufffd"))
+	b = packed.AppendText(b, outcomeServer, string(o.Server))
+	b = packed.AppendText(b, outcomeVia, string(o.Via))
+	b = packed.AppendText(b, outcomeHierarchy, o.Hierarchy)
+	b = packed.AppendNumber(b, outcomeUp, bit(o.Up))
+	b = packed.AppendNumber(b, outcomeStatus, uint64(o.Status))
+	b = packed.AppendNumber(b, outcomeStale, bit(o.Stale))
+	b = packed.AppendNumber(b, outcomeAge, uint64(max(0, o.Age.Milliseconds())))
+	b = packed.AppendNumber(b, outcomeFound, uint64(o.Found))
+	b = packed.AppendNumber(b, outcomeTook, uint64(max(0, o.Took.Microseconds())))
+	return packed.AppendText(b, outcomeDetail, strings.ToValidUTF8(o.Detail, "\ufffd"))
 }
 
 // packHidden is the packed Outcome of a server that has something hidden.

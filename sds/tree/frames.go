@@ -2,7 +2,6 @@ package tree
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"google.golang.org/grpc/codes"
@@ -10,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"ninja/sds/packed"
 	"ninja/sds/route"
 	"ninja/sds/tree/treepb"
 )
@@ -38,65 +38,7 @@ const (
 	narrowedMost = 8
 )
 
-var errFrame = errors.New("a frame that cannot be read")
-
-// part is one field of a message: a number (varint or fixed) or bytes, which belong to the message.
-type part struct {
-	number uint64
-	bytes  []byte
-}
-
-// parts calls f with the fields of a message in their order. Groups, which nothing here uses, are refused.
-func parts(b []byte, f func(protowire.Number, part) error) error {
-	for len(b) > 0 {
-		num, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errFrame
-		}
-		b = b[n:]
-		var v part
-		switch kind {
-		case protowire.VarintType:
-			v.number, n = protowire.ConsumeVarint(b)
-		case protowire.BytesType:
-			v.bytes, n = protowire.ConsumeBytes(b)
-		case protowire.Fixed64Type:
-			v.number, n = protowire.ConsumeFixed64(b)
-		case protowire.Fixed32Type:
-			_, n = protowire.ConsumeFixed32(b)
-		default:
-			return errFrame
-		}
-		if n < 0 {
-			return errFrame
-		}
-		b = b[n:]
-		if err := f(num, v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func appendNumber(b []byte, num protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
-}
-
-func appendText[T ~string | ~[]byte](b []byte, num protowire.Number, v T) []byte {
-	if len(v) == 0 {
-		return b
-	}
-	return appendBytes(b, num, v)
-}
-
-// appendBytes is appendText for an element of a list, which may be empty.
-func appendBytes[T ~string | ~[]byte](b []byte, num protowire.Number, v T) []byte {
-	b = protowire.AppendVarint(protowire.AppendTag(b, num, protowire.BytesType), uint64(len(v)))
-	return append(b, v...)
-}
+var errFrame = packed.ErrUnreadable
 
 func bit(v bool) uint64 {
 	if v {
@@ -123,71 +65,71 @@ func (n words) of(b []byte) string {
 
 // appendAsk packs a question.
 func appendAsk(b []byte, a *treepb.Ask) ([]byte, error) {
-	b = appendNumber(b, askID, a.GetId())
-	b = appendText(b, askQuery, a.GetQuery())
-	b = appendText(b, askQuestion, a.GetQuestion())
-	b = appendNumber(b, askScope, uint64(a.GetScope()))
-	b = appendNumber(b, askWant, uint64(a.GetWant()))
-	b = appendText(b, askHierarchy, a.GetHierarchy())
-	b = appendText(b, askDomain, a.GetDomain())
-	b = appendNumber(b, askHops, uint64(a.GetHops()))
-	b = appendNumber(b, askTimeout, uint64(a.GetTimeoutMs()))
-	b = appendNumber(b, askFanout, uint64(a.GetFanout()))
+	b = packed.AppendNumber(b, askID, a.GetId())
+	b = packed.AppendText(b, askQuery, a.GetQuery())
+	b = packed.AppendText(b, askQuestion, a.GetQuestion())
+	b = packed.AppendNumber(b, askScope, uint64(a.GetScope()))
+	b = packed.AppendNumber(b, askWant, uint64(a.GetWant()))
+	b = packed.AppendText(b, askHierarchy, a.GetHierarchy())
+	b = packed.AppendText(b, askDomain, a.GetDomain())
+	b = packed.AppendNumber(b, askHops, uint64(a.GetHops()))
+	b = packed.AppendNumber(b, askTimeout, uint64(a.GetTimeoutMs()))
+	b = packed.AppendNumber(b, askFanout, uint64(a.GetFanout()))
 	if n := len(a.GetTokens()); n > 0 {
 		b = protowire.AppendVarint(protowire.AppendTag(b, askTokens, protowire.BytesType), uint64(8*n))
 		for _, t := range a.GetTokens() {
 			b = binary.LittleEndian.AppendUint64(b, t)
 		}
 	}
-	b = appendText(b, askCapability, a.GetCapability())
+	b = packed.AppendText(b, askCapability, a.GetCapability())
 	if a.GetProof() != nil {
 		p, err := proto.Marshal(a.GetProof())
 		if err != nil {
 			return nil, err
 		}
-		b = appendBytes(b, askProof, p)
+		b = packed.AppendBytes(b, askProof, p)
 	}
 	for _, w := range a.GetWay() {
-		b = appendBytes(b, askWay, w)
+		b = packed.AppendBytes(b, askWay, w)
 	}
-	b = appendNumber(b, askWatch, bit(a.GetWatch()))
+	b = packed.AppendNumber(b, askWatch, bit(a.GetWatch()))
 	for _, t := range a.GetNarrowed() {
-		b = appendBytes(b, askNarrowed, t)
+		b = packed.AppendBytes(b, askNarrowed, t)
 	}
-	return appendNumber(b, askWindow, uint64(a.GetWindow())), nil
+	return packed.AppendNumber(b, askWindow, uint64(a.GetWindow())), nil
 }
 
 // parseAsk reads a question; its bytes are parts of b.
 func parseAsk(b []byte, known words) (*treepb.Ask, error) {
 	a := new(treepb.Ask)
-	err := parts(b, func(num protowire.Number, v part) error {
+	err := packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case askID:
-			a.Id = v.number
+			a.Id = v.Number
 		case askQuery:
-			a.Query = v.bytes
+			a.Query = v.Bytes
 		case askQuestion:
-			a.Question = v.bytes
+			a.Question = v.Bytes
 		case askScope:
-			a.Scope = uint32(v.number)
+			a.Scope = uint32(v.Number)
 		case askWant:
-			a.Want = uint32(v.number)
+			a.Want = uint32(v.Number)
 		case askHierarchy:
-			a.Hierarchy = known.of(v.bytes)
+			a.Hierarchy = known.of(v.Bytes)
 		case askDomain:
-			a.Domain = known.of(v.bytes)
+			a.Domain = known.of(v.Bytes)
 		case askHops:
-			a.Hops = uint32(v.number)
+			a.Hops = uint32(v.Number)
 		case askTimeout:
-			a.TimeoutMs = uint32(v.number)
+			a.TimeoutMs = uint32(v.Number)
 		case askFanout:
-			a.Fanout = uint32(v.number)
+			a.Fanout = uint32(v.Number)
 		case askCapability:
-			a.Capability = v.bytes
+			a.Capability = v.Bytes
 		case askWatch:
-			a.Watch = v.number != 0
+			a.Watch = v.Number != 0
 		case askWindow:
-			a.Window = uint32(v.number)
+			a.Window = uint32(v.Number)
 		default:
 			return parseAskList(a, num, v, known)
 		}
@@ -197,12 +139,12 @@ func parseAsk(b []byte, known words) (*treepb.Ask, error) {
 }
 
 // parseAskList reads the fields of a question of which there may be several.
-func parseAskList(a *treepb.Ask, num protowire.Number, v part, known words) error {
+func parseAskList(a *treepb.Ask, num protowire.Number, v packed.Field, known words) error {
 	switch num {
 	case askTokens:
-		packed := v.bytes
+		packed := v.Bytes
 		if packed == nil { // one on its own
-			packed = binary.LittleEndian.AppendUint64(nil, v.number)
+			packed = binary.LittleEndian.AppendUint64(nil, v.Number)
 		}
 		if len(packed)%8 != 0 || len(a.Tokens)+len(packed)/8 > tokensMost {
 			return fmt.Errorf("%w: more than %d tokens", errFrame, tokensMost)
@@ -214,17 +156,17 @@ func parseAskList(a *treepb.Ask, num protowire.Number, v part, known words) erro
 		if a.Proof == nil {
 			a.Proof = new(treepb.Proof)
 		}
-		return proto.UnmarshalOptions{Merge: true}.Unmarshal(v.bytes, a.Proof)
+		return proto.UnmarshalOptions{Merge: true}.Unmarshal(v.Bytes, a.Proof)
 	case askWay:
 		if len(a.Way) == route.HopsMost {
 			return fmt.Errorf("%w: a way of more than %d servers", errFrame, route.HopsMost)
 		}
-		a.Way = append(a.Way, known.of(v.bytes))
+		a.Way = append(a.Way, known.of(v.Bytes))
 	case askNarrowed:
 		if len(a.Narrowed) == narrowedMost {
 			return fmt.Errorf("%w: narrowed by more than %d templates", errFrame, narrowedMost)
 		}
-		a.Narrowed = append(a.Narrowed, v.bytes)
+		a.Narrowed = append(a.Narrowed, v.Bytes)
 	}
 	return nil
 }
@@ -232,17 +174,17 @@ func parseAskList(a *treepb.Ask, num protowire.Number, v part, known words) erro
 // creditFrame is the frame of a Credit.
 func creditFrame(id uint64, bytes int) []byte {
 	b := make([]byte, head, head+24)
-	b = appendNumber(b, 1, id)
-	return frameAround(frameCredit, appendNumber(b, 2, uint64(bytes)))
+	b = packed.AppendNumber(b, 1, id)
+	return frameAround(frameCredit, packed.AppendNumber(b, 2, uint64(bytes)))
 }
 
 func parseCredit(b []byte) (id uint64, bytes int, err error) {
-	err = parts(b, func(num protowire.Number, v part) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case 1:
-			id = v.number
+			id = v.Number
 		case 2:
-			bytes = int(min(v.number, creditMost))
+			bytes = int(min(v.Number, creditMost))
 		}
 		return nil
 	})
@@ -266,18 +208,18 @@ type answer struct {
 
 // appendAnswer packs an answer.
 func appendAnswer(b []byte, a *answer) []byte {
-	b = appendNumber(b, answerID, a.id)
+	b = packed.AppendNumber(b, answerID, a.id)
 	for _, h := range a.hits {
-		b = appendBytes(b, answerHits, h)
+		b = packed.AppendBytes(b, answerHits, h)
 	}
 	for _, o := range a.outcomes {
-		b = appendBytes(b, answerOutcomes, o)
+		b = packed.AppendBytes(b, answerOutcomes, o)
 	}
-	b = appendNumber(b, answerLast, bit(a.last))
-	b = appendNumber(b, answerCode, uint64(a.code))
-	b = appendText(b, answerError, a.problem)
+	b = packed.AppendNumber(b, answerLast, bit(a.last))
+	b = packed.AppendNumber(b, answerCode, uint64(a.code))
+	b = packed.AppendText(b, answerError, a.problem)
 	for _, s := range a.sealed {
-		b = appendBytes(b, answerSealed, s)
+		b = packed.AppendBytes(b, answerSealed, s)
 	}
 	return b
 }
@@ -286,22 +228,22 @@ func appendAnswer(b []byte, a *answer) []byte {
 func parseAnswer(b []byte) (*answer, error) {
 	a := &answer{whole: b}
 	a.hits, a.outcomes = a.few[:0:2], a.few[2:2:8]
-	err := parts(b, func(num protowire.Number, v part) error {
+	err := packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case answerID:
-			a.id = v.number
+			a.id = v.Number
 		case answerHits:
-			a.hits = append(a.hits, v.bytes)
+			a.hits = append(a.hits, v.Bytes)
 		case answerOutcomes:
-			a.outcomes = append(a.outcomes, v.bytes)
+			a.outcomes = append(a.outcomes, v.Bytes)
 		case answerSealed:
-			a.sealed = append(a.sealed, v.bytes)
+			a.sealed = append(a.sealed, v.Bytes)
 		case answerLast:
-			a.last = v.number != 0
+			a.last = v.Number != 0
 		case answerCode:
-			a.code = uint32(v.number)
+			a.code = uint32(v.Number)
 		case answerError:
-			a.problem = string(v.bytes)
+			a.problem = string(v.Bytes)
 		}
 		if len(a.hits)+len(a.sealed) > hitsMost || len(a.outcomes) > outcomesEach {
 			return fmt.Errorf("%w: an answer of more than %d hits or outcomes", errFrame, hitsMost)

@@ -8,18 +8,19 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"ninja/ca"
+	"ninja/sds/packed"
 	"ninja/sds/route"
 )
 
 // hitAround packs a hit around a packed Found, which begins after head bytes.
 func hitAround(found []byte, rank int, value float64, text, server string) []byte {
 	b := frameAround(hitFound, found)
-	b = appendNumber(b, hitRank, uint64(rank))
+	b = packed.AppendNumber(b, hitRank, uint64(rank))
 	if value != 0 {
 		b = protowire.AppendFixed64(protowire.AppendTag(b, hitValue, protowire.Fixed64Type), math.Float64bits(value))
 	}
-	b = appendText(b, hitText, text)
-	return appendText(b, hitServer, server)
+	b = packed.AppendText(b, hitText, text)
+	return packed.AppendText(b, hitServer, server)
 }
 
 // hit is a Hit whose Found stays packed.
@@ -30,18 +31,18 @@ type hit struct {
 }
 
 func parseHit(b []byte) (h hit, err error) {
-	err = parts(b, func(num protowire.Number, v part) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case hitFound:
-			h.found = v.bytes
+			h.found = v.Bytes
 		case hitRank:
-			h.place.Rank = int(uint32(v.number))
+			h.place.Rank = int(uint32(v.Number))
 		case hitValue:
-			h.place.Value = math.Float64frombits(v.number)
+			h.place.Value = math.Float64frombits(v.Number)
 		case hitText:
-			h.place.Text = string(v.bytes)
+			h.place.Text = string(v.Bytes)
 		case hitServer:
-			h.server = string(v.bytes)
+			h.server = string(v.Bytes)
 		}
 		return nil
 	})
@@ -54,11 +55,11 @@ func parseHit(b []byte) (h hit, err error) {
 // parseOutcome reads what became of a branch, but for what is hidden there: hidden says whether something is.
 func parseOutcome(b []byte, known words) (o route.Outcome, hidden bool, err error) {
 	valid := true
-	word := func(v part) string {
-		valid = valid && utf8.Valid(v.bytes)
-		return known.of(v.bytes)
+	word := func(v packed.Field) string {
+		valid = valid && utf8.Valid(v.Bytes)
+		return known.of(v.Bytes)
 	}
-	err = parts(b, func(num protowire.Number, v part) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case outcomeServer:
 			o.Server = ca.ID(word(v))
@@ -67,17 +68,17 @@ func parseOutcome(b []byte, known words) (o route.Outcome, hidden bool, err erro
 		case outcomeHierarchy:
 			o.Hierarchy = word(v)
 		case outcomeUp:
-			o.Up = v.number != 0
+			o.Up = v.Number != 0
 		case outcomeStatus:
-			o.Status = route.Status(min(v.number, math.MaxInt16))
+			o.Status = route.Status(min(v.Number, math.MaxInt16))
 		case outcomeStale:
-			o.Stale = v.number != 0
+			o.Stale = v.Number != 0
 		case outcomeAge:
-			o.Age = time.Duration(v.number) * time.Millisecond
+			o.Age = time.Duration(v.Number) * time.Millisecond
 		case outcomeFound:
-			o.Found = int(uint32(v.number))
+			o.Found = int(uint32(v.Number))
 		case outcomeTook:
-			o.Took = time.Duration(v.number) * time.Microsecond
+			o.Took = time.Duration(v.Number) * time.Microsecond
 		case outcomeDetail:
 			o.Detail = word(v)
 		case outcomeHidden:
@@ -99,23 +100,23 @@ type sighted struct {
 }
 
 func parseSighted(b []byte) (s sighted, err error) {
-	err = parts(b, func(num protowire.Number, v part) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case hitRank:
-			s.place.Rank = int(uint32(v.number))
+			s.place.Rank = int(uint32(v.Number))
 		case hitValue:
-			s.place.Value = math.Float64frombits(v.number)
+			s.place.Value = math.Float64frombits(v.Number)
 		case hitText:
-			s.place.Text = string(v.bytes)
+			s.place.Text = string(v.Bytes)
 		case hitFound:
-			return parts(v.bytes, func(num protowire.Number, v part) error {
+			return packed.Fields(v.Bytes, func(num protowire.Number, v packed.Field) error {
 				switch num {
 				case foundOwner:
-					s.owner = v.bytes
+					s.owner = v.Bytes
 				case foundName:
-					s.name = v.bytes
+					s.name = v.Bytes
 				case foundVersion:
-					s.version = v.number
+					s.version = v.Number
 				}
 				return nil
 			})
@@ -133,14 +134,14 @@ type told struct {
 }
 
 func parseTold(b []byte) (t told, err error) {
-	err = parts(b, func(num protowire.Number, v part) error {
+	err = packed.Fields(b, func(num protowire.Number, v packed.Field) error {
 		switch num {
 		case outcomeServer:
-			t.server = v.bytes
+			t.server = v.Bytes
 		case outcomeVia:
-			t.via = v.bytes
+			t.via = v.Bytes
 		case outcomeStatus:
-			t.status = route.Status(min(v.number, math.MaxInt16))
+			t.status = route.Status(min(v.Number, math.MaxInt16))
 		case outcomeHidden:
 			t.hidden = true
 		}
@@ -154,8 +155,8 @@ func parseTold(b []byte) (t told, err error) {
 func reached(o []byte, via, hierarchy string, up bool, ageMs uint64) []byte {
 	b := make([]byte, len(o), len(o)+len(via)+len(hierarchy)+24)
 	copy(b, o)
-	b = appendBytes(b, outcomeVia, via)
-	b = appendBytes(b, outcomeHierarchy, hierarchy)
+	b = packed.AppendBytes(b, outcomeVia, via)
+	b = packed.AppendBytes(b, outcomeHierarchy, hierarchy)
 	b = protowire.AppendVarint(protowire.AppendTag(b, outcomeUp, protowire.VarintType), bit(up))
 	return protowire.AppendVarint(protowire.AppendTag(b, outcomeAge, protowire.VarintType), ageMs)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ninja/ca"
+	"ninja/sds/packed"
 	"ninja/sds/tree/treepb"
 )
 
@@ -292,7 +293,7 @@ func (s *stream) recv(heard func()) (*treepb.Frame, error) {
 		if s.in.GetVersion() >= wireVersion && !s.gathers.Load() {
 			s.gathers.Store(true)
 		}
-		if err := parts(s.in.GetSeveral(), s.takePart); err != nil {
+		if err := packed.Fields(s.in.GetSeveral(), s.takePart); err != nil {
 			return nil, err
 		}
 		b := []byte(s.in.ProtoReflect().GetUnknown())
@@ -301,7 +302,7 @@ func (s *stream) recv(heard func()) (*treepb.Frame, error) {
 		}
 		switch kind, _, _ := protowire.ConsumeTag(b); kind {
 		case frameAsk, frameAnswer, frameCancel, frameCredit:
-			if err := parts(b, s.takePart); err != nil {
+			if err := packed.Fields(b, s.takePart); err != nil {
 				return nil, err
 			}
 		default:
@@ -312,10 +313,10 @@ func (s *stream) recv(heard func()) (*treepb.Frame, error) {
 }
 
 // takePart takes one of the frames that go both ways.
-func (s *stream) takePart(kind protowire.Number, v part) error {
+func (s *stream) takePart(kind protowire.Number, v packed.Field) error {
 	switch kind {
 	case frameAsk:
-		a, err := parseAsk(v.bytes, s.known)
+		a, err := parseAsk(v.Bytes, s.known)
 		if err != nil {
 			return err
 		}
@@ -324,15 +325,15 @@ func (s *stream) takePart(kind protowire.Number, v part) error {
 		}
 		return s.asked(a)
 	case frameAnswer:
-		a, err := parseAnswer(v.bytes)
+		a, err := parseAnswer(v.Bytes)
 		if err != nil {
 			return err
 		}
 		s.take(a)
 	case frameCancel:
-		s.cancel(v.number)
+		s.cancel(v.Number)
 	case frameCredit:
-		id, bytes, err := parseCredit(v.bytes)
+		id, bytes, err := parseCredit(v.Bytes)
 		if err != nil {
 			return err
 		}
