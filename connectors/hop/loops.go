@@ -124,19 +124,11 @@ func (s *Session) sample(sent uint64) {
 
 // speak writes what the control queue holds, and probes.
 func (s *Session) speak() {
-	probe := time.NewTimer(0)
+	// The first ping goes at once and needs no timer. One of no length would crash the race detector of Go 1.26 when it is
+	// the first that runs in a bubble of testing/synctest.
+	probe := time.NewTimer(s.world.Jitter(pingPeriod(1)))
 	defer probe.Stop()
-	for pings := 0; ; {
-		ping := false
-		select {
-		case <-s.done:
-			return
-		case <-s.control.ready:
-		case <-probe.C:
-			ping = true
-			pings++
-			probe.Reset(s.world.Jitter(pingPeriod(pings)))
-		}
+	for pings, ping := 1, true; ; {
 		err := s.write(func(b []byte) []byte {
 			if ping {
 				b = appendNumber(b, kindPing, uint64(time.Since(s.start)))
@@ -145,6 +137,16 @@ func (s *Session) speak() {
 		})
 		if err != nil {
 			return
+		}
+		ping = false
+		select {
+		case <-s.done:
+			return
+		case <-s.control.ready:
+		case <-probe.C:
+			ping = true
+			pings++
+			probe.Reset(s.world.Jitter(pingPeriod(pings)))
 		}
 	}
 }
