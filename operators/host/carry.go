@@ -36,8 +36,8 @@ func (p *path) carried(spec Stage) *instance {
 	defer older.mu.Unlock()
 	for _, s := range older.stages {
 		if s.spec.ID == spec.Carry && s.state == Running && s.inst.fits(spec) {
-			if s.inst.in != nil {
-				s.inst.in.expect(1)
+			if s.inst.in != nil && !s.inst.in.expect() {
+				return nil
 			}
 			return s.inst
 		}
@@ -47,7 +47,7 @@ func (p *path) carried(spec Stage) *instance {
 
 func (i *instance) unexpect() {
 	if i.in != nil {
-		i.in.expect(-1)
+		i.in.unexpect()
 	}
 }
 

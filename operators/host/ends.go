@@ -25,7 +25,7 @@ type seam struct {
 	inside  bool          // the hop does not leave the process: nobody mends it
 	coming  int           // epochs that are prepared and may bring another hop
 	told    int64         // the last hop whose break was told
-	lost    int64         // the last hop that nothing has followed in time
+	lost    int64         // the last hop whose end or break the operator was told, since nothing followed
 	changed chan struct{} // closed, and made anew, when something of this changes
 }
 
@@ -37,8 +37,19 @@ func (s *seam) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
-// expect says that an epoch is prepared, or is not any more, whose hop may follow.
-func (s *seam) expect(more int) { s.change(func() { s.coming += more }) }
+// expect says that an epoch is prepared whose hop may follow. It is false when the operator was told already that nothing
+// does: then it is about to end.
+func (s *seam) expect() (waits bool) {
+	s.change(func() {
+		if waits = s.lost == 0 || s.hops.Load() > s.lost; waits {
+			s.coming++
+		}
+	})
+	return waits
+}
+
+// unexpect says that such an epoch has brought its hop, or brings none.
+func (s *seam) unexpect() { s.change(func() { s.coming-- }) }
 
 // another waits for another hop than the n-th, which ended with err; it is false when none comes. An end of the stream is
 // final unless another epoch is prepared already.
@@ -48,14 +59,18 @@ func (s *seam) another(ctx context.Context, n int64, err error) bool {
 	defer late.Stop()
 	for {
 		s.mu.Lock()
-		waits, changed := n > s.lost && (s.coming > 0 || !ended && !s.inside), s.changed
+		followed, changed := s.hops.Load() > n, s.changed
+		waits := n > s.lost && (s.coming > 0 || !ended && !s.inside)
 		tells := waits && !ended && n > s.told
 		if tells {
 			s.told = n
 		}
+		if !followed && !waits {
+			s.lost = max(s.lost, n) // from now on it is final
+		}
 		s.mu.Unlock()
 		switch {
-		case s.hops.Load() > n:
+		case followed:
 			return true
 		case !waits:
 			return false
@@ -65,7 +80,7 @@ func (s *seam) another(ctx context.Context, n int64, err error) bool {
 		select {
 		case <-changed:
 		case <-late.C:
-			s.change(func() { s.lost = n })
+			s.change(func() { s.lost = max(s.lost, n) })
 			return false
 		case <-ctx.Done():
 			return false

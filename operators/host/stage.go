@@ -58,7 +58,7 @@ func (s *stage) adopt(i *instance, patience time.Duration) {
 		if i.in.follow(s.inside, true, patience) != nil {
 			s.inside.Close()
 		}
-		i.in.expect(-1)
+		i.in.unexpect()
 	case s.inbound != nil:
 		work.Go(func() { s.receive(i, patience) })
 	}
@@ -72,7 +72,7 @@ func (s *stage) receive(i *instance, patience time.Duration) {
 			hop.Close()
 		}
 	}
-	i.in.expect(-1)
+	i.in.unexpect()
 	if err != nil && i.life.Err() == nil {
 		s.path.hopBroke(s, s.spec.In, err)
 	}
