@@ -6,6 +6,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 
 	"ninja/ca"
@@ -84,11 +85,7 @@ func (r *Routes) Keys(grants []Who, most int) (out []Lock) {
 	if r == nil {
 		return nil
 	}
-	domains := make([]string, 0, len(r.Pairs))
-	for d := range r.Pairs {
-		domains = append(domains, d)
-	}
-	slices.Sort(domains)
+	own, domains := r.own(grants), slices.Sorted(maps.Keys(r.Pairs))
 	for _, g := range grants {
 		if g != Everyone && len(r.Secret) > 0 {
 			out = append(out, Lock{r.Secret, g})
@@ -96,13 +93,12 @@ func (r *Routes) Keys(grants []Who, most int) (out []Lock) {
 	}
 	for _, groups := range []bool{false, true} {
 		for _, g := range grants {
-			if _, _, group := g.group(); group != groups {
+			name, known := g.abroad(own)
+			if _, _, group := g.group(); group != groups || !known {
 				continue
 			}
 			for _, d := range domains {
-				if name, known := g.abroad(r.own(grants)); known {
-					out = locks(out, r.Pairs[d].There, name)
-				}
+				out = locks(out, r.Pairs[d].There, name)
 			}
 		}
 	}

@@ -236,12 +236,8 @@ func (h *hierarchy) lineFrom(parent ca.ID, told []string) ([]ca.ID, error) {
 func (a *ascent) serveParent(s *stream, address string, line []ca.ID, w *treepb.Welcome) error {
 	h := a.hierarchy
 	h.parts.Go(s.sending)
-	nb := &neighbour{
-		id: s.peer.ID, hierarchy: h.name, up: true, address: address, period: h.cfg.Period, stream: s,
-		heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), withholds: new(atomic.Bool), account: new(account),
-	}
-	nb.hear()
-	nb.heard.Store(nb.beaten.Load())
+	nb := h.neighbour(s, address)
+	nb.up = true
 	taken := h.wait(s.ctx, func() {
 		if a.leaving.Load() {
 			s.end(errLeft)

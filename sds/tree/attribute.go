@@ -10,15 +10,19 @@ import (
 	"ninja/sds/tree/treepb"
 )
 
-// attribute says of what a neighbour did itself how it was reached, and how old the summary was that led there.
-func (q *inquiry) attribute(nb *neighbour, m *answer) {
-	kept := m.outcomes[:0]
+// attribute says of what a neighbour did itself how it was reached, and how old the summary was that led there. It takes
+// note of whether the neighbour spoke of itself, and had reason to ask others.
+func (b *branch) attribute(m *answer) {
+	q, nb, kept := b.q, b.nb, m.outcomes[:0]
 	for _, o := range m.outcomes {
 		t, err := parseTold(o)
 		if err != nil {
 			continue // it says nothing
 		}
-		if string(t.server) == string(nb.id) && string(t.via) == string(nb.id) {
+		itself := string(t.server) == string(nb.id)
+		b.named = b.named || itself
+		b.further = b.further || !itself && (t.status == route.Searched || t.status == route.Flagged)
+		if itself && string(t.via) == string(nb.id) {
 			o = reached(o, string(q.self), nb.hierarchy, nb.up, uint64(max(0, time.Since(time.Unix(0, nb.heard.Load())).Milliseconds())))
 		}
 		if t.hidden {

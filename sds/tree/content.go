@@ -20,6 +20,16 @@ type content struct {
 
 func newContent() *content { return &content{docs: make(map[string]sds.PublicDoc)} }
 
+// change takes terms in and out.
+func (c *content) change(added, removed []summary.Term) {
+	for _, t := range added {
+		c.terms.Add(t)
+	}
+	for _, t := range removed {
+		c.terms.Remove(t)
+	}
+}
+
 // put takes a document in, or a nil one out.
 func (c *content) put(id string, d *sds.PublicDoc) {
 	if old, ok := c.docs[id]; ok {
@@ -85,12 +95,6 @@ func (h *hierarchy) followContent(ctx context.Context, c *content) {
 // retoken tells one token for each grant that opens something hidden here.
 func (h *hierarchy) retoken(now time.Time) {
 	fresh := tokensOf(h.cfg.Routes(), h.cfg.Local.HiddenGrants(), now)
-	added, removed := summary.Differences(h.content.tokens, fresh)
-	for _, t := range added {
-		h.content.terms.Add(t)
-	}
-	for _, t := range removed {
-		h.content.terms.Remove(t)
-	}
+	h.content.change(summary.Differences(h.content.tokens, fresh))
 	h.content.tokens = fresh
 }

@@ -10,7 +10,6 @@ import (
 
 	"ninja/ca"
 	"ninja/internal/world"
-	"ninja/sds/route"
 	"ninja/sds/summary"
 	"ninja/sds/tree/treepb"
 )
@@ -53,68 +52,6 @@ type child struct {
 	wishes  []summary.Wish
 	useless float64
 	lagging int // periods in which it told of a summary that has not come
-}
-
-// neighbour is what readers see of a parent or child. What changes while it stands in a view is atomic or guarded.
-type neighbour struct {
-	id        ca.ID
-	hierarchy string
-	up        bool
-	address   string
-	spawned   bool
-	period    time.Duration
-	table     *summary.Table
-	stream    *stream       // nil when the link is down
-	detail    string        // why it is down
-	heard     *atomic.Int64 // when its summary was last told or confirmed
-	beaten    *atomic.Int64 // when anything was heard
-	received  *atomic.Uint64
-	withholds *atomic.Bool // its summary says nothing of what is flagged below it
-	account   *account
-}
-
-// account is the ledger of a child, which the goroutines of questions write to.
-type account struct {
-	mu sync.Mutex
-	summary.Ledger
-	usual time.Duration // that an answer takes
-}
-
-func (a *account) doubt(q *summary.Question) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.Doubt(q)
-}
-
-func (a *account) note(useful, owed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.Note(useful, owed)
-}
-
-// admit reports whether a question may be sent, at the cost of the allowance, and whether the child is flagged for what it
-// answers.
-func (a *account) admit() (ask, flagged bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.Admit(), a.Flag == summary.Lying || a.Flag == summary.Overfull
-}
-
-// flagged is admit without a question.
-func (a *account) flagged() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.Flag == summary.Lying
-}
-
-// branch is the neighbour as it is routed by.
-func (nb *neighbour) branch(now time.Time) route.Branch {
-	age := now.Sub(time.Unix(0, nb.heard.Load()))
-	b := route.Branch{ID: nb.id, Hierarchy: nb.hierarchy, Up: nb.up, Alive: nb.stream != nil, Age: age, Withholds: nb.withholds.Load(), Table: nb.table, Spawned: nb.spawned}
-	if !nb.up {
-		b.Stale = age > deadAfter*nb.period
-	}
-	return b
 }
 
 func newHierarchy(n *Node, name string) *hierarchy {
@@ -243,12 +180,10 @@ func (h *hierarchy) hold(c *child, held bool) {
 	if c.held = held; h.ascent == nil {
 		return
 	}
-	for _, t := range c.table.Set() {
-		if held {
-			h.content.terms.Remove(t)
-		} else {
-			h.content.terms.Add(t)
-		}
+	if held {
+		h.content.change(nil, c.table.Set())
+	} else {
+		h.content.change(c.table.Set(), nil)
 	}
 }
 
@@ -265,9 +200,7 @@ func (h *hierarchy) withholds() bool {
 // forget lets go of a child that has long been away, or left.
 func (h *hierarchy) forget(id ca.ID, c *child) {
 	if h.ascent != nil && !c.held {
-		for _, t := range c.table.Set() {
-			h.content.terms.Remove(t)
-		}
+		h.content.change(nil, c.table.Set())
 	}
 	delete(h.children, id)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -92,12 +91,8 @@ func (n *Node) admit(hello *treepb.Hello, peer ca.Peer) (*hierarchy, error) {
 
 // serveChild serves the link until it breaks.
 func (h *hierarchy) serveChild(s *stream, hello *treepb.Hello) error {
-	nb := &neighbour{
-		id: s.peer.ID, hierarchy: h.name, address: hello.GetAddress(), period: h.cfg.Period, stream: s,
-		spawned: hello.GetSpawnedBy() == string(h.self), heard: new(atomic.Int64), beaten: new(atomic.Int64), received: new(atomic.Uint64), withholds: new(atomic.Bool),
-	}
-	nb.hear()
-	nb.heard.Store(nb.beaten.Load())
+	nb := h.neighbour(s, hello.GetAddress())
+	nb.spawned = hello.GetSpawnedBy() == string(h.self)
 	var refused error
 	var welcome *treepb.Welcome
 	if !h.wait(s.ctx, func() { welcome, refused = h.welcome(nb) }) {
@@ -135,7 +130,6 @@ func (h *hierarchy) welcome(nb *neighbour) (*treepb.Welcome, error) {
 		return nil, fmt.Errorf("this server has %d children: join one of them", childrenMost)
 	case c == nil:
 		c = &child{table: new(summary.Table)}
-		nb.account = new(account)
 	default:
 		if c.stream != nil {
 			c.stream.end(errors.New("the child has opened another link"))
@@ -279,10 +273,5 @@ func (h *hierarchy) pass(old *summary.Table, m *summary.Message) {
 	if !m.Change {
 		added, removed = summary.Differences(old.Set(), m.Added)
 	}
-	for _, t := range added {
-		h.content.terms.Add(t)
-	}
-	for _, t := range removed {
-		h.content.terms.Remove(t)
-	}
+	h.content.change(added, removed)
 }

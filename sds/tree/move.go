@@ -39,9 +39,7 @@ func (h *hierarchy) fill() {
 		if c.held {
 			continue
 		}
-		for _, t := range c.table.Set() {
-			h.content.terms.Add(t)
-		}
+		h.content.change(c.table.Set(), nil)
 	}
 	ctx, cancel := context.WithCancel(h.ctx)
 	h.unfollow = cancel

@@ -34,8 +34,6 @@ func (s *stream) open(a *treepb.Ask) (*reply, error) {
 	r := &reply{s: s, id: a.GetId(), slots: s.slots, bounded: a.GetWindow() > 0, left: int(a.GetWindow()), until: time.Now().Add(timeoutOf(a))}
 	if a.GetWatch() {
 		r.until = time.Now().AddDate(100, 0, 0) // it stands as long as the stream
-	}
-	if a.GetWatch() {
 		r.slots = s.stand
 	}
 	select {
